@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# Debian kernel packages and initramfs images made from them. Sourced after
+# common.sh.
+
+debian_arch() { dpkg --print-architecture; }
+
+kernel_meta_package() {
+	case $1 in
+	cloud) printf 'linux-image-cloud-%s\n' "$(debian_arch)" ;;
+	generic) printf 'linux-image-%s\n' "$(debian_arch)" ;;
+	*) printf '%s\n' "$1" ;;
+	esac
+}
+
+# The packages with files that a meta package pulls in: from some release on,
+# kernel and modules are packages of their own.
+kernel_packages() {
+	local todo=("$1") done_list=' ' p d out=()
+	while [ ${#todo[@]} -gt 0 ]; do
+		p=${todo[0]}
+		todo=("${todo[@]:1}")
+		case $done_list in *" $p "*) continue ;; esac
+		done_list+="$p "
+		[[ $p =~ ^linux-(image|modules|binary|image-unsigned)-[0-9] ]] && out+=("$p")
+		for d in $(apt-cache depends --important "$p" 2>/dev/null |
+			sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\|binary\)-[a-z0-9.+-]*\)$/\1/p'); do
+			todo+=("$d")
+		done
+	done
+	[ ${#out[@]} -gt 0 ] || return 1
+	printf '%s\n' "${out[@]}"
+}
+
+make_kernel_dir() {
+	local new=$1 meta=$2 list moddir
+	apt_lists
+	list=$(kernel_packages "$meta") || { apt_lists refresh; list=$(kernel_packages "$meta"); } ||
+		die "no kernel package behind '$meta': is it a Debian package name?"
+	# shellcheck disable=SC2086
+	deb_unpack "$new/root" $list
+	moddir=$(find "$new/root/lib/modules" "$new/root/usr/lib/modules" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | head -n 1)
+	[ -n "$moddir" ] || die "'$meta' holds no modules"
+	mkdir -p "$new/lib/modules"
+	mv "$moddir" "$new/lib/modules/"
+	moddir=${moddir##*/}
+	mv "$(find "$new/root" -name "vmlinu[xz]-$moddir" | head -n 1)" "$new/vmlinuz"
+	find "$new/root" -name "config-$moddir" -exec mv {} "$new/config" \;
+	rm -rf "$new/root"
+	depmod -b "$new" "$moddir"
+	printf '%s\n' "$moddir" >"$new/release"
+	# shellcheck disable=SC2086
+	printf '%s\n' $list >"$new/packages"
+}
+
+# kernel_dir FLAVOUR|PACKAGE: print the cached directory that holds this
+# kernel's vmlinuz, config, release and lib/modules; make it when absent.
+kernel_dir() {
+	local meta dir
+	meta=$(kernel_meta_package "$1")
+	dir=$(tools_cache)/kernel/$meta
+	once "$dir" make_kernel_dir "$meta"
+	printf '%s\n' "$dir"
+}
+
+make_busybox_dir() {
+	deb_unpack "$1/root" busybox-static
+	mv "$(find "$1/root" -type f -name busybox -path '*bin*' | head -n 1)" "$1/busybox"
+	rm -rf "$1/root"
+}
+
+# Print the path of a static busybox. It is taken from its package and not
+# installed, because it conflicts with Debian's other busybox.
+busybox_path() {
+	local dir
+	dir=$(tools_cache)/busybox-static
+	once "$dir" make_busybox_dir
+	printf '%s\n' "$dir/busybox"
+}
+
+# kernel_modules DIR MODULE...: print the paths, relative to DIR, of the named
+# modules and all they depend on, in loading order. A module that is built in,
+# or that this kernel does not have, is left out: ask kernel_has_module.
+kernel_modules() {
+	local dir=$1 release m
+	shift
+	release=$(cat "$dir/release")
+	for m; do
+		modprobe -C /dev/null -d "$dir" -S "$release" --show-depends "$m" 2>/dev/null || true
+	done | sed -n "s|^insmod \\(.*\\)/lib/modules/|lib/modules/|p" | sed 's/ *$//' | awk '!seen[$0]++'
+}
+
+# kernel_release DIR
+kernel_release() { cat "$1/release"; }
+
+# unpack_module SRC DST: copy a module, uncompressed: the initramfs is small
+# enough, and unpacking costs the guest time.
+unpack_module() {
+	case $1 in
+	*.xz) xz -dc "$1" >"$2" ;;
+	*.zst) zstd -qdc "$1" >"$2" ;;
+	*.gz) gzip -dc "$1" >"$2" ;;
+	*) cp "$1" "$2" ;;
+	esac
+}
+
+# copy_with_libraries ROOT FILE[:DEST]...: copy programs of the host into ROOT
+# with the shared libraries they need.
+copy_with_libraries() {
+	local root=$1 f src dst lib
+	shift
+	for f; do
+		src=${f%%:*}
+		dst=${f#*:}
+		case $src in
+		/*) ;;
+		*) src=$(command -v "$src") || die "'$src' is not on this host" ;;
+		esac
+		case $dst in /*) ;; *) dst=/bin/${src##*/} ;; esac
+		mkdir -p "$root${dst%/*}"
+		cp -L "$src" "$root$dst"
+		for lib in $( (ldd "$src" 2>/dev/null || true) | grep -o '/[^ ]*'); do
+			[ -e "$root$lib" ] && continue
+			mkdir -p "$root${lib%/*}"
+			cp -L "$lib" "$root$lib"
+		done
+	done
+}
+
+# pack_initramfs ROOT FILE: an uncompressed newc archive of ROOT, owned by
+# root, with no times or inode numbers of the host in it.
+pack_initramfs() {
+	(cd "$1" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort |
+		cpio -o -H newc -R 0:0 --reproducible --quiet) >"$2"
+}
