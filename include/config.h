@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What a VM is to be: one immutable struct, the same from flags and from --config FILE (JSON).
+ */
+#ifndef SKEP_CONFIG_H
+#define SKEP_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "error.h"
+
+#define CONFIG_MAX_CPUS	 64u
+#define CONFIG_MAX_DISKS 120u
+#define BLK_SERIAL_LEN	 20u /* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
+
+enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
+enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
+enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
+
+struct disk_config {
+	char *path;
+	char serial[BLK_SERIAL_LEN + 1]; /* empty: derived from the disk's index */
+	bool readonly;
+	bool direct; /* O_DIRECT */
+	enum disk_discard discard;
+	enum disk_engine engine;
+	unsigned queues; /* 1 to 16 */
+};
+
+struct vm_config {
+	char *kernel;	 /* NULL: the default guest */
+	char *initrd;	 /* NULL: none, or the default guest's */
+	char *append;	 /* added to the default command line; NULL: nothing */
+	unsigned cpus;	 /* 1 to CONFIG_MAX_CPUS */
+	uint64_t memory; /* bytes, a multiple of 2 MiB */
+	struct disk_config *disks;
+	size_t num_disks;
+	enum console_mode console;
+	char *console_path;	  /* CONSOLE_FILE */
+	uint64_t timeout_ns;	  /* 0: none */
+	uint64_t stop_timeout_ns; /* power button to end by force */
+	char *result_path;	  /* NULL: none */
+	bool kaslr;		  /* by the monitor, when the kernel was built for it */
+	bool cache;		  /* keep the decompressed kernel */
+	bool mmio_cmdline;	  /* announce devices as virtio_mmio.device= too */
+	bool trap_registers;	  /* debugging: no register page, each register read exits */
+	bool sandbox;
+	bool verbose;
+};
+
+/* Defaults: 1 CPU, 256 MiB, stdio, KASLR, cache, sandbox, 30 s to stop. */
+void config_init(struct vm_config *config);
+void config_destroy(struct vm_config *config);
+
+/* Parses "512", "512M", "4G", "1.5G" (K, M, G, T: powers of 1024; a bare number is bytes for files
+ * and MiB for memory, by `unit`). -EINVAL with a message, -ERANGE on overflow. */
+int config_parse_size(const char *text, uint64_t unit, uint64_t *ret, struct error *e);
+/* Parses "90", "90s", "5m", "1.5h", "250ms" into nanoseconds. */
+int config_parse_duration(const char *text, uint64_t *ret, struct error *e);
+/* Parses and adds
+ * "PATH[,readonly][,serial=S][,discard=unmap|ignore][,direct][,engine=...][,queues=N]"; a comma in
+ * the path is written ",,". */
+int config_add_disk(struct vm_config *config, const char *text, struct error *e);
+
+/* Adds what a JSON text says to *config: pure, no file is opened. `name` is for messages, which
+ * give line and column; unknown keys are errors that name the nearest known one. */
+int config_parse_json(struct vm_config *config, const char *text, size_t len, const char *name,
+		      struct error *e);
+/* The whole config as JSON that config_parse_json() reads back; freed by the caller. */
+char *config_to_json(const struct vm_config *config);
+
+/* Checks what only the whole can tell (limits, contradictions). */
+int config_validate(const struct vm_config *config, struct error *e);
+
+#endif

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The devices' constructors: each returns a virtio device, ready for virtio_dev_attach(), that
+ * virtio_dev_free() destroys. Called while the VM is built, before any loop runs.
+ */
+#ifndef SKEP_DEVICES_H
+#define SKEP_DEVICES_H
+
+#include "config.h"
+#include "error.h"
+#include "gmem.h"
+#include "loop.h"
+#include "virtio.h"
+
+struct blk_image;
+struct tty;
+
+/* virtio-blk (virtio 1.3, section 5.2). `loops` has one loop a queue; the device takes the image
+ * over (it is closed by destroy, and on error). */
+int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_image *image,
+		   const struct disk_config *config, struct loop *const *loops, struct error *e);
+
+/* virtio-console with one port (section 5.3): input from `tty`, output to it. `tty` stays the
+ * caller's and outlives the device. */
+int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct tty *tty,
+		       struct loop *loop, struct error *e);
+
+/* virtio-entropy (section 5.4), from getrandom(2). */
+int rng_device_new(struct virtio_dev **ret, const struct gmem *mem, struct loop *loop,
+		   struct error *e);
+
+#endif

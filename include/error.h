@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A message for the user that travels beside a negative errno. */
+#ifndef SKEP_ERROR_H
+#define SKEP_ERROR_H
+
+struct error {
+	char msg[512]; /* empty when nothing was said; never ends in a newline */
+};
+
+/*
+ * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
+ * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. An overlong message is
+ * cut. Callable from any thread; the struct itself is not shared.
+ */
+__attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
+						    ...);
+
+/* Puts "prefix: " before the message that is there, e.g. the name of the disk. Returns `code`. */
+__attribute__((format(printf, 3, 4))) int error_prefix(struct error *e, int code, const char *fmt,
+						       ...);
+
+#endif

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Log lines on stderr: one write(2) a line, from any thread, rate-limited where a guest can cause
+ * them. */
+#ifndef SKEP_LOG_H
+#define SKEP_LOG_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+
+/* Lines above this level are dropped. The default is LOG_WARN. Call before threads start. */
+void log_set_level(enum log_level level);
+
+/* End lines with CR LF: the terminal is in raw mode. Callable from any thread. */
+void log_set_crlf(bool on);
+
+__attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const char *fmt, ...);
+
+/* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then one line that counts the rest.
+ */
+struct log_limit {
+	_Atomic uint64_t window_start; /* CLOCK_MONOTONIC_COARSE, nanoseconds */
+	_Atomic uint32_t count;
+};
+#define LOG_BURST     8u
+#define LOG_PERIOD_NS 5000000000u
+
+__attribute__((format(printf, 3, 4))) void log_limited(struct log_limit *limit,
+						       enum log_level level, const char *fmt, ...);
+
+#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
+#define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
+#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
+
+/* For whatever a guest can provoke at will. */
+#define log_guest(...)                                                                             \
+	do {                                                                                       \
+		static struct log_limit log_guest_limit_;                                          \
+		log_limited(&log_guest_limit_, LOG_WARN, __VA_ARGS__);                             \
+	} while (0)
+
+#endif

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The sandbox: no-new-privs, no capabilities, and a seccomp filter for each thread role, generated
+ * by libseccomp when skep is built. Everything a thread needs is open before.
+ */
+#ifndef SKEP_SANDBOX_H
+#define SKEP_SANDBOX_H
+
+#include "error.h"
+
+enum sandbox_role {
+	SANDBOX_CONTROL,    /* the main thread: epoll, signals, console, rng, teardown */
+	SANDBOX_VCPU,	    /* KVM_RUN and what exits need */
+	SANDBOX_DISK_URING, /* io_uring_enter on a sealed ring */
+	SANDBOX_DISK_SYNC,  /* preadv, pwritev, fdatasync, fallocate, ioctl(BLKDISCARD ...) */
+	SANDBOX_ROLES,
+};
+
+/* Drops privileges for the whole process: called once by the main thread before other threads
+ * exist, after everything that needs a capability. Installs the SIGSYS handler that names the
+ * system call. */
+int sandbox_process(struct error *e);
+
+/* Installs the role's filter on the calling thread; there is no way back. */
+int sandbox_thread(enum sandbox_role role, struct error *e);
+
+#endif

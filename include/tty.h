@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The host's end of the console: stdio, a file or nothing. Raw mode on a terminal with a way out
+ * (Ctrl-A x) and the terminal restored on every exit, a crash included.
+ */
+#ifndef SKEP_TTY_H
+#define SKEP_TTY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "error.h"
+
+struct tty {
+	int in_fd;	  /* -1: no input */
+	int out_fd;	  /* -1: output is discarded */
+	bool is_terminal; /* in_fd is a terminal in raw mode */
+	bool owns_out;
+	bool escape;		 /* Ctrl-A was typed */
+	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
+	void *quit_ctx;
+};
+
+/* Opens what the config asks for and, on a terminal, enters raw mode. */
+int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
+/* Restores the terminal and closes what was opened. Idempotent. */
+void tty_close(struct tty *tty);
+/* Restores the terminal; async-signal-safe, for crash handlers and atexit. */
+void tty_restore(void);
+
+/* Filters the escape key out of what was typed, in place; returns the bytes that go to the guest.
+ * Ctrl-A a sends Ctrl-A, Ctrl-A x calls quit, Ctrl-A h prints help. Unchanged when not a terminal.
+ */
+size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len);
+
+/* Columns and rows, 0 and 0 when unknown. */
+void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows);
+
+#endif

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Small helpers that every room uses. */
+#ifndef SKEP_UTIL_H
+#define SKEP_UTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b)			((a) < (b) ? (a) : (b))
+#define MAX(a, b)			((a) > (b) ? (a) : (b))
+#define ALIGN_UP(x, a)			(((x) + ((a)-1)) & ~((__typeof__(x))(a)-1))
+#define ALIGN_DOWN(x, a)		((x) & ~((__typeof__(x))(a)-1))
+#define IS_ALIGNED(x, a)		(((x) & ((__typeof__(x))(a)-1)) == 0)
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+
+#define NSEC_PER_SEC 1000000000ull
+
+static inline void freep_(void *p)
+{
+	free(*(void **)p);
+}
+static inline void closep_(const int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+#define _cleanup_free_	__attribute__((cleanup(freep_)))
+#define _cleanup_close_ __attribute__((cleanup(closep_)))
+
+/* Reads or writes exactly `len` bytes unless end of file comes first; returns the bytes moved or a
+ * negative errno. Restarts on EINTR and on short transfers. */
+ssize_t read_full(int fd, void *buf, size_t len);
+ssize_t write_full(int fd, const void *buf, size_t len);
+ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t now_ns(void);
+
+#endif

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A VM from its config to its end. */
+#ifndef SKEP_VM_H
+#define SKEP_VM_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "config.h"
+#include "error.h"
+
+/* How a VM ended. Exit statuses: DOC in docs/design.md, "Ends of a VM". */
+enum vm_end {
+	VM_POWER_OFF, /* 0 */
+	VM_REBOOT,    /* 120 */
+	VM_PANIC,     /* 121: reset without the orderly way down */
+	VM_RESET,     /* 122: triple fault or other unasked reset */
+	VM_TIMEOUT,   /* 124 */
+	VM_FAILED,    /* 125: skep itself failed */
+	VM_STOPPED,   /* ended by force after SIGTERM (128 + signal), Ctrl-A x (130) */
+};
+
+struct disk_result {
+	uint64_t reads, writes, flushes, discards, write_zeroes, errors; /* requests */
+	uint64_t read_bytes, written_bytes, discarded_bytes;
+};
+
+struct vm_result {
+	enum vm_end end;
+	int signal;	    /* VM_STOPPED: which signal, 0 for the escape key */
+	struct error error; /* VM_FAILED: what the user is told */
+	uint64_t run_ns;    /* from the first KVM_RUN to the end */
+	/* Exits from KVM_RUN to userspace, all vCPUs. */
+	struct {
+		uint64_t mmio_read, mmio_write, pio_in, pio_out, unknown_mmio, unknown_pio, other;
+	} exits;
+	uint64_t coalesced;	   /* coalesced MMIO writes drained */
+	struct disk_result *disks; /* num_disks of the config; freed by vm_result_destroy */
+	size_t num_disks;
+};
+
+/*
+ * Builds the VM, runs it to its end, tears it down. 0 with *result filled for every way a VM can
+ * end; a negative errno with a message when it could not be started. Main thread; takes over
+ * signals.
+ */
+int vm_run(const struct vm_config *config, struct vm_result *result, struct error *e);
+void vm_result_destroy(struct vm_result *result);
+
+/* The exit status of `skep run` for this end. */
+int vm_result_status(const struct vm_result *result);
+
+/* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
+int vm_result_write(int fd, const struct vm_config *config, const struct vm_result *result);
+
+#endif

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "bus.h"
+#include "gmem.h"
+#include "util.h"
+
+static void test_slice_is_whole_or_nothing(void **state)
+{
+	struct gmem mem;
+	void *p;
+
+	(void)state;
+	assert_int_equal(gmem_create(&mem, 4 * MIB, NULL), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(0), 4 * MIB, &p), 0);
+	assert_ptr_equal(p, mem.region[0].host);
+	assert_int_equal(gmem_slice(&mem, GPA(4 * MIB - 1), 1, &p), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(4 * MIB - 1), 2, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(4 * MIB), 0, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(UINT64_MAX), 2, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(1), SIZE_MAX, &p), -EFAULT);
+	gmem_destroy(&mem);
+}
+
+static void test_ram_splits_around_the_hole(void **state)
+{
+	struct gmem mem;
+	void *p;
+
+	(void)state;
+	assert_int_equal(gmem_create(&mem, 5 * GIB, NULL), 0);
+	assert_int_equal(mem.num_regions, 2);
+	assert_int_equal(gmem_low_end(&mem), GMEM_HOLE_START);
+	assert_int_equal(gmem_size(&mem), 5 * GIB);
+	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_START - 1), 2, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_START), 1, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_END - 1), 1, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_END), 2 * GIB, &p), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_END), 2 * GIB + 1, &p), -EFAULT);
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(IS_ALIGNED((uintptr_t)mem.region[i].host, 2 * MIB));
+	gmem_destroy(&mem);
+}
+
+static void test_bad_sizes_are_refused(void **state)
+{
+	struct gmem mem;
+	struct error e = {""};
+
+	(void)state;
+	assert_int_equal(gmem_create(&mem, 0, &e), -EINVAL);
+	assert_int_equal(gmem_create(&mem, 2 * MIB + 1, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "4096"));
+	assert_int_equal(gmem_create(&mem, 1ull << 60, &e), -ENOMEM);
+	assert_non_null(strstr(e.msg, "--memory"));
+}
+
+struct probe {
+	uint64_t offset;
+	uint32_t len;
+};
+
+static void probe_read(void *ctx, uint64_t offset, void *data, uint32_t len)
+{
+	*(struct probe *)ctx = (struct probe){offset, len};
+	memset(data, 0x5a, len);
+}
+
+static void probe_write(void *ctx, uint64_t offset, const void *data, uint32_t len)
+{
+	(void)data;
+	*(struct probe *)ctx = (struct probe){offset, len};
+}
+
+static void test_bus_finds_ranges(void **state)
+{
+	static const struct bus_ops ops = {probe_read, probe_write};
+	struct bus bus = {.num_ranges = 0};
+	struct probe a = {0}, b = {0};
+	uint32_t v = 0;
+
+	(void)state;
+	assert_int_equal(bus_add(&bus, 0x3000, 0x1000, &ops, &b), 0);
+	assert_int_equal(bus_add(&bus, 0x1000, 0x1000, &ops, &a), 0);
+	assert_int_equal(bus_add(&bus, 0x1fff, 2, &ops, &a), -EEXIST);
+	assert_int_equal(bus_add(&bus, 0x2fff, 2, &ops, &a), -EEXIST);
+
+	bus_read(&bus, 0x1ffc, &v, 4);
+	assert_int_equal(a.offset, 0xffc);
+	assert_int_equal(v, 0x5a5a5a5a);
+	bus_write(&bus, 0x3004, &v, 4);
+	assert_int_equal(b.offset, 4);
+	assert_int_equal(bus.unknown, 0);
+
+	/* Nobody there, and an access that runs out of a range: all ones, counted. */
+	bus_read(&bus, 0x2000, &v, 4);
+	assert_int_equal(v, 0xffffffff);
+	v = 0;
+	bus_read(&bus, 0x1ffe, &v, 4);
+	assert_int_equal(v, 0xffffffff);
+	bus_write(&bus, UINT64_MAX - 1, &v, 4);
+	assert_int_equal(bus.unknown, 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_slice_is_whole_or_nothing),
+		cmocka_unit_test(test_ram_splits_around_the_hole),
+		cmocka_unit_test(test_bad_sizes_are_refused),
+		cmocka_unit_test(test_bus_finds_ranges),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
