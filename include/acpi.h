@@ -8,6 +8,7 @@
 #ifndef SKEP_ACPI_H
 #define SKEP_ACPI_H
 
+#include "bus.h"
 #include "error.h"
 #include "gmem.h"
 

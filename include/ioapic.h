@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bus.h"
 #include "error.h"
 
 #define IOAPIC_MAX_PINS 240u
@@ -29,7 +30,10 @@ struct ioapic {
 	unsigned pins;
 	uint32_t id, select;
 	uint64_t redirection[IOAPIC_MAX_PINS];
-	bool was_used; /* some pin was unmasked once */
+	bool was_used;	     /* some pin was unmasked once */
+	bool level_reported; /* a level-triggered entry was seen, and logged */
+	bool stale;	     /* set_routes failed: the next register write tries again */
+	struct ioapic_route route[IOAPIC_MAX_PINS]; /* what set_routes was last called with */
 	/* Makes route[0..pins) current: KVM_SET_GSI_ROUTING in a VM, a recorder in tests. */
 	int (*set_routes)(void *ctx, const struct ioapic_route *route, unsigned pins);
 	/* Interrupts pin once (writes its eventfd). */
@@ -37,6 +41,8 @@ struct ioapic {
 	void *ctx;
 };
 
+/* All pins masked. `pins` is at most IOAPIC_MAX_PINS. The callbacks are the caller's to set, and
+ * are called with the lock held, so that routes are published in order. */
 void ioapic_init(struct ioapic *ioapic, unsigned pins);
 extern const struct bus_ops ioapic_bus_ops; /* ctx is the struct ioapic; LAYOUT_IOAPIC_SIZE bytes */
 

@@ -32,9 +32,12 @@
 #define LAYOUT_KVM_IDENTITY_MAP 0xfeffc000u
 #define LAYOUT_KVM_TSS		0xfeffd000u
 
-/* GSIs: pin 0 is the ACPI generic event device; device n has pin n + 1. */
-#define LAYOUT_GSI_GED	  0u
-#define LAYOUT_GSI_DEVICE 1u
+/*
+ * GSIs, each a pin of the I/O APIC: device n has pin n + 3. Pins 0 and 2 stay unused: Linux on x86
+ * takes no ACPI interrupt resource with these numbers (valid_IRQ() in drivers/acpi/resource.c).
+ */
+#define LAYOUT_GSI_GED	  1u
+#define LAYOUT_GSI_DEVICE 3u
 
 /* The ACPI control ports (include/acpi_pm.h). */
 #define LAYOUT_ACPI_PORT 0x600u
