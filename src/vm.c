@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. vm_run() opens everything, then builds, then locks itself in, then
+ * runs:
+ *
+ *   boot_open ── boot thread: boot_load ──────────────┐
+ *   disks, terminal, loops ── KVM ── devices attached ┴ ACPI, boot_finish ── sandbox ── threads ──
+ * run
+ *
+ * The kernel is placed by a thread of its own while the VM is created, since both take
+ * milliseconds. After the sandbox nothing is opened any more.
+ *
+ * The main thread is the control loop: signals, timers, console, entropy. Whoever ends the VM (a
+ * vCPU that wrote the sleep register, a timer, a signal) calls vm_end(), of which the first counts,
+ * and the main thread tears down: vCPUs first, then each device is drained, then the loops stop.
+ */
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+
+#include "acpi.h"
+#include "blk.h"
+#include "boot.h"
+#include "devices.h"
+#include "layout.h"
+#include "log.h"
+#include "loop.h"
+#include "machine.h"
+#include "sandbox.h"
+#include "tty.h"
+#include "util.h"
+#include "vm.h"
+
+#define DISK_LOOP_ENTRIES 256u
+#define MAX_DEVICES	  (CONFIG_MAX_DISKS + 2u)
+
+struct disk {
+	struct virtio_dev *dev;
+	struct loop *loop[16]; /* one a queue */
+	unsigned num_loops;
+};
+
+struct vm {
+	const struct vm_config *config;
+	struct vm_result *result;
+
+	struct gmem mem;
+	struct boot_files files;
+	struct boot_request request;
+	struct boot_entry entry;
+	char *cmdline;
+	pthread_t boot_thread;
+	bool boot_started;
+	int boot_result;
+	struct error boot_error;
+
+	struct machine machine;
+	struct acpi_pm pm;
+	struct loop *control;
+	struct tty tty;
+	struct virtio_dev *console;
+	struct disk *disk;
+	struct virtio_dev *dev[MAX_DEVICES];
+	unsigned num_devs;
+
+	int signal_fd;
+	sigset_t old_mask;
+	struct loop_fd signals;
+	struct loop_timer timeout, stop_timeout;
+	int stop_signal; /* the first SIGTERM or the like, 0: none yet */
+
+	_Atomic bool ended;
+	uint64_t started_ns;
+};
+
+/* The first to call this decides how the VM ended. Any thread. */
+static void vm_end(struct vm *vm, enum vm_end end, int sig, const char *why)
+{
+	if (atomic_exchange(&vm->ended, true))
+		return;
+	vm->result->end = end;
+	vm->result->signal = sig;
+	if (why)
+		snprintf(vm->result->error.msg, sizeof(vm->result->error.msg), "%s", why);
+	atomic_store(&vm->machine.stop, true);
+	loop_quit(vm->control);
+}
+
+static void on_power_off(void *ctx)
+{
+	vm_end(ctx, VM_POWER_OFF, 0, NULL);
+}
+
+static void on_reset(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	vm_end(vm, ioapic_is_quiet(&vm->machine.ioapic) ? VM_REBOOT : VM_PANIC, 0, NULL);
+}
+
+static void on_vcpu_end(void *ctx, enum vcpu_end end, const char *why)
+{
+	vm_end(ctx, end == VCPU_SHUTDOWN ? VM_RESET : VM_FAILED, 0, why);
+}
+
+static void on_escape(void *ctx)
+{
+	vm_end(ctx, VM_STOPPED, 0, NULL);
+}
+
+static void on_timeout(struct loop_timer *t)
+{
+	vm_end(container_of(t, struct vm, timeout), VM_TIMEOUT, 0, NULL);
+}
+
+static void on_stop_timeout(struct loop_timer *t)
+{
+	struct vm *vm = container_of(t, struct vm, stop_timeout);
+
+	vm_end(vm, VM_STOPPED, vm->stop_signal, NULL);
+}
+
+/* The first stop signal presses the power button; a second one, or --stop-timeout, ends the VM. */
+static void on_stop_signal(struct vm *vm, int sig)
+{
+	if (vm->stop_signal) {
+		vm_end(vm, VM_STOPPED, sig, NULL);
+		return;
+	}
+	vm->stop_signal = sig;
+	log_info("signal %d: pressing the guest's power button", sig);
+	acpi_pm_power_button(&vm->pm);
+	loop_timer_set(&vm->stop_timeout, MAX(vm->config->stop_timeout_ns, 1u));
+}
+
+static void on_signal(struct loop_fd *w, uint32_t events)
+{
+	struct vm *vm = container_of(w, struct vm, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	while (read(vm->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+		if (info.ssi_signo != SIGWINCH)
+			on_stop_signal(vm, (int)info.ssi_signo);
+		else if (vm->console)
+			console_device_resize(vm->console);
+	}
+}
+
+/*
+ * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
+ * no PCI and no i8042 to look for. What the user appends comes after, and wins.
+ */
+static const char base_cmdline[] = "console=hvc0 panic=-1 pci=off tsc=reliable no_timer_check";
+
+static int build_cmdline(struct vm *vm, struct error *e)
+{
+	const char *append = vm->config->append;
+	FILE *f;
+	size_t size;
+
+	f = open_memstream(&vm->cmdline, &size);
+	if (!f)
+		return error_set(e, -ENOMEM, "out of memory for the command line");
+	fputs(base_cmdline, f);
+	/* Parameters go before what follows "--", which is init's. */
+	for (unsigned i = 0; vm->config->mmio_cmdline && i < vm->num_devs; i++)
+		fprintf(f, " virtio_mmio.device=4K@0x%x:%u",
+			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE, LAYOUT_GSI_DEVICE + i);
+	if (append && *append)
+		fprintf(f, " %s", append);
+	if (fclose(f) || !vm->cmdline)
+		return error_set(e, -ENOMEM, "out of memory for the command line");
+	if (size >= LAYOUT_CMDLINE_MAX)
+		return error_set(e, -E2BIG,
+				 "the kernel command line has %zu bytes, and %u fit: shorten "
+				 "--append",
+				 size, LAYOUT_CMDLINE_MAX - 1);
+	return 0;
+}
+
+static void *boot_thread(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->boot_result = boot_load(&vm->files, &vm->request, &vm->mem, vm->cmdline, &vm->entry,
+				    &vm->boot_error);
+	return NULL;
+}
+
+static int start_boot(struct vm *vm, struct error *e)
+{
+	int r = -pthread_create(&vm->boot_thread, NULL, boot_thread, vm);
+
+	if (r)
+		return error_set(e, r, "cannot start a thread: %s", strerror(-r));
+	vm->boot_started = true;
+	return 0;
+}
+
+static int join_boot(struct vm *vm, struct error *e)
+{
+	if (!vm->boot_started)
+		return 0;
+	pthread_join(vm->boot_thread, NULL);
+	vm->boot_started = false;
+	if (vm->boot_result && e)
+		*e = vm->boot_error;
+	return vm->boot_result;
+}
+
+static int add_device(struct vm *vm, struct virtio_dev *dev)
+{
+	vm->dev[vm->num_devs++] = dev;
+	return 0;
+}
+
+static enum loop_engine loop_engine(enum disk_engine engine)
+{
+	static const enum loop_engine map[] = {
+		[ENGINE_AUTO] = LOOP_AUTO,
+		[ENGINE_URING] = LOOP_URING,
+		[ENGINE_SYNC] = LOOP_EPOLL,
+	};
+
+	return map[engine];
+}
+
+static int open_disk(struct vm *vm, unsigned index, struct error *e)
+{
+	const struct disk_config *config = &vm->config->disks[index];
+	struct disk *disk = &vm->disk[index];
+	struct blk_image *image;
+	int r;
+
+	r = blk_image_open(&image, config, e);
+	if (r)
+		return error_prefix(e, r, "disk %s", config->path);
+	for (unsigned q = 0; q < config->queues; q++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), config->queues > 1 ? "disk%u.%u" : "disk%u", index, q);
+		r = loop_new(&disk->loop[q], name, loop_engine(config->engine), DISK_LOOP_ENTRIES,
+			     e);
+		if (r) {
+			blk_image_close(image);
+			return error_prefix(e, r, "disk %s", config->path);
+		}
+		disk->num_loops++;
+	}
+	r = blk_device_new(&disk->dev, &vm->mem, image, config, disk->loop, e);
+	if (r)
+		return error_prefix(e, r, "disk %s", config->path);
+	return add_device(vm, disk->dev);
+}
+
+static int open_devices(struct vm *vm, struct error *e)
+{
+	const struct vm_config *config = vm->config;
+	struct virtio_dev *rng;
+	int r;
+
+	if (config->console != CONSOLE_OFF) {
+		r = console_device_new(&vm->console, &vm->mem, &vm->tty, vm->control, e);
+		if (r)
+			return r;
+		add_device(vm, vm->console);
+	}
+	r = rng_device_new(&rng, &vm->mem, vm->control, e);
+	if (r)
+		return r;
+	add_device(vm, rng);
+	vm->disk = calloc(config->num_disks ? config->num_disks : 1, sizeof(*vm->disk));
+	if (!vm->disk)
+		return error_set(e, -ENOMEM, "out of memory for %zu disks", config->num_disks);
+	for (unsigned i = 0; i < config->num_disks; i++) {
+		r = open_disk(vm, i, e);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int open_control(struct vm *vm, struct error *e)
+{
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGWINCH};
+	sigset_t mask;
+	int r;
+
+	sigemptyset(&mask);
+	for (size_t i = 0; i < ARRAY_SIZE(handled); i++)
+		sigaddset(&mask, handled[i]);
+	pthread_sigmask(SIG_BLOCK, &mask, &vm->old_mask);
+	signal(SIGPIPE, SIG_IGN);
+	vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (vm->signal_fd < 0)
+		return error_set(e, -errno, "signalfd: %s", strerror(errno));
+
+	r = loop_new(&vm->control, "skep", LOOP_EPOLL, 0, e);
+	if (!r)
+		r = loop_watch(vm->control, &vm->signals, vm->signal_fd, 1 /* EPOLLIN */,
+			       on_signal);
+	if (!r)
+		r = loop_timer_init(vm->control, &vm->timeout, on_timeout);
+	if (!r)
+		r = loop_timer_init(vm->control, &vm->stop_timeout, on_stop_timeout);
+	if (r)
+		return error_set(e, r, "cannot set up the control loop: %s", strerror(-r));
+	r = tty_open(&vm->tty, vm->config, e);
+	vm->tty.quit = on_escape;
+	vm->tty.quit_ctx = vm;
+	return r;
+}
+
+static int create_machine(struct vm *vm, struct error *e)
+{
+	struct machine *m = &vm->machine;
+	int r;
+
+	r = machine_create(m, &vm->mem, vm->config->cpus, vm->num_devs, !vm->config->trap_registers,
+			   e);
+	if (r)
+		return r;
+	m->ended = on_vcpu_end;
+	m->ctx = vm;
+	vm->pm = (struct acpi_pm){.irq_fd = m->irq_fd[LAYOUT_GSI_GED],
+				  .power_off = on_power_off,
+				  .reset = on_reset,
+				  .ctx = vm};
+	r = bus_add(&m->pio, LAYOUT_ACPI_PORT, ACPI_PORTS, &acpi_pm_bus_ops, &vm->pm);
+	for (unsigned i = 0; !r && i < vm->num_devs; i++)
+		r = machine_add_device(m, i, vm->dev[i], e);
+	return r;
+}
+
+static int finish_boot(struct vm *vm, struct error *e)
+{
+	struct acpi_machine machine = {.cpus = vm->config->cpus, .devices = vm->num_devs};
+	gpa_t rsdp;
+	int r;
+
+	r = join_boot(vm, e);
+	if (!r)
+		r = acpi_build(&vm->mem, &machine, &rsdp, e);
+	if (!r)
+		r = boot_finish(&vm->files, &vm->mem, vm->cmdline, rsdp, &vm->entry, e);
+	if (!r)
+		r = machine_set_entry(&vm->machine, &vm->entry, e);
+	boot_close(&vm->files);
+	return r;
+}
+
+static int vm_build(struct vm *vm, struct error *e)
+{
+	const struct vm_config *config = vm->config;
+	int r;
+
+	if (!config->kernel)
+		return error_set(e, -EINVAL, "no kernel: name one with --kernel");
+	vm->request = (struct boot_request){.kernel = config->kernel,
+					    .initrd = config->initrd,
+					    .kaslr = config->kaslr,
+					    .cache = config->cache};
+	r = open_control(vm, e);
+	if (!r)
+		r = gmem_create(&vm->mem, config->memory, e);
+	if (!r)
+		r = boot_open(&vm->files, &vm->request, e);
+	if (!r)
+		r = open_devices(vm, e);
+	if (!r)
+		r = build_cmdline(vm, e);
+	if (!r)
+		r = start_boot(vm, e);
+	if (!r)
+		r = create_machine(vm, e);
+	if (!r)
+		r = finish_boot(vm, e);
+	return r;
+}
+
+static int enter_sandbox(void *role)
+{
+	struct error e = {""};
+	int r = sandbox_thread((enum sandbox_role)(uintptr_t)role, &e);
+
+	if (r)
+		log_error("%s", e.msg);
+	return r;
+}
+
+static int start_disks(struct vm *vm, struct error *e)
+{
+	int (*setup)(void *arg) = vm->config->sandbox ? enter_sandbox : NULL;
+
+	for (size_t i = 0; i < vm->config->num_disks; i++)
+		for (unsigned q = 0; q < vm->disk[i].num_loops; q++) {
+			struct loop *loop = vm->disk[i].loop[q];
+			uintptr_t role =
+				loop_is_uring(loop) ? SANDBOX_DISK_URING : SANDBOX_DISK_SYNC;
+			int r = loop_start(loop, setup, (void *)role, e);
+
+			if (r)
+				return r;
+		}
+	return 0;
+}
+
+static int vm_start(struct vm *vm, struct error *e)
+{
+	bool sandbox = vm->config->sandbox;
+	int r = 0;
+
+	if (sandbox)
+		r = sandbox_process(e);
+	if (!r)
+		r = start_disks(vm, e);
+	if (r)
+		return r;
+	loop_timer_set(&vm->timeout, vm->config->timeout_ns);
+	vm->started_ns = now_ns();
+	r = machine_start(&vm->machine, sandbox ? enter_sandbox : NULL,
+			  (void *)(uintptr_t)SANDBOX_VCPU, e);
+	if (!r && sandbox)
+		r = sandbox_thread(SANDBOX_CONTROL, e);
+	return r;
+}
+
+/* The order matters: vCPUs, then devices (their loops drain what is in flight), then loops. */
+static void vm_stop(struct vm *vm)
+{
+	machine_stop(&vm->machine);
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		virtio_dev_quiesce(vm->dev[i]);
+	for (size_t i = 0; vm->disk && i < vm->config->num_disks; i++)
+		for (unsigned q = 0; q < vm->disk[i].num_loops; q++)
+			loop_stop(vm->disk[i].loop[q]);
+}
+
+static void vm_collect(const struct vm *vm)
+{
+	const struct machine *m = &vm->machine;
+	struct vm_result *result = vm->result;
+
+	result->run_ns = now_ns() - vm->started_ns;
+	for (unsigned i = 0; i < m->num_vcpus; i++) {
+		result->exits.mmio_read += m->vcpu[i].exits.mmio_read;
+		result->exits.mmio_write += m->vcpu[i].exits.mmio_write;
+		result->exits.pio_in += m->vcpu[i].exits.pio_in;
+		result->exits.pio_out += m->vcpu[i].exits.pio_out;
+		result->exits.other += m->vcpu[i].exits.other;
+	}
+	result->exits.unknown_mmio = m->mmio.unknown;
+	result->exits.unknown_pio = m->pio.unknown;
+	result->coalesced = m->drained;
+	for (size_t i = 0; i < result->num_disks; i++)
+		blk_device_result(vm->disk[i].dev, &result->disks[i]);
+}
+
+static void vm_destroy(struct vm *vm)
+{
+	join_boot(vm, NULL);
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		virtio_dev_free(vm->dev[i]);
+	for (size_t i = 0; vm->disk && i < vm->config->num_disks; i++)
+		for (unsigned q = 0; q < vm->disk[i].num_loops; q++)
+			loop_free(vm->disk[i].loop[q]);
+	free(vm->disk);
+	machine_destroy(&vm->machine);
+	boot_close(&vm->files);
+	loop_timer_close(&vm->timeout);
+	loop_timer_close(&vm->stop_timeout);
+	loop_free(vm->control);
+	tty_close(&vm->tty);
+	if (vm->signal_fd >= 0)
+		close(vm->signal_fd);
+	gmem_destroy(&vm->mem);
+	free(vm->cmdline);
+}
+
+static int alloc_result(struct vm_result *result, const struct vm_config *config, struct error *e)
+{
+	*result = (struct vm_result){.num_disks = config->num_disks};
+	if (!config->num_disks)
+		return 0;
+	result->disks = calloc(config->num_disks, sizeof(*result->disks));
+	return result->disks ? 0 : error_set(e, -ENOMEM, "out of memory");
+}
+
+int vm_run(const struct vm_config *config, struct vm_result *result, struct error *e)
+{
+	struct vm vm = {
+		.config = config,
+		.result = result,
+		.machine = {.kvm_fd = -1, .vm_fd = -1},
+		.tty = {.in_fd = -1, .out_fd = -1},
+		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},
+		.signal_fd = -1,
+		.timeout.watch.fd = -1,
+		.stop_timeout.watch.fd = -1,
+	};
+	int r;
+
+	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */
+	r = alloc_result(result, config, e);
+	if (r)
+		return r;
+	r = vm_build(&vm, e);
+	if (!r)
+		r = vm_start(&vm, e);
+	if (!r) {
+		loop_run(vm.control);
+		vm_stop(&vm);
+		vm_collect(&vm);
+	} else {
+		vm_stop(&vm);
+	}
+	vm_destroy(&vm);
+	return r;
+}
