@@ -91,6 +91,11 @@ kernel_modules() {
 	done | sed -n "s|^insmod \\(.*\\)/lib/modules/|lib/modules/|p" | sed 's/ *$//' | awk '!seen[$0]++'
 }
 
+# kernel_has_module DIR MODULE: as a module or built in.
+kernel_has_module() {
+	modprobe -C /dev/null -d "$1" -S "$(cat "$1/release")" --show-depends "$2" >/dev/null 2>&1
+}
+
 # kernel_release DIR
 kernel_release() { cat "$1/release"; }
 
@@ -126,6 +131,39 @@ copy_with_libraries() {
 			cp -L "$lib" "$root$lib"
 		done
 	done
+}
+
+# What the default guest can load. Those that a kernel lacks are left out; xfs and
+# btrfs are too big to be paid for by everyone.
+guest_modules="virtio_mmio virtio_blk virtio_console virtio_rng virtio_net virtio_balloon virtio_mem
+	vmw_vsock_virtio_transport virtiofs 9pnet_virtio 9p button evdev pvpanic-mmio
+	loop overlay ext4 crc32c_intel vfat nls_cp437 nls_ascii squashfs"
+lib_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+# guest_root ROOT KERNEL_DIR [MODULE...]: the file tree of the default guest's
+# initramfs, with more modules if asked for.
+guest_root() {
+	local root=$1 kernel=$2 release m
+	shift 2
+	release=$(kernel_release "$kernel")
+	mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,tmp,run,root,mnt,etc/acpi/PWRF,"lib/modules/$release"}
+	cp "$(busybox_path)" "$root/bin/busybox"
+	ln -s busybox "$root/bin/sh"
+	# The kernel's own request for a module.
+	ln -s ../bin/busybox "$root/sbin/modprobe"
+	install -m 755 "$lib_dir/guest-init" "$root/init"
+	printf 'proc /proc proc\nsys /sys sysfs\ndev /dev devtmpfs\n' >"$root/etc/fstab"
+	printf '#!/bin/sh\nexec /bin/busybox kill -USR2 1\n' >"$root/etc/acpi/PWRF/00000080"
+	chmod 755 "$root/etc/acpi/PWRF/00000080"
+	# shellcheck disable=SC2086
+	for m in $(kernel_modules "$kernel" $guest_modules "$@"); do
+		unpack_module "$kernel/$m" "$root/lib/modules/$release/$(basename "${m%.ko*}").ko"
+	done
+	# An empty list of what is built in keeps depmod quiet.
+	touch "$root/lib/modules/$release"/modules.{order,builtin,builtin.modinfo}
+	depmod -b "$root" "$release"
+	(cd "$root/lib/modules/$release" && rm -f modules.*.bin modules.order modules.builtin* \
+		modules.devname modules.softdep modules.symbols)
 }
 
 # pack_initramfs ROOT FILE: an uncompressed newc archive of ROOT, owned by
