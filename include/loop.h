@@ -5,8 +5,9 @@
  * DOC: Theory of operation. A loop has one of two engines behind the same interface: LOOP_URING
  * waits in io_uring_submit_and_wait(), where watched descriptors are multishot polls on fixed files
  * and disk requests are SQEs on the same ring; LOOP_EPOLL waits in epoll_wait(). A uring loop is
- * sealed when it starts: its ring accepts only the opcodes in loop.c's table, on registered files
- * (IORING_REGISTER_RESTRICTIONS), so everything it will ever touch is registered before.
+ * sealed when it starts: its ring accepts only the opcodes in loop_uring.c's table, on registered
+ * files (IORING_REGISTER_RESTRICTIONS), so everything it will ever touch is registered before. An
+ * opcode that is not in the table, or not in this kernel, completes with -EACCES.
  *
  * Life: loop_new() -> loop_watch(), loop_register_file() ... -> loop_start() (its own thread) or
  * loop_run() (the calling thread) -> loop_stop() -> loop_free().
@@ -42,8 +43,11 @@ struct loop_fd {
 	uint32_t events; /* EPOLLIN, EPOLLOUT: the same bits as POLL* */
 	bool paused;
 	bool armed;
+	bool always;	  /* cannot be polled (a regular file): always ready */
+	bool queued;	  /* in the loop's list of ready watches, with ... */
+	uint32_t revents; /* ... these events */
 	void (*ready)(struct loop_fd *w, uint32_t events);
-	struct loop_fd *next;
+	struct loop_fd *next, *ready_next;
 };
 
 /* A one-shot timer (a watched timerfd). */
@@ -61,8 +65,9 @@ struct loop_work {
 /*
  * Creates a loop; `name` (at most 15 bytes) names its thread. `entries` is the number of SQEs that
  * may be queued between two waits. LOOP_URING fails with a message where io_uring is denied or too
- * old
- * (-ENOSYS, -EPERM, ...); LOOP_AUTO falls back to epoll.
+ * old (-ENOSYS, -EPERM, ...); LOOP_AUTO falls back to epoll, and then returns 0 with the reason in
+ * *e.
+ * Until the loop starts, the calling thread counts as its thread.
  */
 int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsigned entries,
 	     struct error *e);
@@ -80,13 +85,15 @@ int loop_register_file(struct loop *loop, int fd);
  * its thread. An eventfd need not be read on a uring loop: multishot poll reports each write;
  * `ready` must therefore treat calls as "look now" and may be called spuriously.
  * loop_drain_eventfd() reads it where the engine is level-triggered and does nothing where it is
- * not.
+ * not; with EPOLLET in `events` epoll is edge-triggered, too. Eventfds must be EFD_NONBLOCK.
+ * What cannot be polled (a regular file, /dev/null) is reported at every turn until it is paused.
  */
 int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,
 	       void (*ready)(struct loop_fd *w, uint32_t events));
 void loop_drain_eventfd(struct loop_fd *w);
 
-/* Stop and resume reports of a watch (back-pressure). On the loop's thread, or before it starts. */
+/* Stop and resume reports of a watch (back-pressure). What holds when it is resumed is reported, on
+ * both engines. On the loop's thread, or before it starts. */
 void loop_pause(struct loop_fd *w);
 void loop_resume(struct loop_fd *w);
 
@@ -103,7 +110,8 @@ void loop_timer_close(struct loop_timer *t); /* after the loop stopped */
 struct io_uring_sqe *loop_sqe(struct loop *loop);
 
 /* Submits what is queued and handles completions until *pending is 0. For draining at reset.
- * Handles only loop_ops; watches that become ready meanwhile are reported after. Loop thread. */
+ * Handles loop_ops and posted work; watches that become ready meanwhile are reported after. Loop
+ * thread. */
 void loop_wait_ops(struct loop *loop, const unsigned *pending);
 
 /* Hooks that run at each turn of the loop, after all that was ready was handled and before it
@@ -115,10 +123,12 @@ struct loop_hook {
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
 
 /* Runs fn(arg) on the loop's thread and waits for it; inline when called there or when the loop
- * does not run. Any thread; the caller holds no lock that a loop callback takes. */
+ * has ended. Before the loop starts, its thread is the one that made it; others wait. Any thread;
+ * the caller holds no lock that a loop callback takes. */
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
-/* Queues work for the loop's thread; does not wait. Any thread. */
+/* Queues work for the loop's thread; does not wait. Any thread. Nothing is run once the loop has
+ * ended. */
 void loop_post(struct loop *loop, struct loop_work *work);
 
 /* Starts a thread that seals the loop, calls setup(arg) there (e.g. to enter the sandbox) and runs.

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "util.h"
+
+#define LOG_LINE_MAX 1024 /* below PIPE_BUF, so that lines of several threads never mix */
+
+static enum log_level max_level = LOG_WARN;
+static _Atomic bool crlf;
+
+void log_set_level(enum log_level level)
+{
+	max_level = level;
+}
+
+void log_set_crlf(bool on)
+{
+	atomic_store_explicit(&crlf, on, memory_order_relaxed);
+}
+
+/* A reader of stderr that stalls must not stall a vCPU: what is less than an error is dropped. */
+static bool can_write(enum log_level level)
+{
+	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return level == LOG_ERROR || poll(&p, 1, 0) != 0;
+}
+
+__attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
+							   va_list ap)
+{
+	static const char *const prefix[] = {
+		"skep: error: ", "skep: warning: ", "skep: ", "skep: debug: "};
+	char line[LOG_LINE_MAX];
+	const size_t room = sizeof(line) - 2; /* for CR LF */
+	size_t len, start;
+	int n;
+
+	n = snprintf(line, room, "%s", prefix[level]);
+	start = (size_t)n;
+	n = vsnprintf(line + start, room - start, fmt, ap);
+	if (n < 0 || !can_write(level))
+		return;
+	len = MIN(start + (size_t)n, room - 1);
+	/* Messages may quote the guest, and a terminal obeys control characters. */
+	for (size_t i = start; i < len; i++) {
+		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+			line[i] = '?';
+	}
+	if (atomic_load_explicit(&crlf, memory_order_relaxed))
+		line[len++] = '\r';
+	line[len++] = '\n';
+	(void)!write(STDERR_FILENO, line, len);
+}
+
+void log_at(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (level > max_level)
+		return;
+	va_start(ap, fmt);
+	log_line(level, fmt, ap);
+	va_end(ap);
+}
+
+static uint64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
+{
+	uint64_t start = atomic_load(&limit->window_start), now = coarse_ns();
+	va_list ap;
+
+	if (level > max_level)
+		return;
+	/* The first line after a window has passed opens the next one and accounts for the last. */
+	if (now - start >= LOG_PERIOD_NS &&
+	    atomic_compare_exchange_strong(&limit->window_start, &start, now)) {
+		uint32_t count = atomic_exchange(&limit->count, 0);
+
+		if (count > LOG_BURST)
+			log_at(level, "%u more lines like the next one were dropped",
+			       count - LOG_BURST);
+	}
+	if (atomic_fetch_add(&limit->count, 1) >= LOG_BURST)
+		return;
+	va_start(ap, fmt);
+	log_line(level, fmt, ap);
+	va_end(ap);
+}
