@@ -42,6 +42,7 @@ struct virtq {
 	void *avail;
 	void *used;
 	uint16_t next_avail;			 /* free-running */
+	uint16_t avail_seen;			 /* avail.idx when it was last looked at */
 	uint16_t next_used;			 /* free-running; what publish makes visible */
 	uint16_t published;			 /* used.idx as the guest last saw it */
 	bool event_idx;				 /* VIRTIO_F_EVENT_IDX negotiated */
