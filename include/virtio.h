@@ -52,6 +52,10 @@ struct virtio_ops {
 	/* Drain: return only when no request of `q` is in flight. Queue's loop. May be NULL. */
 	void (*stop_queue)(struct virtio_dev *dev, unsigned q);
 
+	/* The driver reset the device and all queues are stopped: forget what else the driver set
+	 * (e.g. by config_write). vCPU thread, under the lock. May be NULL. */
+	void (*reset)(struct virtio_dev *dev);
+
 	/* Frees what the device made; its loops do not run any more. */
 	void (*destroy)(struct virtio_dev *dev);
 };
@@ -64,6 +68,7 @@ struct virtio_queue {
 	unsigned index;
 	int kick_fd;	     /* eventfd; the ioeventfd of QueueNotify == index */
 	_Atomic bool active; /* between DRIVER_OK and reset, and not broken */
+	bool started;	     /* start_queue() was called, stop_queue() is due */
 };
 
 struct virtio_dev {
@@ -79,8 +84,12 @@ struct virtio_dev {
 	uint32_t config_len;
 
 	pthread_mutex_t lock;
+	/* A leaf lock, held for a few stores at a time and therefore open to loops: changes of
+	 * status and of the configuration with their interrupt. `lock` is taken before it. */
+	pthread_mutex_t state_lock;
 	uint8_t *page; /* the register page, VIRTIO_MMIO_PAGE bytes */
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
+	bool unknown_features; /* the driver accepted some beyond bit 63 */
 	_Atomic uint32_t status;
 	int irq_fd;		       /* eventfd, an irqfd in a VM; written to interrupt */
 	void (*drain_acks)(void *ctx); /* NULL: ACKs come as plain writes */
@@ -91,21 +100,24 @@ struct virtio_dev {
 };
 
 /*
- * Sets up an embedded device. `page` is zeroed memory owned by the caller that outlives the device;
- * kick eventfds are made here. Every queue gets `max_size` and `loop` (a device may change
- * queue[i].loop and vq.max_size before virtio_dev_attach()).
+ * Sets up an embedded device, which is zeroed but for `features`, `config` and `config_len` (they
+ * may be set before or after this). Kick eventfds are made here. Every queue gets `max_size` and
+ * `loop` (a device may change queue[i].loop and vq.max_size before virtio_dev_attach()).
  */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const struct gmem *mem,
 		    unsigned num_queues, uint16_t max_size, struct loop *loop, struct error *e);
 
 /* Gives the device its register page and interrupt, watches the kicks on the loops, fills the page.
- * After this the features and queue counts are fixed. Before the loops start. */
+ * `page` is aligned, owned by the caller, and outlives the device. drain_acks() applies pending
+ * InterruptACK writes with virtio_mmio_write() before it gives up their place in the ring, under
+ * its own lock; its check for emptiness is a sequentially consistent load and takes none. After
+ * this the features and queue counts are fixed. Before the loops start. */
 int virtio_dev_attach(struct virtio_dev *dev, uint8_t *page, int irq_fd,
 		      void (*drain_acks)(void *ctx), void *drain_ctx, struct error *e);
 
 /* Teardown: resets (draining all queues) if the driver left it running. Loops still run. */
 void virtio_dev_quiesce(struct virtio_dev *dev);
-/* Calls ops->destroy and closes kick eventfds. NULL-safe. */
+/* Calls ops->destroy, which frees the device itself, and closes kick eventfds. NULL-safe. */
 void virtio_dev_free(struct virtio_dev *dev);
 
 /* Register access at `offset` in the page: any width, any offset; what the specification does not
@@ -119,6 +131,16 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned feature_bit
 	return dev->driver_features & (1ull << feature_bit);
 }
 
+/* May the device work on queue `q` now? For work that starts elsewhere than in kick(). */
+static inline bool virtio_queue_active(const struct virtio_dev *dev, unsigned q)
+{
+	return atomic_load_explicit(&dev->queue[q].active, memory_order_acquire);
+}
+
+/* Has kick() called again after whatever else is ready on the loop: work on a queue is bounded, so
+ * that a driver that refills it without end starves nobody. Any thread. */
+void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q);
+
 /* Publishes pushed used entries of queue `q` and interrupts where the driver wants it. Queue's
  * loop. */
 void virtio_queue_publish(struct virtio_dev *dev, unsigned q);
@@ -128,9 +150,9 @@ void virtio_queue_publish(struct virtio_dev *dev, unsigned q);
 __attribute__((format(printf, 2, 3))) void virtio_dev_fail(struct virtio_dev *dev, const char *fmt,
 							   ...);
 
-/* Changes configuration bytes under the generation counter and interrupts the driver. Any thread
- * that does not hold the lock, except from config_write (which holds it and uses the _locked form).
- */
+/* Changes configuration bytes under the generation counter and interrupts the driver, if it is at
+ * DRIVER_OK and they differ. Any thread, loops included; before virtio_dev_attach() it only sets
+ * them. The _locked form is for config_write() and reset(), which mostly want no interrupt. */
 void virtio_dev_set_config(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
 void virtio_dev_set_config_locked(struct virtio_dev *dev, uint32_t offset, const void *data,
 				  uint32_t len, bool interrupt);
