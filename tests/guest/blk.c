@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * virtio-blk (virtio 1.3, section 5.2) as a well-behaved driver uses it. The runner has filled the
+ * image with pattern IMAGE_SEED and looks at it afterwards; docs of the layout in blk_areas.h.
+ */
+#include "blk_areas.h"
+#include "support.h"
+
+#define FEATURES                                                                                   \
+	(FEATURE(VIRTIO_BLK_F_FLUSH) | FEATURE(VIRTIO_BLK_F_DISCARD) |                             \
+	 FEATURE(VIRTIO_BLK_F_WRITE_ZEROES) | FEATURE(VIRTIO_BLK_F_RO) |                           \
+	 FEATURE(VIRTIO_BLK_F_MQ) | FEATURE(VIRTIO_RING_F_EVENT_IDX) |                             \
+	 FEATURE(VIRTIO_RING_F_INDIRECT_DESC))
+
+#define CONFIG(d, field)                                                                           \
+	vio_config(d, offsetof(struct virtio_blk_config, field),                                   \
+		   sizeof(((struct virtio_blk_config *)0)->field))
+
+static bool holds(struct vq *q, uint64_t sector, unsigned sectors, uint64_t seed)
+{
+	uint8_t buf[8 * SECTOR];
+
+	for (unsigned n; sectors; sector += n, sectors -= n) {
+		n = sectors < 8 ? sectors : 8;
+		if (blk_read(q, sector, buf, n * SECTOR) != VIRTIO_BLK_S_OK ||
+		    pattern_check(buf, n * SECTOR, seed, sector) != n * SECTOR)
+			return false;
+	}
+	return true;
+}
+
+static bool holds_zeros(struct vq *q, uint64_t sector, unsigned sectors)
+{
+	uint8_t buf[SECTOR];
+
+	for (; sectors; sector++, sectors--) {
+		if (blk_read(q, sector, buf, SECTOR) != VIRTIO_BLK_S_OK)
+			return false;
+		for (unsigned i = 0; i < SECTOR; i++)
+			if (buf[i])
+				return false;
+	}
+	return true;
+}
+
+static void check_offer(struct vio *d)
+{
+	uint64_t offered = vio_device_features(d);
+
+	CHECK_EQ(blk_capacity(d), cmdline_u64("sectors", 0), "capacity");
+	CHECK(offered & FEATURE(VIRTIO_BLK_F_FLUSH), "FLUSH is offered");
+	CHECK(!(offered & FEATURE(VIRTIO_BLK_F_RO)), "RO is not");
+	CHECK(!(offered & FEATURE(VIRTIO_BLK_F_SEG_MAX)) || CONFIG(d, seg_max) > 0, "seg_max");
+	CHECK(!(offered & FEATURE(VIRTIO_BLK_F_BLK_SIZE)) || CONFIG(d, blk_size) >= 512,
+	      "blk_size");
+	/* CVE-less but real: one guest OS fails on features whose limits are zero. */
+	if (CHECK_EQ(!(offered & FEATURE(VIRTIO_BLK_F_DISCARD)), !cmdline_u64("discard", 1),
+		     "DISCARD is offered as configured") &&
+	    offered & FEATURE(VIRTIO_BLK_F_DISCARD)) {
+		CHECK(CONFIG(d, max_discard_sectors) > 0, "max_discard_sectors");
+		CHECK(CONFIG(d, max_discard_seg) > 0, "max_discard_seg");
+		CHECK(CONFIG(d, discard_sector_alignment) > 0, "discard_sector_alignment");
+	}
+	CHECK(offered & FEATURE(VIRTIO_BLK_F_WRITE_ZEROES), "WRITE_ZEROES is offered");
+	CHECK(CONFIG(d, max_write_zeroes_sectors) > 0, "max_write_zeroes_sectors");
+	CHECK(CONFIG(d, max_write_zeroes_seg) > 0, "max_write_zeroes_seg");
+	if (offered & FEATURE(VIRTIO_BLK_F_MQ))
+		CHECK_EQ(CONFIG(d, num_queues), cmdline_u64("queues", 1), "num_queues");
+	else
+		CHECK_EQ(cmdline_u64("queues", 1), 1, "one queue without MQ");
+}
+
+static void check_read(struct vq *q)
+{
+	static uint8_t buf[16 * SECTOR];
+	static struct blk r;
+	/* Odd pieces at odd addresses: only the total counts. */
+	const struct sg pieces[] = {{buf, 1},		{buf + 1, 511},	 {buf + 512, 513},
+				    {buf + 1025, 1023}, {buf + 2048, 7}, {buf + 2055, 2041}};
+
+	CHECK(holds(q, 0, 64, IMAGE_SEED), "the image's first sectors");
+	CHECK(holds(q, blk_capacity(q->dev) - 8, 8, IMAGE_SEED), "and its last");
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_IN, 100, pieces, 6), VIRTIO_BLK_S_OK,
+		 "a read into odd pieces");
+	CHECK_EQ(r.written, 8 * SECTOR + 1, "its used length is data and status");
+	CHECK_EQ(pattern_check(buf, 8 * SECTOR, IMAGE_SEED, 100), 8 * SECTOR, "its data");
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_IN, 300, &(struct sg){buf, sizeof(buf)}, 1),
+		 VIRTIO_BLK_S_OK, "a read of 16 sectors");
+	CHECK_EQ(pattern_check(buf, sizeof(buf), IMAGE_SEED, 300), sizeof(buf), "its data");
+}
+
+static void check_write(struct vq *q)
+{
+	static uint8_t buf[8 * SECTOR];
+	static struct blk r;
+	const struct sg pieces[] = {{buf, 511}, {buf + 511, 2}, {buf + 513, 3583}};
+
+	pattern_fill(buf, sizeof(buf), WRITE_SEED, WRITE_AREA);
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_OUT, WRITE_AREA, &(struct sg){buf, sizeof(buf)}, 1),
+		 VIRTIO_BLK_S_OK, "a write");
+	CHECK_EQ(r.written, 1, "its used length is the status");
+	pattern_fill(buf, sizeof(buf), WRITE_SEED, WRITE_AREA + 8);
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_OUT, WRITE_AREA + 8, pieces, 3), VIRTIO_BLK_S_OK,
+		 "a write from odd pieces");
+	for (unsigned i = 16; i < WRITE_SECTORS; i++) {
+		pattern_fill(buf, SECTOR, WRITE_SEED, WRITE_AREA + i);
+		if (blk_write(q, WRITE_AREA + i, buf, SECTOR) != VIRTIO_BLK_S_OK)
+			CHECK(false, "write of sector %u", WRITE_AREA + i);
+	}
+	CHECK(holds(q, WRITE_AREA, WRITE_SECTORS, WRITE_SEED), "what was written is read");
+	CHECK(holds(q, WRITE_AREA - 8, 8, IMAGE_SEED), "what is before it is as it was");
+	CHECK(holds(q, WRITE_AREA + WRITE_SECTORS, 8, IMAGE_SEED), "and what is after it");
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK, "a flush");
+	CHECK_EQ(r.written, 1, "its used length");
+}
+
+/* Section 2.7.4.2: the device must not assume how buffers are cut into descriptors. */
+static void check_framing(struct vq *q)
+{
+	static struct {
+		struct virtio_blk_outhdr hdr;
+		uint8_t data[SECTOR];
+	} out;
+	static uint8_t in[SECTOR + 1], status;
+	uint32_t len;
+	int64_t got;
+
+	out.hdr = (struct virtio_blk_outhdr){.type = VIRTIO_BLK_T_OUT, .sector = FRAME_AREA};
+	pattern_fill(out.data, SECTOR, WRITE_SEED, FRAME_AREA);
+	status = STATUS_NONE;
+	got = vq_do(q, (struct sg[]){{&out, sizeof(out)}, {&status, 1}}, 1, 1);
+	CHECK(got == 1 && status == VIRTIO_BLK_S_OK, "header and data in one buffer");
+
+	out.hdr.type = VIRTIO_BLK_T_IN;
+	memset(in, STATUS_NONE, sizeof(in));
+	got = vq_do(q, (struct sg[]){{&out.hdr, 16}, {in, sizeof(in)}}, 1, 1);
+	CHECK(got == SECTOR + 1 && in[SECTOR] == VIRTIO_BLK_S_OK &&
+		      pattern_check(in, SECTOR, WRITE_SEED, FRAME_AREA) == SECTOR,
+	      "data and status in one buffer");
+
+	memset(in, STATUS_NONE, sizeof(in));
+	vq_add(q,
+	       (struct sg[]){{&out.hdr, 3},
+			     {(uint8_t *)&out.hdr + 3, 8},
+			     {(uint8_t *)&out.hdr + 11, 5},
+			     {in, 500},
+			     {in + 500, 13}},
+	       3, 2);
+	vq_publish(q);
+	vq_notify(q);
+	CHECK(vq_wait(q, &len) >= 0 && len == SECTOR + 1 && in[SECTOR] == VIRTIO_BLK_S_OK &&
+		      pattern_check(in, SECTOR, WRITE_SEED, FRAME_AREA) == SECTOR,
+	      "a header in three pieces");
+}
+
+static void check_id(struct vq *q)
+{
+	static char id[21];
+	static struct blk r;
+	const char *want = cmdline_get("serial");
+
+	memset(id, 'x', sizeof(id));
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_GET_ID, 0, &(struct sg){id, 20}, 1), VIRTIO_BLK_S_OK,
+		 "GET_ID");
+	CHECK_EQ(r.written, 21, "its used length");
+	CHECK_EQ(id[20], 'x', "20 bytes and no more");
+	id[20] = '\0';
+	if (want)
+		CHECK(!strcmp(id, want), "the serial %s", id);
+}
+
+static void check_zeroes(struct vio *d, struct vq *q)
+{
+	static struct virtio_blk_discard_write_zeroes range[2];
+	static struct blk r;
+	const struct sg one = {range, sizeof(range[0])};
+	const struct sg both = {range, sizeof(range)};
+
+	range[0] = (struct virtio_blk_discard_write_zeroes){.sector = ZERO_AREA,
+							    .num_sectors = ZERO_SECTORS};
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_WRITE_ZEROES, 0, &one, 1), VIRTIO_BLK_S_OK,
+		 "WRITE_ZEROES");
+	CHECK_EQ(r.written, 1, "its used length");
+	CHECK(holds_zeros(q, ZERO_AREA, ZERO_SECTORS), "zeros are there");
+	CHECK(holds(q, ZERO_AREA - 1, 1, IMAGE_SEED) &&
+		      holds(q, ZERO_AREA + ZERO_SECTORS, 1, IMAGE_SEED),
+	      "and only there");
+
+	range[0] = (struct virtio_blk_discard_write_zeroes){
+		.sector = UNMAP_AREA,
+		.num_sectors = UNMAP_SECTORS,
+		.flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP};
+	CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_WRITE_ZEROES, 0, &one, 1), VIRTIO_BLK_S_OK,
+		 "WRITE_ZEROES with UNMAP");
+	CHECK(holds_zeros(q, UNMAP_AREA, UNMAP_SECTORS), "zeros are there");
+	CHECK(holds(q, UNMAP_AREA - 1, 1, IMAGE_SEED) &&
+		      holds(q, UNMAP_AREA + UNMAP_SECTORS, 1, IMAGE_SEED),
+	      "and only there");
+
+	/* One odd sector, as no file system would zero it. */
+	range[0] = (struct virtio_blk_discard_write_zeroes){.sector = ODD_AREA, .num_sectors = 1};
+	CHECK(blk_do(q, &r, VIRTIO_BLK_T_WRITE_ZEROES, 0, &one, 1) == VIRTIO_BLK_S_OK &&
+		      holds_zeros(q, ODD_AREA, 1) && holds(q, ODD_AREA - 1, 1, IMAGE_SEED) &&
+		      holds(q, ODD_AREA + 1, 1, IMAGE_SEED),
+	      "WRITE_ZEROES of one sector");
+
+	if (!(d->features & FEATURE(VIRTIO_BLK_F_DISCARD)))
+		return;
+	range[0] = (struct virtio_blk_discard_write_zeroes){.sector = DISCARD_AREA,
+							    .num_sectors = DISCARD_SECTORS / 2};
+	range[1] = (struct virtio_blk_discard_write_zeroes){
+		.sector = DISCARD_AREA + DISCARD_SECTORS / 2, .num_sectors = DISCARD_SECTORS / 2};
+	if (CONFIG(d, max_discard_seg) > 1) {
+		CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_DISCARD, 0, &both, 1), VIRTIO_BLK_S_OK,
+			 "DISCARD of two ranges");
+	} else {
+		range[0].num_sectors = DISCARD_SECTORS;
+		CHECK_EQ(blk_do(q, &r, VIRTIO_BLK_T_DISCARD, 0, &one, 1), VIRTIO_BLK_S_OK,
+			 "DISCARD");
+	}
+	CHECK_EQ(r.written, 1, "its used length");
+	CHECK(holds(q, DISCARD_AREA - 1, 1, IMAGE_SEED) &&
+		      holds(q, DISCARD_AREA + DISCARD_SECTORS, 1, IMAGE_SEED),
+	      "what is around it is as it was");
+}
+
+/* As many requests at once as the queue takes, reads among writes, in every queue. */
+static void check_parallel(struct vio *d, unsigned queues)
+{
+	enum { DEPTH = 16, ROUNDS = 20 };
+	uint8_t *buf = alloc(DEPTH * SECTOR, 16);
+	struct blk *r = alloc(DEPTH * sizeof(*r), 16);
+	unsigned bad = 0;
+
+	for (unsigned round = 0; round < ROUNDS * queues; round++) {
+		struct vq *q = &d->vq[round % queues];
+		bool write = round / queues % 2 == 0;
+
+		for (unsigned i = 0; i < DEPTH; i++) {
+			uint64_t sector = PARALLEL_AREA + (round % queues) * DEPTH + i;
+
+			if (write)
+				pattern_fill(buf + i * SECTOR, SECTOR, WRITE_SEED, sector);
+			else
+				memset(buf + i * SECTOR, 0, SECTOR);
+			blk_add(q, &r[i], write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, sector,
+				&(struct sg){buf + i * SECTOR, SECTOR}, 1);
+		}
+		vq_publish(q);
+		vq_notify(q);
+		for (unsigned i = 0; i < DEPTH; i++)
+			if (vq_wait(q, NULL) < 0)
+				panic("a request was lost");
+		for (unsigned i = 0; i < DEPTH; i++)
+			bad += r[i].status != VIRTIO_BLK_S_OK ||
+			       pattern_check(buf + i * SECTOR, SECTOR, WRITE_SEED,
+					     PARALLEL_AREA + (round % queues) * DEPTH + i) !=
+				       SECTOR;
+	}
+	CHECK_EQ(bad, 0, "parallel requests");
+}
+
+void test_blk(void)
+{
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	unsigned queues = (unsigned)cmdline_u64("queues", 1);
+
+	check_offer(d);
+	CHECK(vio_start(d, FEATURES, queues, 128), "start with %u queues", queues);
+	check_read(&d->vq[0]);
+	check_write(&d->vq[0]);
+	check_framing(&d->vq[0]);
+	check_id(&d->vq[queues - 1]);
+	check_zeroes(d, &d->vq[0]);
+	check_parallel(d, queues);
+	vio_reset(d);
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The host's side of the block tests: makes images and looks into them.
+ *
+ *   image fill FILE SECTORS            pattern IMAGE_SEED, all of it
+ *   image check FILE FROM COUNT SEED   status 1 and the first wrong byte, unless the sectors hold
+ * it image zeros FILE FROM COUNT image blk FILE QUEUES              what the test "blk" leaves
+ * behind, every sector
+ */
+#include <err.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blk_areas.h"
+#include "lib/pattern.h"
+
+static const char *path;
+static int fd;
+
+static uint64_t number(const char *text)
+{
+	char *end;
+	uint64_t v = strtoull(text, &end, 0);
+
+	if (!*text || *end)
+		errx(2, "%s: not a number", text);
+	return v;
+}
+
+static void read_sector(uint64_t sector, uint8_t *buf)
+{
+	ssize_t n = pread(fd, buf, PATTERN_SECTOR, (off_t)(sector * PATTERN_SECTOR));
+
+	if (n != PATTERN_SECTOR)
+		err(2, "%s: sector %llu", path, (unsigned long long)sector);
+}
+
+static void expect_pattern(uint64_t sector, uint64_t seed)
+{
+	uint8_t buf[PATTERN_SECTOR];
+	size_t at;
+
+	read_sector(sector, buf);
+	at = pattern_check(buf, sizeof(buf), seed, sector);
+	if (at != sizeof(buf))
+		errx(1, "%s: sector %llu does not hold pattern %llu from byte %zu on", path,
+		     (unsigned long long)sector, (unsigned long long)seed, at);
+}
+
+static void expect_zeros(uint64_t sector)
+{
+	static const uint8_t zeros[PATTERN_SECTOR];
+	uint8_t buf[PATTERN_SECTOR];
+
+	read_sector(sector, buf);
+	if (memcmp(buf, zeros, sizeof(buf)) != 0)
+		errx(1, "%s: sector %llu is not zero", path, (unsigned long long)sector);
+}
+
+static void fill(uint64_t sectors)
+{
+	uint8_t buf[128 * PATTERN_SECTOR];
+
+	for (uint64_t s = 0; s < sectors; s += 128) {
+		size_t n = sectors - s < 128 ? (size_t)(sectors - s) : 128;
+
+		pattern_fill(buf, n * PATTERN_SECTOR, IMAGE_SEED, s);
+		if (write(fd, buf, n * PATTERN_SECTOR) != (ssize_t)(n * PATTERN_SECTOR))
+			err(2, "%s", path);
+	}
+}
+
+static bool inside(uint64_t sector, uint64_t from, uint64_t count)
+{
+	return sector >= from && sector - from < count;
+}
+
+static void expect_blk(uint64_t queues)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		err(2, "%s", path);
+	for (uint64_t s = 0; s < (uint64_t)st.st_size / PATTERN_SECTOR; s++) {
+		if (inside(s, DISCARD_AREA, DISCARD_SECTORS))
+			continue; /* anything is allowed; the runner counts blocks */
+		if (inside(s, ZERO_AREA, ZERO_SECTORS) || inside(s, UNMAP_AREA, UNMAP_SECTORS) ||
+		    s == ODD_AREA)
+			expect_zeros(s);
+		else if (inside(s, WRITE_AREA, WRITE_SECTORS) || s == FRAME_AREA ||
+			 inside(s, PARALLEL_AREA, 16 * queues))
+			expect_pattern(s, WRITE_SEED);
+		else
+			expect_pattern(s, IMAGE_SEED);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *what = argc > 1 ? argv[1] : "";
+
+	path = argc > 2 ? argv[2] : "";
+	fd = open(path, !strcmp(what, "fill") ? O_RDWR | O_CREAT | O_TRUNC : O_RDONLY, 0644);
+	if (fd < 0)
+		err(2, "%s", path);
+	if (argc == 4 && !strcmp(what, "fill"))
+		fill(number(argv[3]));
+	else if (argc == 6 && !strcmp(what, "check"))
+		for (uint64_t i = 0; i < number(argv[4]); i++)
+			expect_pattern(number(argv[3]) + i, number(argv[5]));
+	else if (argc == 5 && !strcmp(what, "zeros"))
+		for (uint64_t i = 0; i < number(argv[4]); i++)
+			expect_zeros(number(argv[3]) + i);
+	else if (argc == 4 && !strcmp(what, "blk"))
+		expect_blk(number(argv[3]));
+	else
+		errx(2, "usage: image fill|check|zeros|blk FILE ...");
+	return 0;
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Every test of the payload: test_NAME() runs for "test=NAME". */
+#ifndef TESTS_H
+#define TESTS_H
+
+#include "lib/vio.h"
+
+#define GUEST_TESTS(X)                                                                             \
+	X(hello)                                                                                   \
+	X(cpus)                                                                                    \
+	X(apic)                                                                                    \
+	X(unknown)                                                                                 \
+	X(end)                                                                                     \
+	X(transport)                                                                               \
+	X(rings)                                                                                   \
+	X(exits)                                                                                   \
+	X(blk)
+
+#define DECLARE_TEST(name) void test_##name(void);
+GUEST_TESTS(DECLARE_TEST)
+
+#endif
