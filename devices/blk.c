@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * virtio-blk (virtio 1.3, section 5.2): features, configuration space, queues and their life.
+ *
+ * DOC: Theory of operation. A kick pops all that is there and submits it; completions push used
+ * entries; the hook at the end of the loop's turn publishes them with at most one interrupt, so
+ * everything is a batch. With the sync engine the hook also carries the requests out, a slice of
+ * time a turn.
+ *
+ * Only what the image can do is offered. `discard=ignore` offers no DISCARD, and makes WRITE_ZEROES
+ * keep what it zeroes allocated: a preallocated image stays so.
+ */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "blk_device.h"
+#include "log.h"
+
+/* The sync engine works this long before it lets the loop look at its other descriptors, and
+ * shows the guest what is done. */
+#define SYNC_SLICE_NS 200000u
+
+static struct blk_device *to_blk(const struct virtio_dev *dev)
+{
+	return container_of(dev, struct blk_device, dev);
+}
+
+static void run_again(struct blk_queue *q, bool kick)
+{
+	q->again_kick |= kick;
+	if (q->again_posted)
+		return;
+	q->again_posted = true;
+	loop_post(q->vq->loop, &q->again);
+}
+
+static void blk_kick(struct virtio_dev *dev, unsigned index)
+{
+	struct blk_queue *q = &to_blk(dev)->queue[index];
+	struct virtq *vq = &q->vq->vq;
+	struct virtq_chain chain = {.iov = q->memory->scratch, .max_iov = VIRTQ_MAX_SIZE};
+	unsigned budget = BLK_KICK_BUDGET;
+	const char *why = "";
+
+	if (q->stopping)
+		return;
+	do {
+		int r = 0;
+
+		virtq_disable_kicks(vq);
+		while (budget && (r = virtq_pop(vq, &chain, &why)) > 0) {
+			budget--;
+			r = blk_request_start(q, &chain, &why);
+			if (r < 0)
+				break;
+		}
+		if (r < 0) {
+			virtio_dev_fail(dev, "queue %u: %s", index, why);
+			return;
+		}
+		if (!budget) {
+			run_again(q, true);
+			return;
+		}
+	} while (virtq_enable_kicks(vq));
+}
+
+static void again(struct loop_work *work)
+{
+	struct blk_queue *q = container_of(work, struct blk_queue, again);
+	bool kick = q->again_kick;
+
+	q->again_posted = q->again_kick = false;
+	if (kick && virtio_queue_active(&q->blk->dev, q->vq->index))
+		blk_kick(&q->blk->dev, q->vq->index);
+}
+
+static void commit(struct blk_queue *q)
+{
+	uint64_t start = 0;
+
+	while (q->engine->ops->commit(q->engine)) {
+		uint64_t now = now_ns();
+
+		if (!start)
+			start = now;
+		if (now - start >= SYNC_SLICE_NS) {
+			run_again(q, false);
+			return;
+		}
+	}
+}
+
+static void turn_ends(struct loop_hook *hook)
+{
+	struct blk_queue *q = container_of(hook, struct blk_queue, hook);
+
+	if (q->engine->ops->commit)
+		commit(q);
+	if (q->pushed) {
+		q->pushed = false;
+		virtio_queue_publish(&q->blk->dev, q->vq->index);
+	}
+}
+
+static void blk_start_queue(struct virtio_dev *dev, unsigned index)
+{
+	struct blk_queue *q = &to_blk(dev)->queue[index];
+
+	q->stopping = q->pushed = false;
+	/* Section 5.2.6.2: a driver that cannot flush takes a write that is done for stable. */
+	q->writethrough = !virtio_has(dev, VIRTIO_BLK_F_FLUSH);
+	blk_requests_reset(q);
+}
+
+static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
+{
+	struct blk_queue *q = &to_blk(dev)->queue[index];
+
+	q->stopping = true;
+	q->engine->ops->drain(q->engine);
+	blk_requests_reset(q);
+}
+
+static void blk_destroy(struct virtio_dev *dev)
+{
+	struct blk_device *blk = to_blk(dev);
+
+	for (unsigned i = 0; i < blk->num_queues; i++) {
+		struct blk_queue *q = &blk->queue[i];
+
+		if (q->engine)
+			q->engine->ops->close(q->engine);
+		if (q->memory)
+			munmap(q->memory, sizeof(*q->memory));
+	}
+	blk_image_close(blk->image);
+	free(blk);
+}
+
+static const struct virtio_ops blk_ops = {
+	.name = "blk",
+	.device_id = 2,
+	.start_queue = blk_start_queue,
+	.kick = blk_kick,
+	.stop_queue = blk_stop_queue,
+	.destroy = blk_destroy,
+};
+
+static uint8_t log2_of(uint32_t n)
+{
+	return (uint8_t)(31 - __builtin_clz(n));
+}
+
+/* Section 5.2.4. min_io_size and opt_io_size count logical blocks. */
+static void fill_config(struct blk_device *blk)
+{
+	const struct blk_image *image = blk->image;
+	uint32_t logical = image->logical_block, ratio = image->physical_block / logical;
+	struct virtio_blk_config c = {
+		.capacity = htole64(blk->sectors),
+		/* The header and the status byte take the other two descriptors. */
+		.seg_max = htole32(VIRTQ_MAX_SIZE - 2),
+		.blk_size = htole32(logical),
+		.physical_block_exp = log2_of(ratio),
+		.alignment_offset = (uint8_t)(image->alignment_offset / logical),
+		.min_io_size =
+			htole16((uint16_t)MIN(MAX(image->min_io / logical, ratio), UINT16_MAX)),
+		.opt_io_size = htole32(image->optimal_io / logical),
+	};
+
+	if (blk->num_queues > 1)
+		c.num_queues = htole16((uint16_t)blk->num_queues);
+	if (blk->discard) {
+		c.max_discard_sectors = htole32(BLK_MAX_RANGE_SECTORS);
+		c.max_discard_seg = htole32(BLK_MAX_RANGES);
+		c.discard_sector_alignment = htole32(image->granularity >> BLK_SECTOR_SHIFT);
+	}
+	if (!image->readonly) {
+		c.max_write_zeroes_sectors = htole32(BLK_MAX_RANGE_SECTORS);
+		c.max_write_zeroes_seg = htole32(BLK_MAX_RANGES);
+		c.write_zeroes_may_unmap = blk->discard && image->zero_punch;
+	}
+	static_assert(sizeof(c) <= VIRTIO_CONFIG_MAX, "configuration space");
+	memcpy(blk->dev.config, &c, sizeof(c));
+	blk->dev.config_len = sizeof(c);
+}
+
+static void offer_features(struct blk_device *blk)
+{
+	uint64_t f = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
+		     1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+
+	if (blk->num_queues > 1)
+		f |= 1ull << VIRTIO_BLK_F_MQ;
+	if (blk->image->readonly)
+		f |= 1ull << VIRTIO_BLK_F_RO;
+	else
+		f |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+	if (blk->discard)
+		f |= 1ull << VIRTIO_BLK_F_DISCARD;
+	blk->dev.features |= f;
+}
+
+static int open_engine(struct blk_queue *q, enum disk_engine wanted, struct error *e)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+	const struct blk_image *image = q->blk->image;
+	struct loop *loop = q->vq->loop;
+
+	if (wanted != ENGINE_SYNC && loop_is_uring(loop))
+		return blk_uring_open(&q->engine, image, loop, q->blk->worker, e);
+	if (wanted == ENGINE_URING)
+		return error_set(e, -ENOTSUP,
+				 "io_uring is not available: use engine=auto or engine=sync");
+	if (wanted == ENGINE_AUTO && !atomic_flag_test_and_set(&said))
+		log_warn("io_uring is not available (see `skep check`): disks use the slower sync "
+			 "engine");
+	return blk_sync_open(&q->engine, image, loop, e);
+}
+
+static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
+		     enum disk_engine engine, struct error *e)
+{
+	struct blk_queue *q = &blk->queue[index];
+	void *memory = mmap(NULL, sizeof(*q->memory), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return error_set(e, -ENOMEM, "out of memory for the disk's requests");
+	q->memory = memory;
+	/* It is meant to be sparse. */
+	madvise(memory, sizeof(*q->memory), MADV_NOHUGEPAGE);
+	q->blk = blk;
+	q->vq = &blk->dev.queue[index];
+	q->vq->loop = loop;
+	q->again.fn = again;
+	q->hook.fn = turn_ends;
+	blk_requests_reset(q);
+	return open_engine(q, engine, e);
+}
+
+static bool needs_worker(const struct blk_device *blk, const struct disk_config *config,
+			 struct loop *const *loops)
+{
+	return blk->discard && blk_uring_needs_worker(blk->image) &&
+	       config->engine != ENGINE_SYNC && loop_is_uring(loops[0]);
+}
+
+int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_image *image,
+		   const struct disk_config *config, struct loop *const *loops, struct error *e)
+{
+	unsigned n = config->queues;
+	struct blk_device *blk = calloc(1, sizeof(*blk) + n * sizeof(blk->queue[0]));
+	int r;
+
+	if (!blk) {
+		blk_image_close(image);
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	r = virtio_dev_init(&blk->dev, &blk_ops, mem, n, VIRTQ_MAX_SIZE, loops[0], e);
+	if (r < 0) {
+		blk_image_close(image);
+		free(blk);
+		return r;
+	}
+	blk->image = image;
+	blk->num_queues = n;
+	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
+	blk->discard = image->discard && config->discard == DISCARD_UNMAP;
+	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
+	if (needs_worker(blk, config, loops))
+		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);
+	for (unsigned i = 0; i < n && r >= 0; i++)
+		r = queue_new(blk, i, loops[i], config->engine, e);
+	if (r < 0) {
+		loop_free(blk->worker);
+		virtio_dev_free(&blk->dev);
+		return r;
+	}
+	offer_features(blk);
+	fill_config(blk);
+	/* The loops know the queues from here on: nothing can fail any more. */
+	for (unsigned i = 0; i < n; i++)
+		loop_add_hook(loops[i], &blk->queue[i].hook);
+	*ret = &blk->dev;
+	return 0;
+}
+
+struct loop *blk_device_worker(const struct virtio_dev *dev)
+{
+	return to_blk(dev)->worker;
+}
+
+void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret)
+{
+	const struct blk_device *blk = to_blk(dev);
+
+	*ret = (struct disk_result){0};
+	for (unsigned i = 0; i < blk->num_queues; i++) {
+		const struct blk_queue *q = &blk->queue[i];
+
+		ret->reads += q->count.reads;
+		ret->writes += q->count.writes;
+		ret->flushes += q->count.flushes;
+		ret->discards += q->count.discards;
+		ret->write_zeroes += q->count.write_zeroes;
+		ret->errors += q->count.errors;
+		ret->read_bytes += q->count.read_bytes;
+		ret->written_bytes += q->count.written_bytes;
+		ret->discarded_bytes += q->count.discarded_bytes;
+	}
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What blk.c (the device) and blk_request.c (its requests) share; nobody else includes this. */
+#ifndef SKEP_BLK_DEVICE_H
+#define SKEP_BLK_DEVICE_H
+
+#include <linux/virtio_blk.h>
+#include <stdatomic.h>
+
+#include "blk.h"
+#include "devices.h"
+#include "util.h"
+
+/* Ranges in one DISCARD or WRITE_ZEROES request: what a request's slot of buffers holds. */
+#define BLK_MAX_RANGES VIRTQ_MAX_SIZE
+/* Sectors in one range: 2 GiB. */
+#define BLK_MAX_RANGE_SECTORS (1u << 22)
+/* Requests in one go, before other descriptors of the loop have their turn. */
+#define BLK_KICK_BUDGET 256u
+/* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
+#define BLK_MAX_RANGES_AT_WORK 4u
+/* Requests of a queue that go through bounce buffers at once, and the size of these. */
+#define BLK_MAX_BOUNCES 4u
+#define BLK_BOUNCE_SIZE (256 * KIB)
+/* Buffers of a request that need no more memory than the request itself. */
+#define BLK_SMALL 8u
+
+union blk_buffers {
+	struct iovec iov;
+	struct virtio_blk_discard_write_zeroes range;
+};
+
+/* One request of the guest; its place in the table is its head descriptor. */
+struct blk_request {
+	struct blk_req io; /* the operation in flight for it */
+	struct blk_queue *queue;
+	struct blk_request *next; /* in a lane */
+	uint8_t *status;	  /* in guest memory */
+	uint64_t offset, length;  /* IN, OUT: of the whole, bytes */
+	uint64_t moved;		  /* IN, OUT: bytes done; ranges: bytes done of the current one */
+	uint32_t type;
+	uint32_t in_bytes; /* device-writable, the status byte included */
+	uint16_t head;
+	uint16_t current;	    /* range at work */
+	unsigned num;		    /* buffers or ranges */
+	uint8_t retries;	    /* of transient errors */
+	int8_t bounce;		    /* index of the bounce buffer, -1: none */
+	struct iovec piece;	    /* a bounce buffer, or zeros */
+	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
+	union blk_buffers small[BLK_SMALL];
+};
+
+/* A first-come queue for requests of which only some may be at work. */
+struct blk_lane {
+	struct blk_request *first, **end;
+	unsigned at_work, max;
+	void (*step)(struct blk_request *r);
+};
+
+/* One mapping a queue; a page is only used once it is touched. */
+struct blk_memory {
+	struct blk_request request[VIRTQ_MAX_SIZE];
+	struct iovec scratch[VIRTQ_MAX_SIZE]; /* of the chain just popped */
+	union blk_buffers slot[VIRTQ_MAX_SIZE][VIRTQ_MAX_SIZE] __attribute__((aligned(4096)));
+	uint8_t bounce[BLK_MAX_BOUNCES][BLK_BOUNCE_SIZE] __attribute__((aligned(4096)));
+};
+
+struct blk_queue {
+	struct blk_device *blk;
+	struct virtio_queue *vq;
+	struct blk_engine *engine;
+	struct blk_memory *memory;
+	struct loop_hook hook;
+	struct loop_work again; /* continues a kick, or the engine's work, in the next turn */
+	bool again_posted, again_kick;
+	bool stopping;		/* reset: nothing new is submitted */
+	bool pushed;		/* used entries wait to be published */
+	bool writethrough;	/* FLUSH is not negotiated: each write is durable when done */
+	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
+	unsigned bounces;	/* bit n: bounce[n] is in use */
+	struct blk_lane ranges, bounced;
+	struct {
+		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, errors;
+		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes;
+	} count;
+};
+
+struct blk_device {
+	struct virtio_dev dev;
+	struct blk_image *image;
+	struct loop *worker;
+	char serial[BLK_SERIAL_LEN]; /* not terminated when it is full */
+	uint64_t sectors;	     /* capacity */
+	bool discard;		     /* offered */
+	unsigned num_queues;
+	struct blk_queue queue[];
+};
+
+/* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
+ * (completed nevertheless) when the driver broke the protocol. */
+int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
+
+/* Sets up the lanes of an idle queue. */
+void blk_requests_reset(struct blk_queue *q);
+
+#endif

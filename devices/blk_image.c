@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Everything that needs the file system, /sys or a probe happens here,
+ * once, before the sandbox. A discard is offered only where the probe says that the host carries it
+ * out: for a file, PUNCH_HOLE past its end, which changes nothing; for a device, the limits that
+ * its queue has in /sys. Writing zeros can always be honoured, if need be by writing them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
+
+#include "blk.h"
+#include "log.h"
+#include "util.h"
+
+/* The most that one operation discards, so that the lock it holds in the host's file system or
+ * driver does not keep reads waiting for long: docs/performance.md. */
+#define DISCARD_STEP (32 * MIB)
+
+static const char *file_kind(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "a directory";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFIFO:
+		return "a pipe";
+	case S_IFSOCK:
+		return "a socket";
+	default:
+		return "neither a file nor a device";
+	}
+}
+
+static int check_kind(const struct stat *st, struct error *e)
+{
+	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
+		return 0;
+	return error_set(e, S_ISDIR(st->st_mode) ? -EISDIR : -EINVAL,
+			 "is %s: a disk is a regular file or a block device",
+			 file_kind(st->st_mode));
+}
+
+static int explain_open(int err, const struct disk_config *config, const struct stat *st,
+			struct error *e)
+{
+	const char *path = config->path;
+
+	switch (err) {
+	case ENOENT:
+		return error_set(e, -err,
+				 "no such file: make one with `truncate -s 2G %s`, "
+				 "or correct the path",
+				 path);
+	case EACCES:
+	case EPERM:
+		if (!config->readonly && access(path, R_OK) == 0)
+			return error_set(e, -err,
+					 "no permission to write: change its mode or owner, or add "
+					 "`,readonly`");
+		return error_set(e, -err, "permission denied: %s",
+				 st && S_ISBLK(st->st_mode) ? "add your user to the group that "
+							      "owns the device, or run as root"
+							    : "change its mode or owner, and those "
+							      "of its directories");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system: add `,readonly`");
+	case EBUSY:
+		return error_set(e, -err,
+				 "is in use on this host (mounted, swap, LVM, RAID or another VM): "
+				 "release it, or add `,readonly`");
+	case ETXTBSY:
+		return error_set(e, -err, "is in use as swap or as a running program");
+	case EINVAL:
+		if (config->direct)
+			return error_set(e, -err,
+					 "its file system does not take O_DIRECT: leave `direct` "
+					 "out");
+		break;
+	default:
+		break;
+	}
+	return error_set(e, -err, "cannot open: %s", strerror(err));
+}
+
+static int open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
+		     struct error *e)
+{
+	int flags = O_CLOEXEC | O_NOCTTY, r;
+
+	/* First look, then open: opening a pipe would wait for its other end. */
+	if (stat(config->path, st) < 0)
+		return explain_open(errno, config, NULL, e);
+	r = check_kind(st, e);
+	if (r < 0)
+		return r;
+	flags |= config->readonly ? O_RDONLY : O_RDWR;
+	if (config->direct)
+		flags |= O_DIRECT;
+	if (S_ISBLK(st->st_mode) && !config->readonly)
+		flags |= O_EXCL;
+	image->fd = open(config->path, flags);
+	if (image->fd < 0)
+		return explain_open(errno, config, st, e);
+	if (fstat(image->fd, st) < 0)
+		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+	return check_kind(st, e);
+}
+
+/* A number from the queue/ directory of a device or, for a partition, of its whole device; 0 when
+ * it is not there. */
+static uint64_t queue_limit(const struct stat *st, const char *name)
+{
+	static const char *const where[] = {"queue", "../queue"};
+	unsigned long long value;
+
+	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+		char path[128], text[32] = "";
+		_cleanup_close_ int fd = -1;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
+			 minor(st->st_rdev), where[i], name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
+			continue;
+		if (sscanf(text, "%llu", &value) == 1)
+			return value;
+	}
+	return 0;
+}
+
+static int device_geometry(struct blk_image *image, const struct stat *st, struct error *e)
+{
+	int logical = 512, readonly = 0, offset = 0;
+	unsigned physical = 512, min_io = 0, optimal_io = 0;
+
+	if (ioctl(image->fd, BLKGETSIZE64, &image->size) < 0)
+		return error_set(e, -errno, "cannot ask the device's size: %s", strerror(errno));
+	if (ioctl(image->fd, BLKROGET, &readonly) == 0 && readonly && !image->readonly)
+		return error_set(e, -EROFS, "is a read-only device: add `,readonly`");
+	ioctl(image->fd, BLKSSZGET, &logical);
+	ioctl(image->fd, BLKPBSZGET, &physical);
+	ioctl(image->fd, BLKIOMIN, &min_io);
+	ioctl(image->fd, BLKIOOPT, &optimal_io);
+	ioctl(image->fd, BLKALIGNOFF, &offset);
+	image->logical_block = MAX((uint32_t)logical, BLK_SECTOR);
+	image->physical_block = physical;
+	image->min_io = min_io;
+	image->optimal_io = optimal_io;
+	image->alignment_offset = offset > 0 ? (uint32_t)offset : 0;
+	image->granularity = (uint32_t)queue_limit(st, "discard_granularity");
+	return 0;
+}
+
+static void file_geometry(struct blk_image *image, const struct stat *st)
+{
+	struct statvfs fs = {0};
+
+	image->size = (uint64_t)st->st_size;
+	image->logical_block = BLK_SECTOR;
+	if (fstatvfs(image->fd, &fs) < 0 || fs.f_frsize < BLK_SECTOR || fs.f_frsize > 64 * KIB)
+		fs.f_frsize = 4096;
+	/* Less than a block of the file system is read, changed and written. */
+	image->physical_block = (uint32_t)fs.f_frsize;
+	image->granularity = (uint32_t)fs.f_frsize;
+}
+
+/* Without statx(STATX_DIOALIGN) (Linux 6.1): the smallest unit that can be read. */
+static uint32_t try_direct(const struct blk_image *image)
+{
+	uint8_t buf[2 * 4096] __attribute__((aligned(4096)));
+	uint32_t unit = 512;
+
+	while (unit < 4096 && pread(image->fd, buf + unit, unit, unit) < 0)
+		unit *= 2;
+	return unit;
+}
+
+static int direct_alignment(struct blk_image *image, struct error *e)
+{
+	uint32_t unit = 0, memory = 0;
+
+	image->memory_align = 1;
+	if (!image->direct)
+		return 0;
+#ifdef STATX_DIOALIGN
+	{
+		struct statx stx;
+
+		if (statx(image->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+		    (stx.stx_mask & STATX_DIOALIGN)) {
+			unit = stx.stx_dio_offset_align;
+			memory = stx.stx_dio_mem_align;
+			if (!unit)
+				return error_set(e, -EINVAL,
+						 "its file system does not take O_DIRECT for this "
+						 "file: leave `direct` out");
+		}
+	}
+#endif
+	if (!unit)
+		unit = memory = image->device ? image->logical_block : try_direct(image);
+	if (unit > 4096)
+		return error_set(e, -EINVAL,
+				 "O_DIRECT needs units of %u bytes here, more than guests take: "
+				 "leave `direct` out",
+				 unit);
+	image->logical_block = MAX(image->logical_block, unit);
+	image->memory_align = MAX(memory, 1u);
+	return 0;
+}
+
+/* Drivers report odd things; nothing may be zero or less than a logical block. */
+static void settle_geometry(struct blk_image *image)
+{
+	uint32_t logical = image->logical_block;
+
+	if (image->physical_block < logical || image->physical_block % logical)
+		image->physical_block = logical;
+	if (image->granularity < logical || image->granularity % logical)
+		image->granularity = logical;
+	image->alignment_offset %= image->physical_block;
+}
+
+static int settle_size(struct blk_image *image, struct error *e)
+{
+	uint64_t size = image->size, tail = size % image->logical_block;
+
+	if (size - tail == 0)
+		return error_set(e, -EINVAL,
+				 "has %llu bytes, which is no whole block of %u: enlarge it with "
+				 "`truncate -s 2G %s`",
+				 (unsigned long long)size, image->logical_block, image->path);
+	if (tail)
+		log_warn("disk %s: the last %llu bytes are not visible to the guest: the size is "
+			 "not a multiple of %u",
+			 image->path, (unsigned long long)tail, image->logical_block);
+	image->size = size - tail;
+	return 0;
+}
+
+static void probe_device(struct blk_image *image, const struct stat *st,
+			 const struct disk_config *config)
+{
+	uint64_t max = queue_limit(st, "discard_max_bytes"), step = MIN(DISCARD_STEP, max);
+
+	image->discard = max > 0;
+	image->discard_step = MAX(step - step % image->granularity, image->granularity);
+	image->zero_punch = queue_limit(st, "write_zeroes_max_bytes") > 0;
+	if (!image->discard && config->discard == DISCARD_UNMAP)
+		log_warn("disk %s: the device does not discard: not offered to the guest",
+			 image->path);
+	if (image->discard && config->engine != ENGINE_SYNC)
+		image->uring_discard = blk_uring_probe_discard(image->fd);
+}
+
+static void probe_file(struct blk_image *image, const struct disk_config *config)
+{
+	off_t past = (off_t)ALIGN_UP(image->size, MIB) + (off_t)MIB;
+
+	image->discard_step = DISCARD_STEP;
+	if (fallocate(image->fd, blk_fallocate_mode(BLK_DISCARD), past, (off_t)MIB) == 0)
+		image->discard = image->zero_punch = true;
+	else if (config->discard == DISCARD_UNMAP)
+		log_warn("disk %s: holes cannot be punched here (%s): discard is not offered to "
+			 "the guest, and what it frees stays allocated",
+			 image->path, strerror(errno));
+}
+
+/* What is no raw image mostly says so in its first bytes. Used as it is, with a warning: a guest
+ * may write what it likes there. */
+static void warn_of_format(const struct blk_image *image)
+{
+	static const struct {
+		const char *name, *magic;
+		unsigned offset, len;
+	} formats[] = {
+		{"qcow2", "QFI\xfb", 0, 4},
+		{"VMDK", "KDMV", 0, 4},
+		{"VHDX", "vhdxfile", 0, 8},
+		{"VHD", "conectix", 0, 8},
+		{"VDI", "\x7f\x10\xda\xbe", 64, 4},
+		{"gzip-compressed", "\x1f\x8b\x08", 0, 3},
+		{"xz-compressed",
+		 "\xfd"
+		 "7zXZ",
+		 0, 6},
+		{"zstd-compressed", "\x28\xb5\x2f\xfd", 0, 4},
+	};
+	uint8_t start[4096] __attribute__((aligned(4096))) = {0};
+
+	if (image->device || pread(image->fd, start, sizeof(start), 0) < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
+		if (!memcmp(start + formats[i].offset, formats[i].magic, formats[i].len))
+			log_warn("disk %s: looks like a %s image, and the guest sees it as it "
+				 "stands: convert it to a raw image (qemu-img convert -O raw, or "
+				 "decompress it)",
+				 image->path, formats[i].name);
+}
+
+int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e)
+{
+	struct blk_image *image = calloc(1, sizeof(*image));
+	struct stat st;
+	int r;
+
+	if (!image)
+		return error_set(e, -ENOMEM, "out of memory");
+	image->fd = -1;
+	image->readonly = config->readonly;
+	image->direct = config->direct;
+	image->path = strdup(config->path);
+	r = image->path ? open_file(image, config, &st, e) : error_set(e, -ENOMEM, "out of memory");
+	if (r < 0)
+		goto fail;
+	image->device = S_ISBLK(st.st_mode);
+	if (image->device)
+		r = device_geometry(image, &st, e);
+	else
+		file_geometry(image, &st);
+	if (r >= 0)
+		r = direct_alignment(image, e);
+	if (r < 0)
+		goto fail;
+	settle_geometry(image);
+	r = settle_size(image, e);
+	if (r < 0)
+		goto fail;
+	if (!image->readonly) {
+		if (image->device)
+			probe_device(image, &st, config);
+		else
+			probe_file(image, config);
+	}
+	warn_of_format(image);
+	*ret = image;
+	return 0;
+fail:
+	blk_image_close(image);
+	return r;
+}
+
+void blk_image_close(struct blk_image *image)
+{
+	if (!image)
+		return;
+	if (image->fd >= 0)
+		close(image->fd);
+	free(image->path);
+	free(image);
+}

@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Requests of virtio-blk (virtio 1.3, section 5.2.6), from descriptor chain to status byte.
+ *
+ * DOC: Theory of operation. What a chain says is copied and judged whole before anything is
+ * submitted. How its buffers are cut into descriptors means nothing: the header is the first 16
+ * device-readable bytes, the status is the last device-writable one.
+ *
+ * A request has at most one operation in flight, in its `io`:
+ *
+ *	IN, OUT               move() ──► moved() ──► rest of a short transfer, or finish()
+ *	  by bounce buffer    lane ──► bounce_step() ──► bounced() ──► next piece, or finish()
+ *	DISCARD, WRITE_ZEROES lane ──► range_step() ──► ranged() ──► back into the lane, or finish()
+ *	FLUSH                 submitted ──► flushed() ──► finish()
+ *
+ * Lanes limit how many requests are at work in them. A range is worked off in steps, between which
+ * the request goes to the end of its lane; so what discards hold up is bounded by a few steps.
+ *
+ * At reset (`stopping`) no further operation is submitted, and nothing is written to the guest.
+ */
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include "blk_device.h"
+
+#define HEADER	    ((uint32_t)sizeof(struct virtio_blk_outhdr))
+#define MAX_RETRIES 16u
+
+/* Where neither PUNCH_HOLE nor ZERO_RANGE work, zeros are written from here, this much at once.
+ * Never written to, so it takes no memory. */
+static uint8_t zeros[MIB] __attribute__((aligned(4096)));
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	/* One writer, the queue's loop. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static uint64_t range_bytes(const struct blk_request *r)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < r->num; i++)
+		bytes += (uint64_t)r->buffers[i].range.num_sectors << BLK_SECTOR_SHIFT;
+	return bytes;
+}
+
+static void account(const struct blk_request *r, uint8_t status)
+{
+	struct blk_queue *q = r->queue;
+
+	if (status != VIRTIO_BLK_S_OK) {
+		count(&q->count.errors, 1);
+		return;
+	}
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+		count(&q->count.reads, 1);
+		count(&q->count.read_bytes, r->length);
+		break;
+	case VIRTIO_BLK_T_OUT:
+		count(&q->count.writes, 1);
+		count(&q->count.written_bytes, r->length);
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		count(&q->count.flushes, 1);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		count(&q->count.discards, 1);
+		count(&q->count.discarded_bytes, range_bytes(r));
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		count(&q->count.write_zeroes, 1);
+		break;
+	default:
+		break;
+	}
+}
+
+/* The used length counts bytes written from the start of the device-writable part (section
+ * 2.7.8.2): the data, and only after all of it the status. */
+static uint32_t used_length(const struct blk_request *r)
+{
+	bool in = r->type == VIRTIO_BLK_T_IN || r->type == VIRTIO_BLK_T_GET_ID;
+	uint32_t data = in ? (uint32_t)r->moved : 0;
+
+	return data == r->in_bytes - 1 ? r->in_bytes : data;
+}
+
+static void finish(struct blk_request *r, uint8_t status)
+{
+	struct blk_queue *q = r->queue;
+
+	if (r->bounce >= 0)
+		q->bounces &= ~(1u << r->bounce);
+	if (q->stopping)
+		return;
+	*(volatile uint8_t *)r->status = status;
+	virtq_push(&q->vq->vq, r->head, used_length(r));
+	q->pushed = true;
+	account(r, status);
+}
+
+static uint8_t status_of(int64_t result)
+{
+	return result == -EOPNOTSUPP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
+}
+
+static void submit(struct blk_request *r, void (*done)(struct blk_req *io, int64_t result))
+{
+	r->io.done = done;
+	r->queue->engine->ops->submit(r->queue->engine, &r->io);
+}
+
+/* True when the same operation was submitted again. */
+static bool retried(struct blk_request *r, int64_t result)
+{
+	if ((result != -EAGAIN && result != -EINTR) || r->queue->stopping ||
+	    r->retries++ == MAX_RETRIES)
+		return false;
+	submit(r, r->io.done);
+	return true;
+}
+
+/* Lanes. */
+
+static void lane_run(struct blk_lane *lane)
+{
+	while (lane->first && lane->at_work < lane->max) {
+		struct blk_request *r = lane->first;
+
+		lane->first = r->next;
+		if (!lane->first)
+			lane->end = &lane->first;
+		lane->at_work++;
+		lane->step(r);
+	}
+}
+
+static void lane_append(struct blk_lane *lane, struct blk_request *r)
+{
+	r->next = NULL;
+	*lane->end = r;
+	lane->end = &r->next;
+}
+
+static void lane_enter(struct blk_lane *lane, struct blk_request *r)
+{
+	lane_append(lane, r);
+	lane_run(lane);
+}
+
+/* A request that was at work leaves, or waits for its next turn; the next one gets its place. */
+static void lane_leave(struct blk_lane *lane, struct blk_request *r, bool again)
+{
+	lane->at_work--;
+	if (r->queue->stopping)
+		return;
+	if (again)
+		lane_append(lane, r);
+	lane_run(lane);
+}
+
+/* FLUSH. */
+
+static void flushed(struct blk_req *io, int64_t result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+
+	if (!retried(r, result))
+		finish(r, result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+}
+
+static void flush(struct blk_request *r)
+{
+	if (r->queue->blk->image->readonly) {
+		finish(r, VIRTIO_BLK_S_OK);
+		return;
+	}
+	r->io.op = BLK_FLUSH;
+	submit(r, flushed);
+}
+
+/* IN and OUT. */
+
+static void skip(struct blk_request *r, uint64_t bytes)
+{
+	while (bytes) {
+		struct iovec *iov = &r->buffers->iov;
+		size_t part = MIN(bytes, iov->iov_len);
+
+		iov->iov_base = (uint8_t *)iov->iov_base + part;
+		iov->iov_len -= part;
+		bytes -= part;
+		if (!iov->iov_len) {
+			r->buffers++;
+			r->num--;
+		}
+	}
+}
+
+static void move(struct blk_request *r);
+
+static void moved(struct blk_req *io, int64_t result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+
+	if (retried(r, result))
+		return;
+	/* Nothing moved: the file ends before its size did when it was opened. */
+	if (result <= 0 || (uint64_t)result > r->length - r->moved) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	r->moved += (uint64_t)result;
+	if (r->moved == r->length) {
+		finish(r, VIRTIO_BLK_S_OK);
+	} else if (r->queue->stopping) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+	} else {
+		skip(r, (uint64_t)result);
+		move(r);
+	}
+}
+
+static void move(struct blk_request *r)
+{
+	static_assert(sizeof(union blk_buffers) == sizeof(struct iovec), "an array of iovecs");
+	r->io.offset = r->offset + r->moved;
+	r->io.length = r->length - r->moved;
+	r->io.iov = &r->buffers->iov;
+	r->io.num_iov = r->num;
+	submit(r, moved);
+}
+
+/* The operation's one buffer is the monitor's. */
+static void use_piece(struct blk_request *r, void *buffer)
+{
+	r->piece = (struct iovec){buffer, (size_t)r->io.length};
+	r->io.iov = &r->piece;
+	r->io.num_iov = 1;
+}
+
+/* The same by way of a bounce buffer, for buffers that O_DIRECT does not take. */
+
+static void bounced(struct blk_req *io, int64_t result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+	struct blk_queue *q = r->queue;
+
+	if (retried(r, result))
+		return;
+	if (result > 0) {
+		if (r->type == VIRTIO_BLK_T_IN && !q->stopping)
+			iov_write(&r->buffers->iov, r->num, 0, io->iov->iov_base, (size_t)result);
+		skip(r, (uint64_t)result);
+		r->moved += (uint64_t)result;
+	}
+	if (result > 0 && r->moved < r->length) {
+		q->bounces &= ~(1u << r->bounce);
+		r->bounce = -1;
+		lane_leave(&q->bounced, r, true);
+		return;
+	}
+	finish(r, result > 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	lane_leave(&q->bounced, r, false);
+}
+
+static void bounce_step(struct blk_request *r)
+{
+	struct blk_queue *q = r->queue;
+	unsigned slot = (unsigned)__builtin_ctz(~q->bounces);
+
+	q->bounces |= 1u << slot;
+	r->bounce = (int8_t)slot;
+	r->io.offset = r->offset + r->moved;
+	r->io.length = MIN(r->length - r->moved, BLK_BOUNCE_SIZE);
+	use_piece(r, q->memory->bounce[slot]);
+	if (r->type == VIRTIO_BLK_T_OUT)
+		iov_read(&r->buffers->iov, r->num, 0, q->memory->bounce[slot],
+			 (size_t)r->io.length);
+	submit(r, bounced);
+}
+
+static bool needs_bounce(const struct blk_request *r)
+{
+	const struct blk_image *image = r->queue->blk->image;
+
+	if (!image->direct)
+		return false;
+	for (unsigned i = 0; i < r->num; i++) {
+		const struct iovec *iov = &r->buffers[i].iov;
+
+		if ((uintptr_t)iov->iov_base % image->memory_align ||
+		    iov->iov_len % image->logical_block)
+			return true;
+	}
+	return false;
+}
+
+/* Where the request keeps `n` buffers or ranges. */
+static union blk_buffers *buffers_for(struct blk_request *r, unsigned n)
+{
+	return n <= BLK_SMALL ? r->small : r->queue->memory->slot[r->head];
+}
+
+/* Copies `length` bytes' worth of `n` buffers, from `offset` on. */
+static void take_buffers(struct blk_request *r, const struct iovec *iov, unsigned n, size_t offset,
+			 size_t length)
+{
+	r->buffers = buffers_for(r, n);
+	r->num = 0;
+	for (; n && length; iov++, n--) {
+		size_t part;
+
+		if (offset >= iov->iov_len) {
+			offset -= iov->iov_len;
+			continue;
+		}
+		part = MIN(iov->iov_len - offset, length);
+		r->buffers[r->num++].iov = (struct iovec){(uint8_t *)iov->iov_base + offset, part};
+		offset = 0;
+		length -= part;
+	}
+}
+
+static bool in_capacity(const struct blk_queue *q, uint64_t sector, uint64_t sectors)
+{
+	return sector <= q->blk->sectors && sectors <= q->blk->sectors - sector;
+}
+
+static void read_or_write(struct blk_request *r, const struct virtq_chain *chain, uint64_t sector)
+{
+	const struct blk_image *image = r->queue->blk->image;
+	bool out = r->type == VIRTIO_BLK_T_OUT;
+	uint32_t length = out ? chain->out_bytes - HEADER : chain->in_bytes - 1;
+
+	if ((out && image->readonly) || length % BLK_SECTOR ||
+	    !in_capacity(r->queue, sector, length >> BLK_SECTOR_SHIFT)) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	r->offset = sector << BLK_SECTOR_SHIFT;
+	r->length = length;
+	if (!length) {
+		finish(r, VIRTIO_BLK_S_OK);
+		return;
+	}
+	/* O_DIRECT takes whole blocks; blk_size says so to the guest. */
+	if (image->direct && (r->offset | length) % image->logical_block) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		return;
+	}
+	r->io.op = out ? BLK_WRITE : BLK_READ;
+	r->io.durable = r->queue->writethrough;
+	if (out)
+		take_buffers(r, chain->iov, chain->num_out, HEADER, length);
+	else
+		take_buffers(r, chain->iov + chain->num_out, chain->num_in, 0, length);
+	if (needs_bounce(r))
+		lane_enter(&r->queue->bounced, r);
+	else
+		move(r);
+}
+
+/* DISCARD and WRITE_ZEROES. */
+
+static enum blk_op range_op(const struct blk_request *r)
+{
+	const struct blk_queue *q = r->queue;
+
+	if (r->type == VIRTIO_BLK_T_DISCARD)
+		return BLK_DISCARD;
+	if (!q->no_punch && q->blk->discard && q->blk->image->zero_punch &&
+	    r->buffers[r->current].range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
+		return BLK_ZERO_PUNCH;
+	return q->no_zero ? BLK_WRITE : BLK_ZERO_RANGE;
+}
+
+/* -EOPNOTSUPP of one way to zero: true when there is another, which is taken from now on. */
+static bool another_way(struct blk_queue *q, enum blk_op op)
+{
+	if (op == BLK_ZERO_PUNCH)
+		q->no_punch = true;
+	else if (op == BLK_ZERO_RANGE)
+		q->no_zero = true;
+	else
+		return false;
+	return true;
+}
+
+static void ranged(struct blk_req *io, int64_t result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io);
+	struct blk_queue *q = r->queue;
+	const struct virtio_blk_discard_write_zeroes *range = &r->buffers[r->current].range;
+
+	if (retried(r, result))
+		return;
+	if (io->op == BLK_WRITE ? result > 0 : result == 0)
+		r->moved += io->op == BLK_WRITE ? (uint64_t)result : io->length;
+	else if (result != -EOPNOTSUPP || !another_way(q, io->op)) {
+		finish(r, status_of(result));
+		lane_leave(&q->ranges, r, false);
+		return;
+	}
+	if (r->moved == (uint64_t)range->num_sectors << BLK_SECTOR_SHIFT) {
+		r->moved = 0;
+		r->current++;
+	}
+	if (r->current < r->num) {
+		lane_leave(&q->ranges, r, true);
+		return;
+	}
+	if (q->writethrough && r->type == VIRTIO_BLK_T_WRITE_ZEROES && !q->stopping)
+		flush(r);
+	else
+		finish(r, VIRTIO_BLK_S_OK);
+	lane_leave(&q->ranges, r, false);
+}
+
+static void range_step(struct blk_request *r)
+{
+	const struct virtio_blk_discard_write_zeroes *range = &r->buffers[r->current].range;
+	uint64_t step = r->queue->blk->image->discard_step;
+	uint64_t start = range->sector << BLK_SECTOR_SHIFT;
+	uint64_t end = start + ((uint64_t)range->num_sectors << BLK_SECTOR_SHIFT);
+
+	start += r->moved;
+	r->io.op = range_op(r);
+	r->io.offset = start;
+	/* Steps end at multiples of their size, so that no block is cut in two. */
+	r->io.length = MIN(end, start - start % step + step) - start;
+	if (r->io.op == BLK_WRITE) {
+		r->io.length = MIN(r->io.length, sizeof(zeros));
+		r->io.durable = false;
+		use_piece(r, zeros);
+	}
+	submit(r, ranged);
+}
+
+/* Copies the ranges of the request and checks them all; the status to end with, or OK. */
+static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chain)
+{
+	const struct blk_queue *q = r->queue;
+	uint32_t bytes = chain->out_bytes - HEADER, size = sizeof(r->buffers->range);
+	uint32_t flags = r->type == VIRTIO_BLK_T_DISCARD ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	uint32_t n = bytes / size;
+	uint64_t total = 0;
+
+	if (!bytes || bytes % size)
+		return VIRTIO_BLK_S_IOERR;
+	if (n > BLK_MAX_RANGES)
+		return VIRTIO_BLK_S_UNSUPP;
+	r->buffers = buffers_for(r, n);
+	iov_read(chain->iov, chain->num_out, HEADER, r->buffers, bytes);
+	for (uint32_t i = 0; i < n; i++) {
+		struct virtio_blk_discard_write_zeroes *range = &r->buffers[i].range;
+
+		range->sector = le64toh(range->sector);
+		range->num_sectors = le32toh(range->num_sectors);
+		range->flags = le32toh(range->flags);
+		if (range->flags & ~flags)
+			return VIRTIO_BLK_S_UNSUPP;
+		total += range->num_sectors;
+		if (range->num_sectors > BLK_MAX_RANGE_SECTORS ||
+		    !in_capacity(q, range->sector, range->num_sectors) || total > q->blk->sectors)
+			return VIRTIO_BLK_S_IOERR;
+		/* An empty one is no work: what is kept are the others. */
+		if (range->num_sectors)
+			r->buffers[r->num++].range = *range;
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+static void discard_or_zero(struct blk_request *r, const struct virtq_chain *chain)
+{
+	const struct blk_device *blk = r->queue->blk;
+	unsigned feature =
+		r->type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES;
+	uint8_t status;
+
+	if (blk->image->readonly)
+		status = VIRTIO_BLK_S_IOERR;
+	else if (!virtio_has(&blk->dev, feature))
+		status = VIRTIO_BLK_S_UNSUPP;
+	else
+		status = take_ranges(r, chain);
+	if (status == VIRTIO_BLK_S_OK && r->num)
+		lane_enter(&r->queue->ranges, r);
+	else
+		finish(r, status);
+}
+
+static void get_id(struct blk_request *r, const struct virtq_chain *chain)
+{
+	const char *serial = r->queue->blk->serial;
+	size_t room = MIN((size_t)chain->in_bytes - 1, BLK_SERIAL_LEN);
+
+	r->moved = iov_write(chain->iov + chain->num_out, chain->num_in, 0, serial, room);
+	finish(r, VIRTIO_BLK_S_OK);
+}
+
+static void dispatch(struct blk_request *r, const struct virtq_chain *chain, uint64_t sector)
+{
+	switch (r->type) {
+	case VIRTIO_BLK_T_IN:
+	case VIRTIO_BLK_T_OUT:
+		read_or_write(r, chain, sector);
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		flush(r);
+		break;
+	case VIRTIO_BLK_T_GET_ID:
+		get_id(r, chain);
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		discard_or_zero(r, chain);
+		break;
+	default:
+		finish(r, VIRTIO_BLK_S_UNSUPP);
+		break;
+	}
+}
+
+int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why)
+{
+	struct blk_request *r = &q->memory->request[chain->head];
+	struct virtio_blk_outhdr header;
+	const struct iovec *last;
+
+	if (!chain->in_bytes) {
+		virtq_push(&q->vq->vq, chain->head, 0);
+		q->pushed = true;
+		*why = "request without a status byte";
+		return -EBADMSG;
+	}
+	last = &chain->iov[chain->num_out + chain->num_in - 1];
+	r->queue = q;
+	r->status = (uint8_t *)last->iov_base + last->iov_len - 1;
+	r->head = chain->head;
+	r->in_bytes = chain->in_bytes;
+	r->type = UINT32_MAX;
+	r->moved = 0;
+	r->num = 0;
+	r->current = 0;
+	r->retries = 0;
+	r->bounce = -1;
+	if (iov_read(chain->iov, chain->num_out, 0, &header, HEADER) < HEADER) {
+		finish(r, VIRTIO_BLK_S_IOERR);
+		*why = "request without a whole header";
+		return -EBADMSG;
+	}
+	r->type = le32toh(header.type);
+	dispatch(r, chain, le64toh(header.sector));
+	return 0;
+}
+
+static void lane_reset(struct blk_lane *lane, unsigned max, void (*step)(struct blk_request *r))
+{
+	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
+}
+
+void blk_requests_reset(struct blk_queue *q)
+{
+	lane_reset(&q->ranges, BLK_MAX_RANGES_AT_WORK, range_step);
+	lane_reset(&q->bounced, BLK_MAX_BOUNCES, bounce_step);
+	q->bounces = 0;
+}

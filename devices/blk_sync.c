@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. The engine for hosts without io_uring: requests queue up in submit and
+ * are carried out one after the other by commit, which the disk calls at the end of a turn of its
+ * loop. System calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "blk.h"
+
+struct sync_engine {
+	struct blk_engine engine;
+	struct blk_req *queue, **end;
+};
+
+int blk_fallocate_mode(enum blk_op op)
+{
+	return FALLOC_FL_KEEP_SIZE |
+	       (op == BLK_ZERO_RANGE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE);
+}
+
+static int64_t run_once(const struct blk_image *image, const struct blk_req *req)
+{
+	uint64_t range[2] = {req->offset, req->length};
+	off_t offset = (off_t)req->offset;
+
+	switch (req->op) {
+	case BLK_READ:
+		return preadv2(image->fd, req->iov, (int)req->num_iov, offset, 0);
+	case BLK_WRITE:
+		return pwritev2(image->fd, req->iov, (int)req->num_iov, offset,
+				req->durable ? RWF_DSYNC : 0);
+	case BLK_FLUSH:
+		return fdatasync(image->fd);
+	case BLK_DISCARD:
+		if (image->device)
+			return ioctl(image->fd, BLKDISCARD, range);
+		/* fallthrough */
+	case BLK_ZERO_PUNCH:
+	case BLK_ZERO_RANGE:
+		return fallocate(image->fd, blk_fallocate_mode(req->op), offset,
+				 (off_t)req->length);
+	}
+	errno = ENOSYS;
+	return -1;
+}
+
+int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req)
+{
+	int64_t r;
+
+	do
+		r = run_once(image, req);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static void sync_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct sync_engine *s = (struct sync_engine *)engine;
+
+	req->next = NULL;
+	*s->end = req;
+	s->end = &req->next;
+}
+
+static struct blk_req *take(struct sync_engine *s)
+{
+	struct blk_req *req = s->queue;
+
+	if (!req)
+		return NULL;
+	s->queue = req->next;
+	if (!s->queue)
+		s->end = &s->queue;
+	return req;
+}
+
+static bool sync_commit(struct blk_engine *engine)
+{
+	struct blk_req *req = take((struct sync_engine *)engine);
+
+	if (!req)
+		return false;
+	req->done(req, blk_sync_run(engine->image, req));
+	return true;
+}
+
+static void sync_drain(struct blk_engine *engine)
+{
+	struct blk_req *req;
+
+	while ((req = take((struct sync_engine *)engine)))
+		req->done(req, -ECANCELED);
+}
+
+static void sync_close(struct blk_engine *engine)
+{
+	free(engine);
+}
+
+static const struct blk_engine_ops sync_ops = {
+	.name = "sync",
+	.submit = sync_submit,
+	.commit = sync_commit,
+	.drain = sync_drain,
+	.close = sync_close,
+};
+
+int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
+		  struct error *e)
+{
+	struct sync_engine *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
+	s->engine = (struct blk_engine){.ops = &sync_ops, .image = image, .loop = loop};
+	s->end = &s->queue;
+	*ret = &s->engine;
+	return 0;
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Every operation is one SQE on the ring of the disk's loop, on the
+ * image's registered file; the loop submits them in one system call when it next waits, and hands
+ * their completions to `ring`. FSYNC and FALLOCATE run on the kernel's own workers (io-wq).
+ *
+ * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
+ * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk.h"
+#include "util.h"
+
+/* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
+#ifndef BLOCK_URING_CMD_DISCARD
+#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
+#endif
+
+struct uring_engine {
+	struct blk_engine engine;
+	struct loop *worker;
+	int file; /* index of the registered file */
+	unsigned pending;
+};
+
+static void finish(struct blk_req *req, int64_t result)
+{
+	struct uring_engine *u = (struct uring_engine *)req->engine;
+
+	u->pending--;
+	req->done(req, result);
+}
+
+static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	(void)cqe_flags;
+	finish(container_of(op, struct blk_req, ring), res);
+}
+
+static void worker_done(struct loop_work *work)
+{
+	struct blk_req *req = container_of(work, struct blk_req, work);
+
+	finish(req, req->result);
+}
+
+/* The worker's thread. */
+static void worker_run(struct loop_work *work)
+{
+	struct blk_req *req = container_of(work, struct blk_req, work);
+
+	req->result = blk_sync_run(req->engine->image, req);
+	req->work.fn = worker_done;
+	loop_post(req->engine->loop, &req->work);
+}
+
+bool blk_uring_needs_worker(const struct blk_image *image)
+{
+	return image->device && image->discard && !image->uring_discard;
+}
+
+static void prepare_discard(struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t length)
+{
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = file;
+	sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+	sqe->addr = offset;
+	sqe->addr3 = length;
+}
+
+bool blk_uring_probe_discard(int fd)
+{
+	struct io_uring ring;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	bool known = false;
+
+	if (io_uring_queue_init(1, &ring, 0) < 0)
+		return false;
+	sqe = io_uring_get_sqe(&ring);
+	if (sqe) {
+		/* An empty range: -EINVAL where the command is known, and no harm anywhere. */
+		prepare_discard(sqe, fd, 0, 0);
+		if (io_uring_submit(&ring) == 1 && io_uring_wait_cqe(&ring, &cqe) == 0)
+			known = cqe->res == -EINVAL;
+	}
+	io_uring_queue_exit(&ring);
+	return known;
+}
+
+static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *image,
+		    const struct blk_req *req)
+{
+	/* Of one buffer, the kernel needs to copy no array. */
+	bool one = req->num_iov == 1 && req->iov->iov_len <= INT32_MAX;
+
+	switch (req->op) {
+	case BLK_READ:
+		if (one)
+			io_uring_prep_read(sqe, file, req->iov->iov_base,
+					   (unsigned)req->iov->iov_len, req->offset);
+		else
+			io_uring_prep_readv(sqe, file, req->iov, req->num_iov, req->offset);
+		break;
+	case BLK_WRITE:
+		if (one)
+			io_uring_prep_write(sqe, file, req->iov->iov_base,
+					    (unsigned)req->iov->iov_len, req->offset);
+		else
+			io_uring_prep_writev(sqe, file, req->iov, req->num_iov, req->offset);
+		sqe->rw_flags = req->durable ? RWF_DSYNC : 0;
+		break;
+	case BLK_FLUSH:
+		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+		break;
+	case BLK_DISCARD:
+		if (image->device) {
+			prepare_discard(sqe, file, req->offset, req->length);
+			break;
+		}
+		/* fallthrough */
+	case BLK_ZERO_PUNCH:
+	case BLK_ZERO_RANGE:
+		io_uring_prep_fallocate(sqe, file, blk_fallocate_mode(req->op), (off_t)req->offset,
+					(off_t)req->length);
+		break;
+	}
+}
+
+static void uring_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+	struct io_uring_sqe *sqe;
+
+	req->engine = engine;
+	u->pending++;
+	if (req->op == BLK_DISCARD && u->worker) {
+		req->work.fn = worker_run;
+		loop_post(u->worker, &req->work);
+		return;
+	}
+	req->ring.done = ring_done;
+	sqe = loop_sqe(engine->loop);
+	prepare(sqe, u->file, engine->image, req);
+	sqe->flags = IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, &req->ring);
+}
+
+static void uring_drain(struct blk_engine *engine)
+{
+	loop_wait_ops(engine->loop, &((struct uring_engine *)engine)->pending);
+}
+
+static void uring_close(struct blk_engine *engine)
+{
+	free(engine);
+}
+
+static const struct blk_engine_ops uring_ops = {
+	.name = "uring",
+	.submit = uring_submit,
+	.drain = uring_drain,
+	.close = uring_close,
+};
+
+int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
+		   struct loop *worker, struct error *e)
+{
+	struct uring_engine *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
+	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
+	u->worker = blk_uring_needs_worker(image) ? worker : NULL;
+	u->file = loop_register_file(loop, image->fd);
+	if (u->file < 0) {
+		int r = u->file;
+
+		free(u);
+		return error_set(e, r, "cannot register the image with io_uring: %s", strerror(-r));
+	}
+	*ret = &u->engine;
+	return 0;
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What is behind a virtio-blk device: an image (an open file or block device and what it can do),
+ * and the engines that carry out requests on it.
+ *
+ * Offsets and lengths here are bytes; the guest's 512-byte sectors end in devices/blk.c.
+ */
+#ifndef SKEP_BLK_H
+#define SKEP_BLK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "config.h"
+#include "error.h"
+#include "loop.h"
+#include "virtio.h"
+#include "vm.h"
+
+#define BLK_SECTOR_SHIFT 9u
+#define BLK_SECTOR	 512u
+
+/* Immutable once it is open; read by all of the disk's threads. */
+struct blk_image {
+	int fd;
+	char *path; /* for messages */
+	bool readonly;
+	bool device; /* a block device, not a regular file */
+	bool direct; /* O_DIRECT */
+
+	uint64_t size; /* bytes the guest sees: a multiple of logical_block */
+	uint32_t logical_block, physical_block;
+	uint32_t min_io, optimal_io; /* bytes, 0: nothing to say */
+	uint32_t alignment_offset;   /* of physical blocks, bytes */
+	uint32_t memory_align;	     /* of buffers; 1 without O_DIRECT */
+
+	bool discard;	       /* punches holes (file) or discards (device) */
+	bool uring_discard;    /* BLOCK_URING_CMD_DISCARD works on this device (Linux 6.12) */
+	uint32_t granularity;  /* of what a discard frees, bytes, a power of two */
+	uint64_t discard_step; /* the most that one operation discards: a multiple of granularity */
+	bool zero_punch;       /* a hole punched reads as zeros */
+};
+
+/*
+ * Opens the image that `config` names and finds out what it can do, without changing its content.
+ * 0, or a negative errno with a message that does not repeat the path. What cannot be offered to
+ * the guest is logged, one line each. A writable block device is claimed (O_EXCL), so that one that
+ * is mounted is not written under its file system.
+ */
+int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
+void blk_image_close(struct blk_image *image); /* NULL-safe */
+
+enum blk_op {
+	BLK_READ,
+	BLK_WRITE,
+	BLK_FLUSH,	/* fdatasync */
+	BLK_DISCARD,	/* file: PUNCH_HOLE; device: BLOCK_URING_CMD_DISCARD or BLKDISCARD */
+	BLK_ZERO_PUNCH, /* PUNCH_HOLE, which reads as zeros on both */
+	BLK_ZERO_RANGE, /* ZERO_RANGE: stays allocated */
+};
+
+/*
+ * One operation on the image. The caller fills the first part; the struct and the iovecs live until
+ * `done`, which fires exactly once, on the loop's thread, and never inside submit. `result` is the
+ * bytes moved (maybe fewer than `length`; 0 at end of file), 0 for the others, or a negative errno.
+ */
+struct blk_req {
+	enum blk_op op;
+	bool durable; /* BLK_WRITE: on stable storage when done (RWF_DSYNC) */
+	uint64_t offset, length;
+	const struct iovec *iov; /* BLK_READ, BLK_WRITE */
+	unsigned num_iov;
+	void (*done)(struct blk_req *req, int64_t result);
+
+	/* The engine's. */
+	struct blk_engine *engine;
+	struct blk_req *next;
+	struct loop_op ring;
+	struct loop_work work;
+	int64_t result;
+};
+
+struct blk_engine {
+	const struct blk_engine_ops *ops;
+	const struct blk_image *image;
+	struct loop *loop;
+};
+
+/* All on the loop's thread but for close(). */
+struct blk_engine_ops {
+	const char *name;
+	void (*submit)(struct blk_engine *engine, struct blk_req *req);
+	/* Carries out one submitted request; false when there was none. NULL: the loop submits. */
+	bool (*commit)(struct blk_engine *engine);
+	/* Returns when every request is done; those not yet begun end with -ECANCELED. */
+	void (*drain)(struct blk_engine *engine);
+	void (*close)(struct blk_engine *engine); /* nothing is in flight */
+};
+
+/*
+ * io_uring: operations are SQEs on the loop's own ring, submitted with all others when the loop
+ * next waits. `worker` is a loop with a thread of its own for BLKDISCARD, needed where
+ * blk_uring_needs_worker() says so. Before the loop starts.
+ */
+int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
+		   struct loop *worker, struct error *e);
+bool blk_uring_needs_worker(const struct blk_image *image);
+
+/* Whether the kernel has BLOCK_URING_CMD_DISCARD for this block device. Discards nothing. */
+bool blk_uring_probe_discard(int fd);
+
+/* Sync: system calls on the loop's thread, in commit. */
+int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
+		  struct error *e);
+
+/* The system call for one operation, restarted on EINTR; what blk_req.result says. */
+int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req);
+
+/* fallocate(2)'s mode for BLK_DISCARD on a file, BLK_ZERO_PUNCH and BLK_ZERO_RANGE. */
+int blk_fallocate_mode(enum blk_op op);
+
+/*
+ * The loop that a device made for its slow operations, or NULL when it needs none. The builder
+ * starts it beside the disk's other loops, stops it after the device is quiesced, and frees it
+ * after the device.
+ */
+struct loop *blk_device_worker(const struct virtio_dev *dev);
+
+/* The counters so far: requests that succeeded, and `errors` that did not. Any thread. */
+void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret);
+
+#endif
