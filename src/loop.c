@@ -377,11 +377,14 @@ static int run(struct loop *loop)
 
 int loop_run(struct loop *loop)
 {
-	struct error e = {""};
-	int r = loop->state == LOOP_NEW ? loop->engine->seal(loop, &e) : -EBUSY;
+	struct error e;
+	int r;
 
+	if (loop->state != LOOP_NEW)
+		return -EBUSY;
+	r = loop->engine->seal(loop, &e);
 	if (r < 0) {
-		log_error("%s: %s", loop->name, e.msg[0] ? e.msg : strerror(-r));
+		log_error("%s: %s", loop->name, e.msg);
 		return r;
 	}
 	set_state(loop, LOOP_RUNNING);

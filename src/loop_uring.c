@@ -7,8 +7,9 @@
  *
  * A watch is a multishot poll; one submission serves until the kernel drops it (no
  * IORING_CQE_F_MORE), and then it is armed again, which looks at the descriptor's state anew, so no
- * event is lost. Stopping it is a POLL_REMOVE whose own completion nobody looks at (user data 0);
+ * event is lost. Stopping it is an ASYNC_CANCEL whose own completion nobody looks at (user data 0);
  * `armed` is cleared only by the poll's last completion, so there are never two polls of one watch.
+ * (Not a POLL_REMOVE: that one fails with EALREADY, and leaves the poll be, when it just fired.)
  *
  * With DEFER_TASKRUN completions are only made by this thread, inside io_uring_enter(2): nothing
  * interrupts a busy callback.
@@ -30,7 +31,7 @@
 static const uint8_t allowed_ops[] = {
 	IORING_OP_READ,	     IORING_OP_WRITE,	 IORING_OP_READV,
 	IORING_OP_WRITEV,    IORING_OP_FSYNC,	 IORING_OP_FALLOCATE,
-	IORING_OP_URING_CMD, IORING_OP_POLL_ADD, IORING_OP_POLL_REMOVE,
+	IORING_OP_URING_CMD, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
 };
 
 static int ring_register(const struct loop *loop, unsigned opcode, const void *arg, unsigned n)
@@ -233,7 +234,7 @@ static void uring_disarm(struct loop_fd *w)
 	if (!w->armed)
 		return;
 	sqe = loop_sqe(w->loop);
-	io_uring_prep_poll_remove(sqe, (uint64_t)(uintptr_t)&w->op);
+	io_uring_prep_cancel(sqe, &w->op, 0);
 	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 	io_uring_sqe_set_data(sqe, NULL);
 }
