@@ -11,9 +11,12 @@
 
 #include "error.h"
 
-#define CONFIG_MAX_CPUS	 64u
-#define CONFIG_MAX_DISKS 120u
-#define BLK_SERIAL_LEN	 20u /* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
+#define CONFIG_MAX_CPUS	   64u
+#define CONFIG_MAX_DISKS   120u
+#define CONFIG_MAX_QUEUES  16u			/* of a disk */
+#define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
+#define CONFIG_MAX_MEMORY  ((uint64_t)16 << 40) /* bytes */
+#define BLK_SERIAL_LEN	   20u			/* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
 
 enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
 enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
@@ -40,38 +43,42 @@ struct vm_config {
 	enum console_mode console;
 	char *console_path;	  /* CONSOLE_FILE */
 	uint64_t timeout_ns;	  /* 0: none */
-	uint64_t stop_timeout_ns; /* power button to end by force */
+	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */
 	bool kaslr;		  /* by the monitor, when the kernel was built for it */
 	bool cache;		  /* keep the decompressed kernel */
 	bool mmio_cmdline;	  /* announce devices as virtio_mmio.device= too */
 	bool trap_registers;	  /* debugging: no register page, each register read exits */
 	bool sandbox;
-	bool verbose;
+	bool verbose; /* LOG_DEBUG */
+	bool quiet;   /* LOG_ERROR */
 };
 
 /* Defaults: 1 CPU, 256 MiB, stdio, KASLR, cache, sandbox, 30 s to stop. */
 void config_init(struct vm_config *config);
 void config_destroy(struct vm_config *config);
 
-/* Parses "512", "512M", "4G", "1.5G" (K, M, G, T: powers of 1024; a bare number is bytes for files
- * and MiB for memory, by `unit`). -EINVAL with a message, -ERANGE on overflow. */
+/* Parses "512", "512M", "4G", "1.5G" (B, K, M, G, T: powers of 1024; a bare number counts `unit`
+ * bytes). -EINVAL, or -ERANGE on overflow, with a message. */
 int config_parse_size(const char *text, uint64_t unit, uint64_t *ret, struct error *e);
-/* Parses "90", "90s", "5m", "1.5h", "250ms" into nanoseconds. */
+/* Parses "90", "90s", "5m", "1.5h", "250ms" (ns, us, ms, s, m, h) into nanoseconds, at most
+ * INT64_MAX. -EINVAL, or -ERANGE on overflow, with a message. */
 int config_parse_duration(const char *text, uint64_t *ret, struct error *e);
 /* Parses and adds
  * "PATH[,readonly][,serial=S][,discard=unmap|ignore][,direct][,engine=...][,queues=N]"; a comma in
  * the path is written ",,". */
 int config_add_disk(struct vm_config *config, const char *text, struct error *e);
 
-/* Adds what a JSON text says to *config: pure, no file is opened. `name` is for messages, which
- * give line and column; unknown keys are errors that name the nearest known one. */
+/* Adds what a JSON text says to *config: pure, no file is opened. Disks and `append` are added to
+ * what is there, all else replaces it. `name` is for messages, which give line and column; unknown
+ * keys are errors that name the nearest known one. On error *config may have changed in part. */
 int config_parse_json(struct vm_config *config, const char *text, size_t len, const char *name,
 		      struct error *e);
-/* The whole config as JSON that config_parse_json() reads back; freed by the caller. */
+/* The whole config as JSON that config_parse_json() reads back, over several lines; freed by the
+ * caller. NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
 char *config_to_json(const struct vm_config *config);
 
-/* Checks what only the whole can tell (limits, contradictions). */
+/* Checks what only the whole can tell (limits, contradictions). -EINVAL with a message. */
 int config_validate(const struct vm_config *config, struct error *e);
 
 #endif

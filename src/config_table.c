@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The tables of include/settings.h. Order is that of the help text. */
+#include "settings.h"
+
+#define FIELD(type, member) .offset = offsetof(struct type, member)
+
+static const char *const engine_choices[] = {
+	[ENGINE_AUTO] = "auto",
+	[ENGINE_URING] = "uring",
+	[ENGINE_SYNC] = "sync",
+	NULL,
+};
+
+static const char *const discard_choices[] = {
+	[DISCARD_UNMAP] = "unmap",
+	[DISCARD_IGNORE] = "ignore",
+	NULL,
+};
+
+#define GUEST	"Guest"
+#define DEVICES "Devices"
+#define ENDS	"How it ends"
+#define SKEP	"skep itself"
+#define DEBUG	"Debugging"
+
+const struct setting vm_settings[] = {
+	{"kernel", 'k', .arg = "FILE", .group = GUEST, .type = SETTING_STRING,
+	 FIELD(vm_config, kernel),
+	 .help = "kernel to boot: a bzImage, or an ELF vmlinux or PVH image (default: the default "
+		 "guest's)"},
+	{"initrd", 'i', .arg = "FILE", .group = GUEST, .type = SETTING_STRING,
+	 FIELD(vm_config, initrd), .help = "initial RAM disk"},
+	{"append", 'a', .arg = "TEXT", .group = GUEST, .type = SETTING_APPEND,
+	 FIELD(vm_config, append), .help = "add to the kernel's command line (repeatable)"},
+	{"cpus", 'c', .arg = "N", .group = GUEST, .type = SETTING_COUNT, FIELD(vm_config, cpus),
+	 .min = 1, .max = CONFIG_MAX_CPUS, .help = "virtual CPUs, 1 to 64 (default: 1)"},
+	{"memory", 'm', .arg = "SIZE", .group = GUEST, .type = SETTING_SIZE,
+	 FIELD(vm_config, memory),
+	 .help = "guest RAM, like 512M or 4G; a bare number is MiB (default: 256M)"},
+	{"kaslr", .inverted = true, .group = GUEST, .type = SETTING_BOOL, FIELD(vm_config, kaslr),
+	 .help = "do not load the kernel at a random address"},
+	{"mmio-cmdline", .group = GUEST, .type = SETTING_BOOL, FIELD(vm_config, mmio_cmdline),
+	 .help = "announce devices on the kernel's command line (virtio_mmio.device=) too, for "
+		 "kernels that do not read ACPI"},
+
+	{"disk", 'd', .arg = "PATH[,OPTION...]", .group = DEVICES, .type = SETTING_DISK,
+	 .help = "add a disk, a raw image or a block device (repeatable); see below"},
+	{"console", .arg = "stdio|file=PATH|off", .group = DEVICES, .type = SETTING_CONSOLE,
+	 .help = "where the guest's console is (default: stdio; on a terminal Ctrl-A x ends the "
+		 "VM)"},
+
+	{"timeout", .arg = "TIME", .group = ENDS, .type = SETTING_DURATION,
+	 FIELD(vm_config, timeout_ns),
+	 .help = "end the VM after this time, like 90s or 5m; a bare number is seconds, 0 is never "
+		 "(default: 0)"},
+	{"stop-timeout", .arg = "TIME", .group = ENDS, .type = SETTING_DURATION,
+	 FIELD(vm_config, stop_timeout_ns),
+	 .help = "after SIGTERM or SIGINT pressed the power button, end the VM by force when it is "
+		 "not off after this time (default: 30s)"},
+	{"result", .arg = "FILE", .group = ENDS, .type = SETTING_STRING,
+	 FIELD(vm_config, result_path), .help = "write how the VM ended, and counters, as JSON"},
+
+	{"config", .arg = "FILE", .group = SKEP, .type = SETTING_CONFIG,
+	 .help = "read a JSON configuration here; options after it override or add to it; - is "
+		 "standard input"},
+	{"dry-run", .group = SKEP, .type = SETTING_DRY_RUN,
+	 .help = "print the JSON configuration and exit"},
+	{"cache", .inverted = true, .group = SKEP, .type = SETTING_BOOL, FIELD(vm_config, cache),
+	 .help = "do not keep the decompressed kernel for later starts"},
+	{"sandbox", .arg = "on|off", .group = SKEP, .type = SETTING_BOOL, FIELD(vm_config, sandbox),
+	 .help = "confine skep once everything is open (default: on)"},
+	{"verbose", 'v', .group = SKEP, .type = SETTING_BOOL, FIELD(vm_config, verbose),
+	 .help = "log what is done"},
+	{"quiet", 'q', .group = SKEP, .type = SETTING_BOOL, FIELD(vm_config, quiet),
+	 .help = "log errors only"},
+	{"help", 'h', .group = SKEP, .type = SETTING_HELP, .help = "show this text"},
+
+	{"trap-registers", .group = DEBUG, .type = SETTING_BOOL, FIELD(vm_config, trap_registers),
+	 .help = "let each read of a device register exit to skep"},
+	{.name = NULL},
+};
+
+const struct setting disk_settings[] = {
+	{"path", .arg = "PATH", .type = SETTING_STRING, FIELD(disk_config, path)},
+	{"readonly", .type = SETTING_BOOL, FIELD(disk_config, readonly),
+	 .help = "the guest cannot write"},
+	{"serial", .arg = "S", .type = SETTING_SERIAL, FIELD(disk_config, serial),
+	 .help = "serial number, at most 20 characters (default: made from the disk's position)"},
+	{"discard", .arg = "unmap|ignore", .type = SETTING_CHOICE, FIELD(disk_config, discard),
+	 .choices = discard_choices,
+	 .help = "whether discards punch holes in the image (default: unmap)"},
+	{"direct", .type = SETTING_BOOL, FIELD(disk_config, direct),
+	 .help = "bypass the host's page cache (O_DIRECT)"},
+	{"engine", .arg = "auto|uring|sync", .type = SETTING_CHOICE, FIELD(disk_config, engine),
+	 .choices = engine_choices,
+	 .help = "how the host does I/O (default: auto, which is io_uring where the host has it)"},
+	{"queues", .arg = "N", .type = SETTING_COUNT, FIELD(disk_config, queues), .min = 1,
+	 .max = CONFIG_MAX_QUEUES,
+	 .help = "request queues, each with a thread, 1 to 16 (default: 1)"},
+	{.name = NULL},
+};
