@@ -50,6 +50,9 @@ void vm_result_destroy(struct vm_result *result);
 /* The exit status of `skep run` for this end. */
 int vm_result_status(const struct vm_result *result);
 
+/* One line that says why it ended; empty after a power-off. */
+void vm_result_describe(const struct vm_result *result, struct error *ret);
+
 /* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
 int vm_result_write(int fd, const struct vm_config *config, const struct vm_result *result);
 

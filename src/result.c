@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* How a VM ended: as an exit status, as a line for the user, as JSON. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "json.h"
+#include "util.h"
+#include "vm.h"
+
+static const struct {
+	const char *name;
+	int status;
+	const char *text; /* NULL: success, nothing to say */
+} ends[] = {
+	[VM_POWER_OFF] = {"power-off", 0, NULL},
+	[VM_REBOOT] = {"reboot", 120, "the guest asked for a reboot"},
+	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked: see its console"},
+	[VM_RESET] = {"reset", 122, "the guest reset itself unasked (triple fault)"},
+	[VM_TIMEOUT] = {"timeout", 124, "the guest was ended: --timeout ran out"},
+	[VM_FAILED] = {"failed", 125, "skep failed"},
+	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},
+};
+
+void vm_result_destroy(struct vm_result *result)
+{
+	if (!result)
+		return;
+	free(result->disks);
+	result->disks = NULL;
+	result->num_disks = 0;
+}
+
+int vm_result_status(const struct vm_result *result)
+{
+	if (result->end == VM_STOPPED && result->signal > 0)
+		return 128 + result->signal;
+	return ends[result->end].status;
+}
+
+void vm_result_describe(const struct vm_result *result, struct error *ret)
+{
+	const char *text = ends[result->end].text;
+
+	if (result->end == VM_STOPPED && result->signal > 0)
+		snprintf(ret->msg, sizeof(ret->msg), "the guest was ended by force after SIG%s",
+			 sigabbrev_np(result->signal) ? sigabbrev_np(result->signal) : "?");
+	else if (result->end == VM_FAILED && result->error.msg[0])
+		*ret = result->error;
+	else
+		snprintf(ret->msg, sizeof(ret->msg), "%s", text ? text : "");
+}
+
+static json_t *disk_json(const struct disk_config *config, const struct disk_result *disk)
+{
+	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "path",
+			 json_from_bytes(config->path), "reads", (json_int_t)disk->reads, "writes",
+			 (json_int_t)disk->writes, "flushes", (json_int_t)disk->flushes, "discards",
+			 (json_int_t)disk->discards, "write_zeroes", (json_int_t)disk->write_zeroes,
+			 "errors", (json_int_t)disk->errors, "read_bytes",
+			 (json_int_t)disk->read_bytes, "written_bytes",
+			 (json_int_t)disk->written_bytes, "discarded_bytes",
+			 (json_int_t)disk->discarded_bytes);
+}
+
+static json_t *disks_json(const struct vm_config *config, const struct vm_result *result)
+{
+	json_t *disks = json_array();
+
+	for (size_t i = 0; i < result->num_disks && i < config->num_disks; i++)
+		json_array_append_new(disks, disk_json(&config->disks[i], &result->disks[i]));
+	return disks;
+}
+
+int vm_result_write(int fd, const struct vm_config *config, const struct vm_result *result)
+{
+	_cleanup_free_ char *text = NULL;
+	ssize_t r;
+
+	/* We may be in the sandbox: without this, jansson opens /dev/urandom for the seed of its
+	 * hash, which protects from hostile keys; ours are constants. */
+	json_object_seed(1);
+	text = json_to_text(json_pack(
+		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:o}", "end",
+		ends[result->end].name, "status", vm_result_status(result), "signal",
+		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
+								: json_null(),
+		"error",
+		result->end == VM_FAILED ? json_from_bytes(result->error.msg) : json_null(),
+		"seconds", (double)result->run_ns / 1e9, "exits", "mmio_read",
+		(json_int_t)result->exits.mmio_read, "mmio_write",
+		(json_int_t)result->exits.mmio_write, "pio_in", (json_int_t)result->exits.pio_in,
+		"pio_out", (json_int_t)result->exits.pio_out, "unknown_mmio",
+		(json_int_t)result->exits.unknown_mmio, "unknown_pio",
+		(json_int_t)result->exits.unknown_pio, "other", (json_int_t)result->exits.other,
+		"coalesced", (json_int_t)result->coalesced, "disks", disks_json(config, result)));
+	if (!text)
+		return -ENOMEM;
+	r = write_full(fd, text, strlen(text));
+	return r < 0 ? (int)r : 0;
+}

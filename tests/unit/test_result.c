@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+
+#include "util.h"
+#include "vm.h"
+
+static void test_statuses(void **state)
+{
+	static const struct {
+		enum vm_end end;
+		int signal, status;
+		const char *says;
+	} all[] = {
+		{VM_POWER_OFF, 0, 0, ""},
+		{VM_REBOOT, 0, 120, "reboot"},
+		{VM_PANIC, 0, 121, "panicked"},
+		{VM_RESET, 0, 122, "triple fault"},
+		{VM_TIMEOUT, 0, 124, "--timeout"},
+		{VM_FAILED, 0, 125, "skep failed"},
+		{VM_STOPPED, 0, 130, "escape key"},
+		{VM_STOPPED, SIGINT, 130, "SIGINT"},
+		{VM_STOPPED, SIGTERM, 143, "SIGTERM"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		struct vm_result r = {.end = all[i].end, .signal = all[i].signal};
+		struct error text;
+
+		assert_int_equal(vm_result_status(&r), all[i].status);
+		vm_result_describe(&r, &text);
+		if (all[i].says[0])
+			assert_non_null(strstr(text.msg, all[i].says));
+		else
+			assert_string_equal(text.msg, "");
+	}
+}
+
+static void test_failure_says_why(void **state)
+{
+	struct vm_result r = {.end = VM_FAILED, .error = {"disk 'x': gone"}};
+	struct error text;
+
+	(void)state;
+	vm_result_describe(&r, &text);
+	assert_string_equal(text.msg, "disk 'x': gone");
+}
+
+/* Writes the result as one packet and parses it. */
+static json_t *written(const struct vm_config *config, const struct vm_result *result)
+{
+	char text[8192];
+	json_error_t error;
+	json_t *doc;
+	ssize_t n;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
+	assert_int_equal(vm_result_write(fds[0], config, result), 0);
+	n = recv(fds[1], text, sizeof(text), 0);
+	assert_true(n > 0);
+	assert_int_equal(text[n - 1], '\n');
+	assert_int_equal(recv(fds[1], text + n, 1, 0), -1); /* a second write */
+	doc = json_loadb(text, (size_t)n, JSON_REJECT_DUPLICATES, &error);
+	if (!doc)
+		fail_msg("%s", error.text);
+	close(fds[0]);
+	close(fds[1]);
+	return doc;
+}
+
+static json_int_t number(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+
+	assert_true(json_is_integer(value));
+	return json_integer_value(value);
+}
+
+static void test_everything_is_written(void **state)
+{
+	struct disk_result counters[2] = {{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9}};
+	struct disk_config disks[2] = {{.path = (char *)(uintptr_t) "a"},
+				       {.path = (char *)(uintptr_t) "\xff\"b"}};
+	struct vm_config config = {.disks = disks, .num_disks = 2};
+	struct vm_result result = {.end = VM_POWER_OFF,
+				   .run_ns = 1500000000,
+				   .exits = {1, 2, 3, 4, 5, 6, 7},
+				   .coalesced = 1ull << 40,
+				   .disks = counters,
+				   .num_disks = 2};
+	json_t *doc = written(&config, &result), *exits, *disk;
+
+	(void)state;
+	assert_string_equal(json_string_value(json_object_get(doc, "end")), "power-off");
+	assert_int_equal(number(doc, "status"), 0);
+	assert_true(json_is_null(json_object_get(doc, "signal")));
+	assert_true(json_is_null(json_object_get(doc, "error")));
+	assert_true(json_real_value(json_object_get(doc, "seconds")) == 1.5);
+	assert_int_equal(number(doc, "coalesced"), 1ll << 40);
+	exits = json_object_get(doc, "exits");
+	assert_int_equal(number(exits, "mmio_read"), 1);
+	assert_int_equal(number(exits, "mmio_write"), 2);
+	assert_int_equal(number(exits, "pio_in"), 3);
+	assert_int_equal(number(exits, "pio_out"), 4);
+	assert_int_equal(number(exits, "unknown_mmio"), 5);
+	assert_int_equal(number(exits, "unknown_pio"), 6);
+	assert_int_equal(number(exits, "other"), 7);
+	assert_int_equal(json_array_size(json_object_get(doc, "disks")), 2);
+	disk = json_array_get(json_object_get(doc, "disks"), 1);
+	assert_string_equal(json_string_value(json_object_get(disk, "path")), "?\"b");
+	assert_int_equal(number(disk, "reads"), 1);
+	assert_int_equal(number(disk, "writes"), 2);
+	assert_int_equal(number(disk, "flushes"), 3);
+	assert_int_equal(number(disk, "discards"), 4);
+	assert_int_equal(number(disk, "write_zeroes"), 5);
+	assert_int_equal(number(disk, "errors"), 6);
+	assert_int_equal(number(disk, "read_bytes"), 7);
+	assert_int_equal(number(disk, "written_bytes"), 8);
+	assert_int_equal(number(disk, "discarded_bytes"), 9);
+	json_decref(doc);
+}
+
+static void test_failures_and_signals_are_written(void **state)
+{
+	struct vm_config config = {.cpus = 1};
+	struct vm_result result = {.end = VM_FAILED, .error = {"no \"kernel\"\n\x01 \xe4"}};
+	json_t *doc = written(&config, &result);
+
+	(void)state;
+	assert_string_equal(json_string_value(json_object_get(doc, "end")), "failed");
+	assert_int_equal(number(doc, "status"), 125);
+	assert_string_equal(json_string_value(json_object_get(doc, "error")),
+			    "no \"kernel\"\n\x01 ?");
+	json_decref(doc);
+	result = (struct vm_result){.end = VM_STOPPED, .signal = SIGTERM};
+	doc = written(&config, &result);
+	assert_string_equal(json_string_value(json_object_get(doc, "end")), "stopped");
+	assert_int_equal(number(doc, "status"), 143);
+	assert_int_equal(number(doc, "signal"), SIGTERM);
+	json_decref(doc);
+}
+
+static void test_a_bad_descriptor_is_an_error(void **state)
+{
+	struct vm_config config = {.cpus = 1};
+	struct vm_result result = {.end = VM_POWER_OFF};
+	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_int_equal(vm_result_write(fd, &config, &result), -ENOSPC);
+	close(fd);
+	assert_int_equal(vm_result_write(-1, &config, &result), -EBADF);
+}
+
+/* The result is written from inside the sandbox, which opens nothing. A process of its own, because
+ * jansson seeds its hash but once. */
+static void test_writing_opens_nothing(void **state)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
+	struct vm_config config = {.cpus = 1};
+	struct vm_result result = {.end = VM_POWER_OFF};
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC), status = -1;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+			_exit(77);
+		_exit(vm_result_write(fd, &config, &result) == 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(fd);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_writing_opens_nothing), /* first: see there */
+		cmocka_unit_test(test_statuses),
+		cmocka_unit_test(test_failure_says_why),
+		cmocka_unit_test(test_everything_is_written),
+		cmocka_unit_test(test_failures_and_signals_are_written),
+		cmocka_unit_test(test_a_bad_descriptor_is_an_error),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
