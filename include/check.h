@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep check`: what this host offers, and the remedy for what it does not. */
+#ifndef SKEP_CHECK_H
+#define SKEP_CHECK_H
+
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "cli.h"
+
+enum check_state {
+	CHECK_OK,
+	CHECK_ABSENT, /* skep does without */
+	CHECK_FAILED, /* skep does not work */
+};
+
+struct check_item {
+	char name[40]; /* the same in text and JSON: scripts may look it up */
+	enum check_state state;
+	char finding[160];
+	char remedy[240]; /* empty: none needed */
+};
+
+#define CHECK_MAX_ITEMS 64u
+
+struct check_report {
+	struct check_item items[CHECK_MAX_ITEMS];
+	unsigned num_items;
+	/* What scripts ask for. */
+	bool kvm_usable;	   /* skep can create VMs with it */
+	bool kvm_accelerated;	   /* guest kernel code runs at hardware speed */
+	double ns_per_instruction; /* of guest kernel code; 0: not measured */
+	unsigned max_vcpus;
+};
+
+/* Adds a line; `remedy` may be NULL. */
+__attribute__((format(printf, 5, 6))) void check_add(struct check_report *report, const char *name,
+						     enum check_state state, const char *remedy,
+						     const char *finding, ...);
+
+/* KVM: presence, permission, capabilities, speed (takes at most a second). */
+void check_kvm(struct check_report *report);
+
+/* Checks all and prints the report. Returns whether `skep run` works here; that the default guest
+ * is missing does not count. Opens and creates nothing that stays. */
+bool check_host(const struct check_options *options, FILE *out);
+
+#endif
