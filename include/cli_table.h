@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The commands and their option tables, for the files of the command line. */
+#ifndef SKEP_CLI_TABLE_H
+#define SKEP_CLI_TABLE_H
+
+#include "cli.h"
+#include "settings.h"
+
+extern const struct cli_command cli_commands[]; /* ends with name == NULL */
+extern const struct setting check_settings[];	/* ends with name == NULL */
+
+#endif

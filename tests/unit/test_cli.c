@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "cli_table.h"
+#include "util.h"
+
+#define ARGS(...)                                                                                  \
+	(int)(sizeof((char *[]){__VA_ARGS__}) / sizeof(char *)), (char *[])                        \
+	{                                                                                          \
+		__VA_ARGS__                                                                        \
+	}
+
+static char dir[] = "/tmp/skep-test-cli-XXXXXX";
+
+static void write_file(const char *name, const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void test_commands(void **state)
+{
+	struct error e = {""};
+
+	(void)state;
+	assert_int_equal(cli_command_find("run", &e)->id, CLI_RUN);
+	assert_int_equal(cli_command_find("check", &e)->id, CLI_CHECK);
+	assert_int_equal(cli_command_find("--help", &e)->id, CLI_HELP);
+	assert_int_equal(cli_command_find("-V", &e)->id, CLI_VERSION);
+	assert_null(cli_command_find("rnu", &e));
+	assert_string_equal(e.msg, "unknown command 'rnu': did you mean 'run'?");
+	assert_null(cli_command_find("comp", &e)); /* not listed, not suggested */
+	assert_null(strstr(e.msg, "complete"));
+	assert_null(cli_command_find("--kernel", &e));
+	assert_non_null(strstr(e.msg, "unknown option"));
+}
+
+static void test_defaults(void **state)
+{
+	struct run_options o;
+
+	(void)state;
+	assert_int_equal(cli_parse_run(0, NULL, &o, NULL), 0);
+	assert_int_equal(o.config.cpus, 1);
+	assert_int_equal(o.config.memory, 256 * MIB);
+	assert_int_equal(o.config.stop_timeout_ns, 30 * NSEC_PER_SEC);
+	assert_true(o.config.kaslr && o.config.cache && o.config.sandbox);
+	assert_false(o.config.verbose || o.dry_run || o.help);
+	assert_null(o.config.kernel);
+	run_options_destroy(&o);
+	run_options_destroy(NULL);
+}
+
+static void test_every_spelling(void **state)
+{
+	struct run_options o;
+
+	(void)state;
+	assert_int_equal(
+		cli_parse_run(ARGS("-k", "K", "--initrd=I", "-aquiet", "--append", "--x", "-vc4",
+				   "-m", "1G", "-d", "a", "--disk=b,readonly", "--console", "off",
+				   "--timeout=5m", "--no-kaslr", "--no-cache", "--mmio-cmdline",
+				   "--trap-registers", "--sandbox=off", "--dry-run"),
+			      &o, NULL),
+		0);
+	assert_string_equal(o.config.kernel, "K");
+	assert_string_equal(o.config.initrd, "I");
+	assert_string_equal(o.config.append, "quiet --x");
+	assert_true(o.config.verbose && o.config.mmio_cmdline && o.config.trap_registers);
+	assert_true(o.dry_run);
+	assert_false(o.config.kaslr || o.config.cache || o.config.sandbox);
+	assert_int_equal(o.config.cpus, 4);
+	assert_int_equal(o.config.memory, GIB);
+	assert_int_equal(o.config.num_disks, 2);
+	assert_true(o.config.disks[1].readonly);
+	assert_int_equal(o.config.console, CONSOLE_OFF);
+	assert_int_equal(o.config.timeout_ns, 300 * NSEC_PER_SEC);
+	run_options_destroy(&o);
+}
+
+static void test_last_one_counts(void **state)
+{
+	struct run_options o;
+
+	(void)state;
+	assert_int_equal(
+		cli_parse_run(ARGS("-c2", "--no-kaslr", "-k", "a", "--mmio-cmdline", "-v", "-c3",
+				   "--kaslr", "-k", "b", "--no-mmio-cmdline", "--no-verbose"),
+			      &o, NULL),
+		0);
+	assert_int_equal(o.config.cpus, 3);
+	assert_true(o.config.kaslr);
+	assert_false(o.config.mmio_cmdline || o.config.verbose);
+	assert_string_equal(o.config.kernel, "b");
+	run_options_destroy(&o);
+}
+
+static void test_help_stops_parsing(void **state)
+{
+	struct run_options o;
+	struct error e = {""};
+
+	(void)state;
+	assert_int_equal(cli_parse_run(ARGS("-c2", "--help", "--nonsense"), &o, &e), 0);
+	assert_true(o.help);
+	assert_string_equal(e.msg, "");
+	run_options_destroy(&o);
+}
+
+static void test_wrong_usage_has_a_remedy(void **state)
+{
+	static const struct {
+		const char *args[3];
+		int code;
+		const char *message;
+	} bad[] = {
+		{{"--kernal"}, -EINVAL, "unknown option '--kernal': did you mean '--kernel'?"},
+		{{"--no-kasl"}, -EINVAL, "did you mean '--no-kaslr'?"},
+		{{"--kasl"}, -EINVAL, "did you mean '--no-kaslr'?"},
+		{{"--xyzzy=1"}, -EINVAL, "unknown option '--xyzzy': 'skep help run'"},
+		{{"--no-kernel"}, -EINVAL, "unknown option"},
+		{{"--no-sandbox"}, -EINVAL, "did you mean '--sandbox'?"},
+		{{"--no-"}, -EINVAL, "unknown option"},
+		{{"-z"}, -EINVAL, "unknown option '-z'"},
+		{{"-vz"}, -EINVAL, "unknown option '-z'"},
+		{{"--kernel"}, -EINVAL, "--kernel needs a value: --kernel FILE"},
+		{{"-k"}, -EINVAL, "--kernel needs a value"},
+		{{"-vk"}, -EINVAL, "--kernel needs a value"},
+		{{"--kernel="}, -EINVAL, "--kernel: is empty"},
+		{{"--dry-run=yes"}, -EINVAL, "--dry-run takes no value"},
+		{{"--no-kaslr=1"}, -EINVAL, "--no-kaslr takes no value"},
+		{{"vmlinux"}, -EINVAL, "unexpected argument 'vmlinux'"},
+		{{"--", "--help"}, -EINVAL, "unexpected argument '--help'"},
+		{{"-"}, -EINVAL, "unexpected argument '-'"},
+		{{"-c", "0"}, -EINVAL, "--cpus: '0' is not a number from 1 to 64"},
+		{{"-c", "-1"}, -EINVAL, "--cpus: '-1' is not"},
+		{{"-c", "99999999999999999999"}, -EINVAL, "from 1 to 64"},
+		{{"-m", "-5"}, -EINVAL, "--memory: '-5' is not a size"},
+		{{"-m", "99999999999T"}, -ERANGE, "too large"},
+		{{"-m", "lots"}, -EINVAL, "write it like 512M"},
+		{{"-d", "a,redonly"},
+		 -EINVAL,
+		 "--disk: unknown option 'redonly': did you mean 'readonly'?"},
+		{{"-d", "a,queues=99"},
+		 -EINVAL,
+		 "--disk: queues: '99' is not a number from 1 to 16"},
+		{{"--sandbox=maybe"}, -EINVAL, "neither on nor off"},
+		{{"--timeout=soon"}, -EINVAL, "write it like 90s"},
+		{{"--console=tty"}, -EINVAL, "stdio"},
+		{{"--config", "/nonexistent/x"}, -ENOENT, "'/nonexistent/x': No such file"},
+		{{"--config", "/tmp"}, -EISDIR, "'/tmp': Is a directory"},
+		{{"--config", "/dev/zero"}, -EINVAL, "larger than 1 MiB"},
+		{{"--config", "/dev/null"}, -EINVAL, "/dev/null:1:0"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct run_options o;
+		struct error e = {""};
+		char *argv[3];
+		int argc = 0;
+
+		for (; argc < 3 && bad[i].args[argc]; argc++)
+			argv[argc] = strdup(bad[i].args[argc]);
+		if (cli_parse_run(argc, argv, &o, &e) != bad[i].code ||
+		    !strstr(e.msg, bad[i].message) || strchr(e.msg, '\n'))
+			fail_msg("%s gives: %s", bad[i].args[0], e.msg);
+		run_options_destroy(&o);
+		while (argc > 0)
+			free(argv[--argc]);
+	}
+}
+
+static void test_config_applies_at_its_place(void **state)
+{
+	char path[64], option[80];
+	struct run_options o;
+	struct error e = {""};
+
+	(void)state;
+	write_file("vm.json", "{\"cpus\": 4, \"memory\": \"1G\", \"append\": \"b\","
+			      "\"disks\": [{\"path\": \"2\"}]}");
+	snprintf(path, sizeof(path), "%s/vm.json", dir);
+	snprintf(option, sizeof(option), "--config=%s", path);
+	assert_int_equal(cli_parse_run(ARGS("-c2", "-m2G", "-a", "a", "-d1", option, "-c8", "-a",
+					    "c", "-d3"),
+				       &o, &e),
+			 0);
+	assert_int_equal(o.config.cpus, 8);	/* the option after it */
+	assert_int_equal(o.config.memory, GIB); /* the file replaced the option before it */
+	assert_string_equal(o.config.append, "a b c");
+	assert_int_equal(o.config.num_disks, 3);
+	assert_string_equal(o.config.disks[1].path, "2");
+	run_options_destroy(&o);
+
+	write_file("vm.json", "{\n \"cpsu\": 4}");
+	assert_int_equal(cli_parse_run(ARGS("--config", path), &o, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "vm.json:2:2: unknown key 'cpsu': did you mean 'cpus'?"));
+	run_options_destroy(&o);
+}
+
+static void test_check_options(void **state)
+{
+	struct check_options o;
+	struct error e = {""};
+
+	(void)state;
+	assert_int_equal(cli_parse_check(ARGS("a", "--json", "--", "--b"), &o, &e), 0);
+	assert_true(o.json);
+	assert_int_equal(o.num_paths, 2);
+	assert_string_equal(o.paths[0], "a");
+	assert_string_equal(o.paths[1], "--b");
+	assert_int_equal(cli_parse_check(ARGS("--jsno"), &o, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "'--json'"));
+	assert_int_equal(cli_parse_check(ARGS("-h", "--jsno"), &o, &e), 0);
+	assert_true(o.help);
+	assert_int_equal(cli_parse_check(ARGS("1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1",
+					      "1", "1", "1", "1", "1", "1"),
+					 &o, &e),
+			 -EINVAL);
+}
+
+/* What a printer writes, to be freed. */
+static char *capture(void (*print)(FILE *))
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	print(f);
+	fclose(f);
+	return text;
+}
+
+static void test_help_has_every_option_in_80_columns(void **state)
+{
+	_cleanup_free_ char *run = capture(cli_help_run), *check = capture(cli_help_check),
+			    *all = capture(cli_help);
+	const char *const texts[] = {run, check, all};
+	char name[64];
+
+	(void)state;
+	for (const struct setting *s = vm_settings; s->name; s++) {
+		snprintf(name, sizeof(name), "  --%s%s", s->inverted ? "no-" : "", s->name);
+		if (s->letter)
+			snprintf(name, sizeof(name), "-%c, --%s", s->letter, s->name);
+		if (!strstr(run, name))
+			fail_msg("no %s", name);
+	}
+	for (const struct setting *s = disk_settings + 1; s->name; s++) {
+		snprintf(name, sizeof(name), "\n  %s", s->name);
+		assert_non_null(strstr(run, name));
+	}
+	assert_non_null(strstr(check, "--json"));
+	assert_non_null(strstr(all, "\n  run "));
+	assert_null(strstr(all, "complete"));
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		for (const char *p = texts[i]; *p; p += strcspn(p, "\n") + 1)
+			if (strcspn(p, "\n") >= 80)
+				fail_msg("too wide: %.100s", p);
+}
+
+static void test_letters_and_names_are_unique(void **state)
+{
+	const struct setting *const tables[] = {vm_settings, disk_settings, check_settings};
+
+	(void)state;
+	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+		for (const struct setting *a = tables[t]; a->name; a++)
+			for (const struct setting *b = a + 1; b->name; b++) {
+				assert_string_not_equal(a->name, b->name);
+				assert_true(!a->letter || a->letter != b->letter);
+			}
+}
+
+static void expect_completion(const char *expected, int n, char *const *words)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	cli_complete(n, words, f);
+	fclose(f);
+	assert_string_equal(text, expected);
+}
+
+static void test_completion(void **state)
+{
+	(void)state;
+	expect_completion("run\ncheck\nhelp\n--help\n--version\n", ARGS(""));
+	expect_completion("run\n", ARGS("r"));
+	expect_completion("run\n", ARGS("help", "r"));
+	expect_completion("--memory\n", ARGS("run", "--mem"));
+	expect_completion("--no-kaslr\n--no-cache\n", ARGS("run", "--no-"));
+	expect_completion(":files\n", ARGS("run", "-k", ""));
+	expect_completion(":files\n", ARGS("run", "-k", "--"));
+	expect_completion(":files\n", ARGS("run", "--config=v"));
+	expect_completion("on\noff\n", ARGS("run", "--sandbox", ""));
+	expect_completion("on\noff\n", ARGS("run", "--sandbox", "="));
+	expect_completion("off\n", ARGS("run", "--sandbox", "=", "of"));
+	expect_completion("--sandbox=off\n", ARGS("run", "--sandbox=of"));
+	expect_completion("stdio\nfile=\noff\n", ARGS("run", "--console", ""));
+	expect_completion("", ARGS("run", "--cpus", ""));
+	expect_completion(":files\n", ARGS("run", "-d", "a"));
+	expect_completion("a,direct,readonly\n", ARGS("run", "-d", "a,direct,r"));
+	expect_completion("a,engine=uring\n", ARGS("run", "-d", "a,engine=u"));
+	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,e"));
+	expect_completion("--json\n--help\n", ARGS("check", "--"));
+	expect_completion(":files\n", ARGS("check", ""));
+	expect_completion("", ARGS("frob", "-"));
+	expect_completion("", 0, NULL);
+}
+
+static void test_default_guest(void **state)
+{
+	struct vm_config c;
+	struct error e = {""};
+	char path[64];
+
+	(void)state;
+	config_init(&c);
+	setenv("SKEP_GUEST_DIR", dir, 1);
+	assert_int_equal(cli_default_guest(&c, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, dir));
+	assert_non_null(strstr(e.msg, "skep-mkguest"));
+	write_file("vmlinuz", "");
+	assert_int_equal(cli_default_guest(&c, &e), -ENOENT); /* half a guest is none */
+	assert_null(c.kernel);
+	write_file("initrd", "");
+	assert_int_equal(cli_default_guest(&c, &e), 0);
+	snprintf(path, sizeof(path), "%s/vmlinuz", dir);
+	assert_string_equal(c.kernel, path);
+	snprintf(path, sizeof(path), "%s/initrd", dir);
+	assert_string_equal(c.initrd, path);
+	config_destroy(&c);
+
+	/* An own initrd stays; with an own kernel nothing is added. */
+	config_init(&c);
+	c.initrd = strdup("mine");
+	assert_int_equal(cli_default_guest(&c, &e), 0);
+	assert_string_equal(c.initrd, "mine");
+	config_destroy(&c);
+	config_init(&c);
+	c.kernel = strdup("mine");
+	assert_int_equal(cli_default_guest(&c, &e), 0);
+	assert_null(c.initrd);
+	config_destroy(&c);
+
+	/* In the home directory. */
+	unsetenv("SKEP_GUEST_DIR");
+	snprintf(path, sizeof(path), "%s/skep", dir);
+	mkdir(path, 0755);
+	snprintf(path, sizeof(path), "%s/skep/guest", dir);
+	mkdir(path, 0755);
+	write_file("skep/guest/vmlinuz", "");
+	write_file("skep/guest/initrd", "");
+	setenv("XDG_DATA_HOME", dir, 1);
+	config_init(&c);
+	assert_int_equal(cli_default_guest(&c, &e), 0);
+	snprintf(path, sizeof(path), "%s/skep/guest/vmlinuz", dir);
+	assert_string_equal(c.kernel, path);
+	config_destroy(&c);
+}
+
+static int make_dir(void **state)
+{
+	(void)state;
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+	static const char *const names[] = {
+		"/vm.json",	      "/vmlinuz",    "/initrd", "/skep/guest/vmlinuz",
+		"/skep/guest/initrd", "/skep/guest", "/skep",	""};
+	char path[128];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s%s", dir, names[i]);
+		remove(path);
+	}
+	return access(dir, F_OK) == 0 ? -1 : 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_every_spelling),
+		cmocka_unit_test(test_last_one_counts),
+		cmocka_unit_test(test_help_stops_parsing),
+		cmocka_unit_test(test_wrong_usage_has_a_remedy),
+		cmocka_unit_test(test_config_applies_at_its_place),
+		cmocka_unit_test(test_check_options),
+		cmocka_unit_test(test_help_has_every_option_in_80_columns),
+		cmocka_unit_test(test_letters_and_names_are_unique),
+		cmocka_unit_test(test_completion),
+		cmocka_unit_test(test_default_guest),
+	};
+
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
+}
