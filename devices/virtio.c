@@ -84,7 +84,7 @@ int virtio_dev_attach(struct virtio_dev *dev, uint8_t *page, int irq_fd,
 	virtio_mmio_fill(dev);
 	for (unsigned i = 0; i < dev->num_queues; i++) {
 		struct virtio_queue *q = &dev->queue[i];
-		int r = loop_watch(q->loop, &q->watch, q->kick_fd, EPOLLIN, kicked);
+		int r = loop_watch(q->loop, &q->watch, q->kick_fd, EPOLLIN | EPOLLET, kicked);
 
 		if (r < 0)
 			return error_set(e, r, "virtio-%s: cannot watch the kicks of queue %u: %s",

@@ -32,7 +32,6 @@ static_assert(sizeof(struct vring_desc) == 16 && sizeof(struct vring_used_elem) 
 
 #define KNOWN_FLAGS (VRING_DESC_F_NEXT | VRING_DESC_F_WRITE | VRING_DESC_F_INDIRECT)
 
-#define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
 static inline uint16_t load(const uint16_t *p, int order)
@@ -242,6 +241,20 @@ static int walk_chain(const struct virtq *vq, struct virtq_chain *chain, const c
 	}
 }
 
+/* Looks at avail.idx: 1 when there is more, 0 when not, -EBADMSG (and nothing is kept of it). */
+static int look_for_more(struct virtq *vq, const char **why)
+{
+	uint16_t idx;
+
+	if (unlikely(gmem_read_hook))
+		gmem_read_hook(vq->mem, GPA(vq->avail_gpa.v + 2), 2);
+	idx = load(&avail_ring(vq)->idx, __ATOMIC_ACQUIRE);
+	if ((uint16_t)(idx - vq->next_avail) > vq->size)
+		return broken(why, "available index jumped by more than the queue size");
+	vq->avail_seen = idx;
+	return idx != vq->next_avail;
+}
+
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why)
 {
 	uint16_t head;
@@ -249,13 +262,9 @@ int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why)
 	int r;
 
 	if (vq->next_avail == vq->avail_seen) {
-		if (unlikely(gmem_read_hook))
-			gmem_read_hook(vq->mem, GPA(vq->avail_gpa.v + 2), 2);
-		vq->avail_seen = load(&avail_ring(vq)->idx, __ATOMIC_ACQUIRE);
-		if (vq->next_avail == vq->avail_seen)
-			return 0;
-		if ((uint16_t)(vq->avail_seen - vq->next_avail) > vq->size)
-			return broken(why, "available index jumped by more than the queue size");
+		r = look_for_more(vq, why);
+		if (r <= 0)
+			return r;
 	}
 	head = load(&avail_ring(vq)->ring[vq->next_avail & (vq->size - 1u)], __ATOMIC_RELAXED);
 	if (head >= vq->size)

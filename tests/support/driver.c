@@ -52,12 +52,14 @@ void drv_attach_coalesced(struct drv *d, struct virtio_dev *dev)
 	must(virtio_dev_attach(dev, d->page, d->irq_fd, drv_drain, d, NULL) == 0);
 }
 
-/* As for KVM's ring: the emptiness check takes no lock, and `first` moves after the ACK worked. */
+/* As for KVM's ring: the emptiness check takes no lock, and `first` moves after the ACK worked.
+ * `last` is looked at before `first`: then equality says that all ACKs up to that look are in. */
 void drv_drain(void *ctx)
 {
 	struct drv *d = ctx;
+	uint32_t last = atomic_load(&d->last);
 
-	if (atomic_load(&d->first) == atomic_load(&d->last))
+	if (atomic_load(&d->first) == last)
 		return;
 	pthread_mutex_lock(&d->drain_lock);
 	while (atomic_load(&d->first) != atomic_load(&d->last)) {
