@@ -28,7 +28,7 @@ struct disk_result {
 struct vm_result {
 	enum vm_end end;
 	int signal;	    /* VM_STOPPED: which signal, 0 for the escape key */
-	struct error error; /* VM_FAILED: what the user is told */
+	struct error error; /* why, where there is more to say than `end` does */
 	uint64_t run_ns;    /* from the first KVM_RUN to the end */
 	/* Exits from KVM_RUN to userspace, all vCPUs. */
 	struct {

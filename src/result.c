@@ -17,7 +17,7 @@ static const struct {
 	[VM_POWER_OFF] = {"power-off", 0, NULL},
 	[VM_REBOOT] = {"reboot", 120, "the guest asked for a reboot"},
 	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked: see its console"},
-	[VM_RESET] = {"reset", 122, "the guest reset itself unasked (triple fault)"},
+	[VM_RESET] = {"reset", 122, "the guest reset itself unasked"},
 	[VM_TIMEOUT] = {"timeout", 124, "the guest was ended: --timeout ran out"},
 	[VM_FAILED] = {"failed", 125, "skep failed"},
 	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},
@@ -41,15 +41,19 @@ int vm_result_status(const struct vm_result *result)
 
 void vm_result_describe(const struct vm_result *result, struct error *ret)
 {
-	const char *text = ends[result->end].text;
+	const char *text = ends[result->end].text, *why = result->error.msg;
 
-	if (result->end == VM_STOPPED && result->signal > 0)
+	if (result->end == VM_STOPPED && result->signal > 0) {
+		const char *name = sigabbrev_np(result->signal);
+
 		snprintf(ret->msg, sizeof(ret->msg), "the guest was ended by force after SIG%s",
-			 sigabbrev_np(result->signal) ? sigabbrev_np(result->signal) : "?");
-	else if (result->end == VM_FAILED && result->error.msg[0])
+			 name ? name : "?");
+	} else if (result->end == VM_FAILED && *why) {
 		*ret = result->error;
-	else
-		snprintf(ret->msg, sizeof(ret->msg), "%s", text ? text : "");
+	} else {
+		snprintf(ret->msg, sizeof(ret->msg), "%s%s%s", text ? text : "",
+			 text && *why ? ": " : "", text ? why : "");
+	}
 }
 
 static json_t *disk_json(const struct disk_config *config, const struct disk_result *disk)
@@ -86,8 +90,7 @@ int vm_result_write(int fd, const struct vm_config *config, const struct vm_resu
 		ends[result->end].name, "status", vm_result_status(result), "signal",
 		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
 								: json_null(),
-		"error",
-		result->end == VM_FAILED ? json_from_bytes(result->error.msg) : json_null(),
+		"error", result->error.msg[0] ? json_from_bytes(result->error.msg) : json_null(),
 		"seconds", (double)result->run_ns / 1e9, "exits", "mmio_read",
 		(json_int_t)result->exits.mmio_read, "mmio_write",
 		(json_int_t)result->exits.mmio_write, "pio_in", (json_int_t)result->exits.pio_in,

@@ -32,7 +32,7 @@ static void test_statuses(void **state)
 		{VM_POWER_OFF, 0, 0, ""},
 		{VM_REBOOT, 0, 120, "reboot"},
 		{VM_PANIC, 0, 121, "panicked"},
-		{VM_RESET, 0, 122, "triple fault"},
+		{VM_RESET, 0, 122, "unasked"},
 		{VM_TIMEOUT, 0, 124, "--timeout"},
 		{VM_FAILED, 0, 125, "skep failed"},
 		{VM_STOPPED, 0, 130, "escape key"},
@@ -62,6 +62,9 @@ static void test_failure_says_why(void **state)
 	(void)state;
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg, "disk 'x': gone");
+	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
+	vm_result_describe(&r, &text);
+	assert_string_equal(text.msg, "the guest reset itself unasked: triple fault");
 }
 
 /* Writes the result as one packet and parses it. */
