@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# The guests that the tests boot, made once and kept in the cache.
+
+# The host's programs that some of the guest's scripts use beside busybox.
+guest_tools=(mkfs.ext4 mkfs.xfs mkfs.btrfs
+	/sbin/fstrim:/t/bin/fstrim /sbin/blkdiscard:/t/bin/blkdiscard /usr/bin/fallocate:/t/bin/fallocate)
+
+# make_guest_for NEW FLAVOUR [tools]
+make_guest_for() {
+	local new=$1 flavour=$2 f args=()
+	for f in "$here"/guest/*; do args+=(--add "$f:/t/${f##*/}"); done
+	if [ "${3:-}" = tools ]; then
+		for f in "${guest_tools[@]}"; do args+=(--add "$f"); done
+		args+=(--modules "xfs btrfs")
+	fi
+	"$here/../../tools/mkguest" -o "$new" --flavour "$flavour" "${args[@]}"
+}
+
+# guest_for FLAVOUR [tools]: the directory of the default guest with the scripts of guest/ in
+# /t. The key holds all that goes in, so that an edited script makes a new one.
+guest_for() {
+	local key dir name=$1${2:+-$2}
+	key=$({
+		find "$here/guest" -printf '%m %f\n' | sort
+		cat "$here"/guest/* "$here/guests.sh" "$here"/../../tools/mkguest "$here"/../../tools/lib/*.sh \
+			"$here/../../tools/lib/guest-init" \
+			"$(tools_cache)/kernel/$(kernel_meta_package "$1")/packages" 2>/dev/null || true
+	} | sha256sum)
+	dir=$(tools_cache)/test-guest/$name-${key:0:16}
+	if [ ! -d "$dir" ]; then
+		find "$(tools_cache)/test-guest" -maxdepth 1 -name "$name-*" -mmin +1440 -exec rm -rf {} + 2>/dev/null || true
+	fi
+	once "$dir" make_guest_for "$@"
+	printf '%s\n' "$dir"
+}
+
+debian_mirror() {
+	local uri
+	# shellcheck disable=SC2016 # apt's own placeholders
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -n 1)
+	printf '%s\n' "${uri:?apt names no Debian archive}"
+}
+
+# A Debian as people install it: systemd, its own kernel and initrd.img, on ext4.
+make_debian() {
+	local new=$1 suite
+	# shellcheck source=/dev/null
+	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	say "making a Debian root file system ($suite)"
+	debootstrap --variant=minbase \
+		--include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,zstd \
+		"$suite" "$new/root" "$(debian_mirror)" >"$new/log" 2>&1 ||
+		{ tail -n 20 "$new/log" >&2; die "debootstrap failed"; }
+	echo skep-debian >"$new/root/etc/hostname"
+	echo '/dev/vda / ext4 defaults,discard 0 1' >"$new/root/etc/fstab"
+	cp "$new"/root/boot/vmlinuz-* "$new/vmlinuz"
+	cp "$new"/root/boot/initrd.img-* "$new/initrd.img"
+	rm -rf "$new"/root/var/cache/apt/archives/*.deb
+	truncate -s 2G "$new/disk.img"
+	mkfs.ext4 -q -d "$new/root" "$new/disk.img"
+	rm -rf "$new/root"
+}
+
+debian_guest() {
+	local dir
+	dir=$(tools_cache)/debian-guest
+	once "$dir" make_debian
+	printf '%s\n' "$dir"
+}
+
+prepare_guests() {
+	need_packages cpio kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd
+	cloud=$(guest_for cloud)
+	tools=$(guest_for cloud tools)
+	generic=$(guest_for generic)
+	debian=$(debian_guest)
+}

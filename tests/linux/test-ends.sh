@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# The ends of a VM and what they leave behind.
+
+guest() { printf '%s\n' -k "$cloud/vmlinuz" -i "$cloud/initrd"; }
+
+test_triple_fault() {
+	# shellcheck disable=SC2046
+	boot $(guest) -a 'reboot=t skep.init=reboot'
+	ends "a triple fault is 122" 122
+}
+
+test_timeout() {
+	local before=$SECONDS
+	# shellcheck disable=SC2046
+	boot $(guest) --timeout 9 -a '-- sh -c "echo running; sleep 1000"'
+	ends "--timeout is 124" 124
+	at_least "--timeout is not early" "$((SECONDS - before))" 9
+}
+
+test_term() {
+	# shellcheck disable=SC2046
+	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
+	await '^@up'
+	# The button's driver loads beside the command.
+	sleep 3
+	kill -TERM "$vm_pid"
+	finish 60
+	ends "SIGTERM presses the power button: 0" 0
+	check "the guest shut down in order" said 'skep-guest: exit status 143'
+}
+
+test_second_term() {
+	# shellcheck disable=SC2046
+	start $(guest) --stop-timeout 1000 -a 'rdinit=/t/deaf'
+	await '^@up'
+	kill -TERM "$vm_pid"
+	sleep 2
+	check "a guest without a power button goes on after SIGTERM" running
+	kill -TERM "$vm_pid"
+	finish 10
+	check "a second SIGTERM ends the VM (status $status)" test "$status" -gt 0
+}
+
+test_stop_timeout() {
+	# shellcheck disable=SC2046
+	start $(guest) --stop-timeout 2 -a 'rdinit=/t/deaf'
+	await '^@up'
+	kill -INT "$vm_pid"
+	finish 20
+	check "--stop-timeout ends the VM (status $status)" test "$status" -gt 0
+}
+
+test_kill() {
+	local before after
+	before=$(find /tmp /run /dev/shm -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	# shellcheck disable=SC2046
+	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
+	await '^@up'
+	kill -KILL "$vm_pid"
+	finish 10
+	is "SIGKILL is SIGKILL" "$status" 137
+	is "SIGKILL leaves no thread" "$(pgrep -fc "$vm/result" || true)" 0
+	after=$(find /tmp /run /dev/shm -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	is "SIGKILL leaves no file" "$after" "$before"
+}
+
+# The default guest is found, and its shell runs what is typed.
+test_shell() {
+	SKEP_GUEST_DIR=$cloud start
+	await '/root #|~ #'
+	# shellcheck disable=SC2016 # the guest expands it
+	send 'echo two and $((1 + 1))'
+	await '^two and 2'
+	ok "skep run without arguments boots to a shell"
+	send 'exit 5'
+	finish
+	ends "leaving the shell powers off" 0
+	check "the shell's status is told" said 'skep-guest: exit status 5'
+}
+
+test_console_file() {
+	# shellcheck disable=SC2046
+	boot $(guest) --console "file=$work/console" -a '-- echo to the file'
+	ends "--console file: ends with 0" 0
+	check "--console file: has the output" grep -q 'to the file' "$work/console"
+	is "--console file: standard output stays empty" "$(wc -c <"$out")" 0
+	# shellcheck disable=SC2046
+	boot $(guest) --console off -a 'skep.init=off'
+	ends "--console off: ends with 0" 0
+}
+
+# A terminal of its own: raw while the VM runs, as it was afterwards; Ctrl-A x ends the VM.
+test_terminal() {
+	local how
+	for how in escape term crash; do
+		python3 "$here/terminal.py" "$how" "$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" >"$work/terminal" 2>&1 ||
+			true
+		sed 's/^/# | /' "$work/terminal" | grep -v '^# | ok' || true
+		check "terminal ($how): raw while it runs" grep -q '^ok raw' "$work/terminal"
+		check "terminal ($how): the guest hears what is typed" grep -q '^ok echo' "$work/terminal"
+		check "terminal ($how): the VM ends" grep -q '^ok end' "$work/terminal"
+		check "terminal ($how): restored" grep -q '^ok restored' "$work/terminal"
+	done
+}

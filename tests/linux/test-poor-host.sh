@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# Hosts that deny something: the VM runs all the same, and says what it does without.
+
+test_no_uring() {
+	local hosts=(ext4)
+	# shellcheck disable=SC2034 # read by start
+	wrap=("$helpers/no-uring")
+	check "the wrapper denies io_uring" "${wrap[@]}" python3 -c '
+import ctypes, errno
+assert ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0) == -1 and ctypes.get_errno() == errno.EPERM'
+	discard_story "without io_uring" ""
+	check "without io_uring: it says so" complained 'io_uring'
+	check "without io_uring: it names the engine it uses" complained 'sync'
+}
+
+test_sync_engine() {
+	local hosts=(tmpfs)
+	discard_story "engine=sync" ",engine=sync"
+	check "engine=sync that was asked for is no news" test ! -s "$vm/err"
+}
+
+# A host file system without room: the guest sees an I/O error, and the VM goes on.
+test_host_disk_full() {
+	mkdir -p "$work/small"
+	mount -t tmpfs -o size=8M tmpfs "$work/small"
+	truncate -s 64M "$work/small/disk"
+	# shellcheck disable=SC2016
+	boot -k "$cloud/vmlinuz" -i "$cloud/initrd" -d "$work/small/disk,serial=full" -a 'skep.mount=off -- /t/full'
+	ends "host disk full: the guest goes on to its power-off" 0
+	is "host disk full: the write fails" "$(value write)" failed
+	is "host disk full: what fits can be written and read" "$(value small)" same
+	is "host disk full: discards make room again" "$(value after)" ok
+	umount "$work/small"
+}
