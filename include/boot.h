@@ -18,7 +18,8 @@
 struct boot_files {
 	int kernel_fd;
 	int initrd_fd; /* -1: none */
-	int cache_fd;  /* the cached decompressed kernel, -1: none (yet) */
+	int cache_fd;  /* the unpacked kernel: an entry of the cache or a memfd, -1: kernel_fd will
+			  do */
 	/* private to boot */
 	struct boot_image *image;
 };
@@ -47,14 +48,18 @@ int boot_open(struct boot_files *ret, const struct boot_request *request, struct
 void boot_close(struct boot_files *files); /* idempotent */
 
 /*
- * Places kernel and initrd in guest memory. May run on its own thread while the VM is created;
- * touches nothing below LAYOUT_HIGH_RAM. `cmdline` is looked at for `nokaslr`.
+ * Places kernel and initrd in guest memory. May run on its own thread while the VM is created, once
+ * a VM, and before the sandbox: a damaged entry of the cache is noticed here and made anew. Touches
+ * nothing below LAYOUT_HIGH_RAM. `cmdline` is looked at for `nokaslr`. `request` is boot_open()'s.
  */
-int boot_load(const struct boot_files *files, const struct boot_request *request,
-	      const struct gmem *mem, const char *cmdline, struct boot_entry *ret, struct error *e);
+int boot_load(struct boot_files *files, const struct boot_request *request, const struct gmem *mem,
+	      const char *cmdline, struct boot_entry *ret, struct error *e);
 
-/* Writes the command line, boot_params or hvm_start_info with the memory map, and for LINUX64 the
- * page tables and GDT. After boot_load(). `rsdp` is where acpi_build() put the RSDP. */
+/*
+ * Writes the command line, boot_params or hvm_start_info with the memory map, the GDT, and for
+ * LINUX64 the page tables; sets entry->params. After boot_load(). `rsdp` is where acpi_build() put
+ * the RSDP. -E2BIG with a message when the kernel takes no command line of this length.
+ */
 int boot_finish(const struct boot_files *files, const struct gmem *mem, const char *cmdline,
 		gpa_t rsdp, struct boot_entry *entry, struct error *e);
 

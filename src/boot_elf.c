@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * ELF kernels: which pieces of the file go where, and how the kernel is entered.
+ *
+ * A Linux kernel is told from others by its notes and entered by the 64-bit boot protocol. Any
+ * other with a PVH note is entered by that. What has neither is a program, not a kernel.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "boot_image.h"
+#include "layout.h"
+#include "util.h"
+
+#define MAX_SEGMENTS 64u
+#define MAX_SECTIONS 4096u
+#define MAX_NOTES    (64u << 10) /* bytes */
+
+/* The top 2 GiB, where x86-64 kernels are linked to run (Linux: __START_KERNEL_map). */
+#define KERNEL_MAP 0xffffffff80000000ull
+
+/* xen/include/public/elfnote.h */
+#define NOTE_XEN_GUEST_OS     6u
+#define NOTE_XEN_PHYS32_ENTRY 18u
+
+struct elf {
+	Elf64_Ehdr ehdr;
+	Elf64_Phdr phdr[MAX_SEGMENTS];
+	unsigned num_phdrs;
+	bool is_linux;
+	bool pvh;
+	uint64_t pvh_entry;
+};
+
+static int read_headers(const struct image_source *src, struct elf *ret, struct error *e)
+{
+	const Elf64_Ehdr *h = &ret->ehdr;
+	int r;
+
+	r = image_source_read(src, 0, &ret->ehdr, sizeof(ret->ehdr));
+	if (r)
+		return error_set(e, -EINVAL, "is a truncated ELF file");
+	if (h->e_phentsize != sizeof(Elf64_Phdr) || !h->e_phnum || h->e_phnum > MAX_SEGMENTS)
+		return error_set(e, -EINVAL, "is an ELF file with %u program headers of %u bytes",
+				 h->e_phnum, h->e_phentsize);
+	r = image_source_read(src, h->e_phoff, ret->phdr, h->e_phnum * sizeof(Elf64_Phdr));
+	if (r)
+		return error_set(e, -EINVAL, "is a truncated ELF file: no program headers");
+	ret->num_phdrs = h->e_phnum;
+	return 0;
+}
+
+static void read_note(struct elf *elf, const Elf64_Nhdr *note, const char *name, const uint8_t *d)
+{
+	if (note->n_namesz == 6 && !memcmp(name, "Linux", 6)) {
+		elf->is_linux = true;
+		return;
+	}
+	if (note->n_namesz != 4 || memcmp(name, "Xen", 4))
+		return;
+	if (note->n_type == NOTE_XEN_GUEST_OS && note->n_descsz >= 5 && !memcmp(d, "linux", 5))
+		elf->is_linux = true;
+	if (note->n_type == NOTE_XEN_PHYS32_ENTRY && (note->n_descsz == 4 || note->n_descsz == 8)) {
+		elf->pvh = true;
+		elf->pvh_entry = 0;
+		memcpy(&elf->pvh_entry, d, note->n_descsz);
+	}
+}
+
+/* Notes that run out of their segment are left unread. */
+static int read_notes(const struct image_source *src, const Elf64_Phdr *p, struct elf *elf)
+{
+	size_t len = MIN(p->p_filesz, MAX_NOTES), at = 0;
+	size_t align = p->p_align == 8 ? 8 : 4;
+	_cleanup_free_ uint8_t *buf = malloc(len ? len : 1);
+	int r;
+
+	if (!buf)
+		return -ENOMEM;
+	r = image_source_read(src, p->p_offset, buf, len);
+	if (r)
+		return r;
+	while (len - at >= sizeof(Elf64_Nhdr)) {
+		Elf64_Nhdr note;
+		size_t name, desc, next;
+
+		memcpy(&note, buf + at, sizeof(note));
+		if (note.n_namesz > len || note.n_descsz > len)
+			break;
+		name = at + sizeof(note);
+		desc = ALIGN_UP(name + note.n_namesz, align);
+		next = ALIGN_UP(desc + note.n_descsz, align);
+		if (desc + note.n_descsz > len)
+			break;
+		read_note(elf, &note, (const char *)buf + name, buf + desc);
+		if (next >= len)
+			break;
+		at = next;
+	}
+	return 0;
+}
+
+static bool is_loaded(const Elf64_Phdr *p)
+{
+	return p->p_type == PT_LOAD && p->p_memsz;
+}
+
+static int check_segments(const struct image_source *src, const struct elf *elf, struct error *e)
+{
+	unsigned loaded = 0;
+
+	for (unsigned i = 0; i < elf->num_phdrs; i++) {
+		const Elf64_Phdr *p = &elf->phdr[i];
+
+		if (!is_loaded(p))
+			continue;
+		loaded++;
+		if (p->p_filesz > p->p_memsz || p->p_paddr + p->p_memsz < p->p_paddr)
+			return error_set(e, -EINVAL, "is an ELF file whose segment %u is broken",
+					 i);
+		if (p->p_offset > src->size || p->p_filesz > src->size - p->p_offset)
+			return error_set(e, -EINVAL,
+					 "is truncated: segment %u ends at byte %llu of %llu", i,
+					 (unsigned long long)(p->p_offset + p->p_filesz),
+					 (unsigned long long)src->size);
+		for (unsigned k = 0; k < i; k++) {
+			const Elf64_Phdr *q = &elf->phdr[k];
+
+			if (is_loaded(q) && p->p_paddr < q->p_paddr + q->p_memsz &&
+			    q->p_paddr < p->p_paddr + p->p_memsz)
+				return error_set(
+					e, -EINVAL,
+					"is an ELF file whose segments %u and %u overlap at 0x%llx",
+					k, i, (unsigned long long)MAX(p->p_paddr, q->p_paddr));
+		}
+	}
+	if (!loaded)
+		return error_set(e, -EINVAL, "is an ELF file with nothing to load");
+	return 0;
+}
+
+/* The lowest segment, and where the highest ends. */
+static const Elf64_Phdr *find_extent(const struct elf *elf, uint64_t *ret_end)
+{
+	const Elf64_Phdr *low = NULL;
+
+	*ret_end = 0;
+	for (unsigned i = 0; i < elf->num_phdrs; i++) {
+		const Elf64_Phdr *p = &elf->phdr[i];
+
+		if (!is_loaded(p))
+			continue;
+		if (!low || p->p_paddr < low->p_paddr)
+			low = p;
+		*ret_end = MAX(*ret_end, p->p_paddr + p->p_memsz);
+	}
+	return low;
+}
+
+/* Linux: e_entry is physical, in other linkings virtual. */
+static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
+{
+	uint64_t entry = elf->is_linux ? elf->ehdr.e_entry : elf->pvh_entry;
+
+	for (unsigned i = 0; i < elf->num_phdrs; i++) {
+		const Elf64_Phdr *p = &elf->phdr[i];
+
+		if (!is_loaded(p))
+			continue;
+		if (entry >= p->p_paddr && entry - p->p_paddr < p->p_memsz) {
+			*ret = entry;
+			return 0;
+		}
+		if (elf->is_linux && entry >= p->p_vaddr && entry - p->p_vaddr < p->p_memsz) {
+			*ret = entry - p->p_vaddr + p->p_paddr;
+			return 0;
+		}
+	}
+	return error_set(e, -EINVAL, "is an ELF file whose entry point 0x%llx it does not load",
+			 (unsigned long long)entry);
+}
+
+/* Old kernels have no note of their own; nothing but a kernel is linked to the top 2 GiB. */
+static int find_protocol(struct elf *elf, const Elf64_Phdr *low, struct error *e)
+{
+	if (!elf->pvh && low->p_vaddr >= KERNEL_MAP)
+		elf->is_linux = true;
+	if (elf->is_linux || elf->pvh)
+		return 0;
+	return error_set(e, -EINVAL,
+			 "is an ELF program, not a kernel: it has neither a PVH note nor a Linux "
+			 "kernel's addresses");
+}
+
+/* Cuts a segment at the guest's 2 MiB pages, so that no two pieces meet in one. */
+static int add_segment(struct kernel_image *image, const Elf64_Phdr *p)
+{
+	uint64_t done = 0;
+
+	while (done < p->p_filesz) {
+		uint64_t at = p->p_paddr + done;
+		uint64_t len = MIN(p->p_filesz - done, ALIGN_UP(at + 1, 2 * MIB) - at);
+
+		if (image->h.num_pieces == IMAGE_MAX_PIECES)
+			return -EFBIG;
+		image->piece[image->h.num_pieces++] = (struct image_piece){
+			.file_offset = p->p_offset + done,
+			.offset = (uint32_t)(at - image->h.base),
+			.len = (uint32_t)len,
+			.kind = PIECE_DATA,
+		};
+		done += len;
+	}
+	return 0;
+}
+
+static int read_elf(const struct image_source *src, struct elf *elf, struct error *e)
+{
+	int r = read_headers(src, elf, e);
+
+	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)
+		if (elf->phdr[i].p_type == PT_NOTE && read_notes(src, &elf->phdr[i], elf))
+			return error_set(e, -EINVAL, "is a truncated ELF file: no notes");
+	return r ? r : check_segments(src, elf, e);
+}
+
+int image_from_elf(const struct image_source *src, struct kernel_image **ret, struct error *e)
+{
+	_cleanup_free_ struct kernel_image *image = NULL;
+	_cleanup_free_ struct elf *elf = calloc(1, sizeof(*elf));
+	const Elf64_Phdr *low;
+	uint64_t end, entry = 0;
+	int r;
+
+	image = calloc(1, sizeof(*image) + IMAGE_MAX_PIECES * sizeof(image->piece[0]));
+	if (!elf || !image)
+		return error_set(e, -ENOMEM, "is an ELF file, and memory is out");
+	r = read_elf(src, elf, e);
+	if (r)
+		return r;
+	low = find_extent(elf, &end);
+	r = find_protocol(elf, low, e);
+	if (!r)
+		r = find_entry(elf, &entry, e);
+	if (r)
+		return r;
+	if (low->p_paddr < LAYOUT_HIGH_RAM)
+		return error_set(e, -EINVAL,
+				 "is an ELF kernel that loads at 0x%llx: the first MiB is not free",
+				 (unsigned long long)low->p_paddr);
+	if (end - low->p_paddr > IMAGE_MAX_SPAN)
+		return error_set(e, -EFBIG, "is an ELF kernel of %llu MiB in memory: %llu at most",
+				 (unsigned long long)((end - low->p_paddr) / MIB),
+				 IMAGE_MAX_SPAN / MIB);
+	image->h = (struct image_header){
+		.magic = IMAGE_MAGIC,
+		.base = low->p_paddr,
+		.span = end - low->p_paddr,
+		.virt = elf->is_linux && low->p_vaddr == KERNEL_MAP + low->p_paddr ? low->p_vaddr
+										   : 0,
+		.entry = entry - low->p_paddr,
+		.protocol = elf->is_linux ? BOOT_LINUX64 : BOOT_PVH,
+	};
+	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)
+		if (is_loaded(&elf->phdr[i]))
+			r = add_segment(image, &elf->phdr[i]);
+	if (r)
+		return error_set(e, r, "is an ELF file with too many segments");
+	*ret = image;
+	image = NULL;
+	return 0;
+}
+
+uint64_t elf_end(const struct image_source *src)
+{
+	Elf64_Ehdr h;
+	uint64_t end;
+
+	if (image_source_read(src, 0, &h, sizeof(h)) || h.e_shentsize != sizeof(Elf64_Shdr) ||
+	    h.e_shnum > MAX_SECTIONS || h.e_shoff > src->size)
+		return 0;
+	end = h.e_shoff + h.e_shnum * sizeof(Elf64_Shdr);
+	for (unsigned i = 0; i < h.e_shnum; i++) {
+		Elf64_Shdr s;
+
+		if (image_source_read(src, h.e_shoff + i * sizeof(s), &s, sizeof(s)))
+			return 0;
+		if (s.sh_type != SHT_NOBITS && s.sh_offset + s.sh_size >= s.sh_offset)
+			end = MAX(end, s.sh_offset + s.sh_size);
+	}
+	return end;
+}
