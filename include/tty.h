@@ -7,7 +7,9 @@
 #define SKEP_TTY_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "config.h"
 #include "error.h"
@@ -16,13 +18,19 @@ struct tty {
 	int in_fd;	  /* -1: no input */
 	int out_fd;	  /* -1: output is discarded */
 	bool is_terminal; /* in_fd is a terminal in raw mode */
-	bool owns_out;
+	bool owns_in, owns_out;
+	bool private_out;	 /* out_fd never blocks */
 	bool escape;		 /* Ctrl-A was typed */
 	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
 	void *quit_ctx;
 };
 
-/* Opens what the config asks for and, on a terminal, enters raw mode. */
+/*
+ * Opens what the config asks for and, on a terminal, enters raw mode: then log lines end in CR LF,
+ * and a signal that would end the process restores the terminal first. SIGPIPE and SIGTTOU are
+ * ignored from here on. A terminal of which skep is not the foreground job is left alone and gives
+ * no input. Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
+ */
 int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
 /* Restores the terminal and closes what was opened. Idempotent. */
 void tty_close(struct tty *tty);
@@ -30,9 +38,19 @@ void tty_close(struct tty *tty);
 void tty_restore(void);
 
 /* Filters the escape key out of what was typed, in place; returns the bytes that go to the guest.
- * Ctrl-A a sends Ctrl-A, Ctrl-A x calls quit, Ctrl-A h prints help. Unchanged when not a terminal.
+ * Ctrl-A a sends Ctrl-A, Ctrl-A x calls quit (and takes nothing after it), Ctrl-A h prints help.
+ * Unchanged when not a terminal.
  */
 size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len);
+
+/*
+ * The console's input and output, never blocking: -EAGAIN when there is nothing to read or no room.
+ * tty_read() returns what is left after tty_filter_input(), 0 at the end of input. tty_write() may
+ * write less than asked for; any other error means that the reader is gone or the disk is full.
+ * tty_write() may be called by several threads.
+ */
+ssize_t tty_read(struct tty *tty, void *buf, size_t len);
+ssize_t tty_write(const struct tty *tty, const void *buf, size_t len);
 
 /* Columns and rows, 0 and 0 when unknown. */
 void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows);

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Standard input and output belong to whoever started skep: they are open
+ * file descriptions that it shares. Non-blocking mode would be seen by all of them (and outlive
+ * us), so a terminal or a pipe is opened a second time through /proc/self/fd, which makes a
+ * description of our own, non-blocking. What cannot be opened again (a socket, another user's
+ * terminal) is polled before each call, and written to in small pieces.
+ *
+ * Raw mode is the terminal's, not the description's. What it was before is kept in static memory,
+ * where tty_restore() finds it in any context: atexit(3), the handlers below, the sandbox's
+ * handler of SIGSYS.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "tty.h"
+#include "util.h"
+
+#define CTRL_A 0x01
+
+/* What a descriptor that may block is written at once: poll(2) promises a pipe this much room. */
+#define BLOCKING_CHUNK 4096u
+
+static struct {
+	_Atomic bool raw;
+	int fd;
+	struct termios before;
+} terminal;
+
+void tty_restore(void)
+{
+	int saved = errno;
+
+	if (atomic_exchange(&terminal.raw, false))
+		tcsetattr(terminal.fd, TCSANOW, &terminal.before);
+	errno = saved;
+}
+
+/* The handler was removed when it was called (SA_RESETHAND): the signal now does what it does. */
+static void on_fatal(int sig)
+{
+	tty_restore();
+	raise(sig);
+}
+
+/* Signals that end the process, unless somebody takes them or wants them ignored. */
+static void restore_on_signals(void)
+{
+	static const int fatal[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,	SIGABRT,  SIGTRAP,
+				    SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM,  SIGUSR1,
+				    SIGUSR2, SIGXCPU, SIGXFSZ, SIGSYS,	SIGVTALRM};
+	struct sigaction sa = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND}, old;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++) {
+		if (sigaction(fatal[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			sigaction(fatal[i], &sa, NULL);
+	}
+}
+
+static int enter_raw_mode(int fd, struct error *e)
+{
+	static bool registered;
+	struct termios raw;
+
+	if (tcgetattr(fd, &terminal.before) < 0)
+		return error_set(e, -errno, "the terminal's settings cannot be read: %s",
+				 strerror(errno));
+	if (!registered && atexit(tty_restore))
+		return error_set(e, -ENOMEM, "out of memory for an exit handler");
+	registered = true;
+	restore_on_signals();
+	raw = terminal.before;
+	cfmakeraw(&raw);
+	raw.c_cc[VMIN] = 1;
+	raw.c_cc[VTIME] = 0;
+	terminal.fd = fd;
+	atomic_store(&terminal.raw, true);
+	if (tcsetattr(fd, TCSANOW, &raw) < 0) {
+		int r = -errno;
+
+		atomic_store(&terminal.raw, false);
+		return error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r));
+	}
+	log_set_crlf(isatty(STDERR_FILENO));
+	return 0;
+}
+
+/* A description of our own of the terminal or pipe behind `fd`, or -1. */
+static int open_again(int fd, int flags)
+{
+	char path[32];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !(S_ISFIFO(st.st_mode) || isatty(fd)))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static int open_input(struct tty *tty, struct error *e)
+{
+	int fd;
+
+	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+		return 0;
+	if (isatty(STDIN_FILENO)) {
+		/* -1: the terminal is not our session's, so there is no job control to heed. */
+		pid_t foreground = tcgetpgrp(STDIN_FILENO);
+		int r;
+
+		if (foreground >= 0 && foreground != getpgrp()) {
+			log_info("in the background: the console takes no input");
+			return 0;
+		}
+		r = enter_raw_mode(STDIN_FILENO, e);
+		if (r < 0)
+			return r;
+		tty->is_terminal = true;
+	}
+	fd = open_again(STDIN_FILENO, O_RDONLY);
+	tty->owns_in = fd >= 0;
+	tty->in_fd = fd >= 0 ? fd : STDIN_FILENO;
+	return 0;
+}
+
+static void open_output(struct tty *tty)
+{
+	int fd;
+
+	if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
+		return;
+	fd = open_again(STDOUT_FILENO, O_WRONLY);
+	tty->owns_out = tty->private_out = fd >= 0;
+	tty->out_fd = fd >= 0 ? fd : STDOUT_FILENO;
+}
+
+/* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
+static int open_output_file(struct tty *tty, const char *path, struct error *e)
+{
+	tty->out_fd =
+		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
+	if (tty->out_fd < 0 && errno == ENXIO)
+		return error_set(e, -ENXIO,
+				 "console file %s: nobody reads from this pipe; start its reader "
+				 "first",
+				 path);
+	if (tty->out_fd < 0)
+		return error_set(e, -errno, "console file %s: %s", path, strerror(errno));
+	tty->owns_out = tty->private_out = true;
+	return 0;
+}
+
+int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
+{
+	int r = 0;
+
+	*ret = (struct tty){.in_fd = -1, .out_fd = -1};
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN);
+	switch (config->console) {
+	case CONSOLE_STDIO:
+		open_output(ret);
+		r = open_input(ret, e);
+		break;
+	case CONSOLE_FILE:
+		r = open_output_file(ret, config->console_path, e);
+		break;
+	case CONSOLE_OFF:
+		break;
+	}
+	if (r < 0)
+		tty_close(ret);
+	return r;
+}
+
+void tty_close(struct tty *tty)
+{
+	if (tty->is_terminal) {
+		tty_restore();
+		log_set_crlf(false);
+	}
+	if (tty->owns_in)
+		close(tty->in_fd);
+	if (tty->owns_out)
+		close(tty->out_fd);
+	*tty = (struct tty){.in_fd = -1, .out_fd = -1};
+}
+
+static bool is_ready(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return poll(&p, 1, 0) != 0;
+}
+
+static void print_help(void)
+{
+	static const char help[] = "\r\n"
+				   "Ctrl-A x  end the VM at once\r\n"
+				   "Ctrl-A a  send Ctrl-A to the guest\r\n"
+				   "Ctrl-A h  this help\r\n";
+
+	if (is_ready(STDERR_FILENO, POLLOUT))
+		(void)!write(STDERR_FILENO, help, sizeof(help) - 1);
+}
+
+size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
+{
+	size_t n = 0;
+
+	if (!tty->is_terminal)
+		return len;
+	for (size_t i = 0; i < len; i++) {
+		if (!tty->escape) {
+			tty->escape = buf[i] == CTRL_A;
+			if (!tty->escape)
+				buf[n++] = buf[i];
+			continue;
+		}
+		tty->escape = false;
+		switch (buf[i]) {
+		case 'a':
+		case CTRL_A:
+			buf[n++] = CTRL_A;
+			break;
+		case 'x':
+			if (tty->quit)
+				tty->quit(tty->quit_ctx);
+			return n;
+		case 'h':
+		case '?':
+			print_help();
+			break;
+		}
+	}
+	return n;
+}
+
+ssize_t tty_read(struct tty *tty, void *buf, size_t len)
+{
+	ssize_t n;
+
+	if (!tty->owns_in && !is_ready(tty->in_fd, POLLIN))
+		return -EAGAIN;
+	do {
+		n = read(tty->in_fd, buf, len);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (n == 0)
+		return 0;
+	n = (ssize_t)tty_filter_input(tty, buf, (size_t)n);
+	return n ? n : -EAGAIN;
+}
+
+ssize_t tty_write(const struct tty *tty, const void *buf, size_t len)
+{
+	ssize_t n;
+
+	if (!tty->private_out) {
+		if (!is_ready(tty->out_fd, POLLOUT))
+			return -EAGAIN;
+		len = MIN(len, BLOCKING_CHUNK);
+	}
+	do {
+		n = write(tty->out_fd, buf, len);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows)
+{
+	struct winsize size = {0};
+
+	if (tty->out_fd < 0 || ioctl(tty->out_fd, TIOCGWINSZ, &size) < 0) {
+		if (tty->in_fd >= 0)
+			ioctl(tty->in_fd, TIOCGWINSZ, &size);
+	}
+	*ret_cols = size.ws_col;
+	*ret_rows = size.ws_row;
+}
