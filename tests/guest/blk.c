@@ -53,7 +53,7 @@ static void check_offer(struct vio *d)
 	CHECK(!(offered & FEATURE(VIRTIO_BLK_F_SEG_MAX)) || CONFIG(d, seg_max) > 0, "seg_max");
 	CHECK(!(offered & FEATURE(VIRTIO_BLK_F_BLK_SIZE)) || CONFIG(d, blk_size) >= 512,
 	      "blk_size");
-	/* CVE-less but real: one guest OS fails on features whose limits are zero. */
+	/* One guest OS crashes on features whose limits are zero. */
 	if (CHECK_EQ(!(offered & FEATURE(VIRTIO_BLK_F_DISCARD)), !cmdline_u64("discard", 1),
 		     "DISCARD is offered as configured") &&
 	    offered & FEATURE(VIRTIO_BLK_F_DISCARD)) {

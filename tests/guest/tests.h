@@ -14,7 +14,19 @@
 	X(transport)                                                                               \
 	X(rings)                                                                                   \
 	X(exits)                                                                                   \
-	X(blk)
+	X(blk)                                                                                     \
+	X(blk_bad)                                                                                 \
+	X(blk_readonly)                                                                            \
+	X(hostile)                                                                                 \
+	X(hostile_life)                                                                            \
+	X(hostile_random)                                                                          \
+	X(hostile_race)                                                                            \
+	X(smp_blk)                                                                                 \
+	X(console_output)                                                                          \
+	X(console_echo)                                                                            \
+	X(console_input)                                                                           \
+	X(console_hostile)                                                                         \
+	X(rng)
 
 #define DECLARE_TEST(name) void test_##name(void);
 GUEST_TESTS(DECLARE_TEST)
