@@ -11,7 +11,7 @@
 
 #include "util.h"
 
-#define MAX_INPUT 65536u
+#define INPUT_MAX 65536u
 #define VARIANTS  2000u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -29,7 +29,7 @@ static uint64_t random_u64(void)
 /* In a buffer of its own length, so that an overrun is seen. */
 static void run(const uint8_t *data, size_t size)
 {
-	uint8_t *copy = malloc(size ? size : 1);
+	uint8_t *copy = calloc(1, MAX(size, 1u));
 
 	if (!copy)
 		abort();
@@ -58,7 +58,7 @@ static size_t change(uint8_t *data, size_t size)
 			memmove(data + random_u64() % (size - len), data + at, len);
 			break;
 		default: /* a piece twice */
-			if (size + len <= MAX_INPUT) {
+			if (size + len <= INPUT_MAX) {
 				memmove(data + at + len, data + at, size - at);
 				size += len;
 			}
@@ -70,7 +70,7 @@ static size_t change(uint8_t *data, size_t size)
 
 static int run_file(const char *path)
 {
-	static uint8_t data[MAX_INPUT], changed[MAX_INPUT];
+	static uint8_t data[INPUT_MAX], changed[INPUT_MAX];
 	FILE *f = fopen(path, "rb");
 	size_t size;
 
