@@ -43,7 +43,7 @@ static bool take_home(struct vm_config *config)
 	_cleanup_free_ char *dir = NULL;
 	int r;
 
-	if (data && *data)
+	if (data && *data == '/') /* a relative one is to be ignored (XDG base directories) */
 		r = asprintf(&dir, "%s/skep/guest", data);
 	else if (home && *home)
 		r = asprintf(&dir, "%s/.local/share/skep/guest", home);
