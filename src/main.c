@@ -1,5 +1,194 @@
 // SPDX-License-Identifier: BSD-2-Clause
-int main(void)
+/* The program: the only file that prints for the user, and the only one that exits. */
+#include <errno.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "check.h"
+#include "cli.h"
+#include "log.h"
+#include "util.h"
+#include "vm.h"
+
+#define STATUS_USAGE  2
+#define STATUS_FAILED 125
+
+/* One line on stderr, whatever the message holds. */
+static void complain(const struct error *e, int code)
 {
-	return 0;
+	struct error line = *e;
+
+	if (!line.msg[0])
+		error_set(&line, code, "%s", strerror(-code));
+	for (char *p = line.msg; *p; p++)
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			*p = '?';
+	fprintf(stderr, "skep: %s\n", line.msg);
+}
+
+/* Complains and returns the exit status: what was written wrong is usage. */
+static int fail(const struct error *e, int code)
+{
+	complain(e, code);
+	return code == -EINVAL || code == -ERANGE ? STATUS_USAGE : STATUS_FAILED;
+}
+
+/* What was printed must have arrived: a full disk or a closed pipe is a failure. */
+static int printed(int status)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	fprintf(stderr, "skep: standard output: %s\n", strerror(errno));
+	return STATUS_FAILED;
+}
+
+static int dry_run(const struct vm_config *config)
+{
+	_cleanup_free_ char *text = config_to_json(config);
+
+	if (!text) {
+		fputs("skep: a path or --append is not UTF-8: JSON cannot hold it\n", stderr);
+		return STATUS_FAILED;
+	}
+	fputs(text, stdout);
+	return printed(0);
+}
+
+static int run_vm(const struct vm_config *config)
+{
+	struct vm_result result = {.end = VM_FAILED};
+	_cleanup_close_ int result_fd = -1;
+	struct error e = {""};
+	int status, r;
+
+	if (config->result_path) {
+		result_fd =
+			open(config->result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		if (result_fd < 0) {
+			r = -errno;
+			error_set(&e, r, "--result: '%.200s': %s", config->result_path,
+				  strerror(-r));
+			complain(&e, r);
+			return STATUS_FAILED;
+		}
+	}
+	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
+	r = vm_run(config, &result, &e);
+	if (r < 0) {
+		result.end = VM_FAILED;
+		result.error = e;
+		if (!e.msg[0])
+			error_set(&result.error, r, "%s", strerror(-r));
+	}
+	status = vm_result_status(&result);
+	if (status != 0) {
+		vm_result_describe(&result, &e);
+		complain(&e, r);
+	}
+	if (result_fd >= 0) {
+		r = vm_result_write(result_fd, config, &result);
+		if (r < 0) {
+			error_set(&e, r, "--result: '%.200s': %s", config->result_path,
+				  strerror(-r));
+			complain(&e, r);
+			status = STATUS_FAILED;
+		}
+	}
+	vm_result_destroy(&result);
+	return status;
+}
+
+static int command_run(int argc, char **argv)
+{
+	struct run_options options;
+	struct error e = {""};
+	int status = 0, r;
+
+	r = cli_parse_run(argc, argv, &options, &e);
+	if (r == 0 && options.help) {
+		cli_help_run(stdout);
+		status = printed(0);
+		goto out;
+	}
+	if (r == 0)
+		r = config_validate(&options.config, &e);
+	if (r == 0)
+		r = cli_default_guest(&options.config, &e);
+	if (r < 0)
+		status = fail(&e, r);
+	else
+		status = options.dry_run ? dry_run(&options.config) : run_vm(&options.config);
+out:
+	run_options_destroy(&options);
+	return status;
+}
+
+static int command_check(int argc, char **argv)
+{
+	struct check_options options;
+	struct error e = {""};
+	bool works;
+	int r;
+
+	r = cli_parse_check(argc, argv, &options, &e);
+	if (r < 0)
+		return fail(&e, r);
+	if (options.help) {
+		cli_help_check(stdout);
+		return printed(0);
+	}
+	works = check_host(&options, stdout);
+	return printed(works ? 0 : 1);
+}
+
+static int command_help(int argc, char **argv)
+{
+	const struct cli_command *about;
+	struct error e = {""};
+
+	if (argc == 0) {
+		cli_help(stdout);
+		return printed(0);
+	}
+	about = cli_command_find(argv[0], &e);
+	if (!about)
+		return fail(&e, -EINVAL);
+	if (about->id == CLI_RUN)
+		cli_help_run(stdout);
+	else if (about->id == CLI_CHECK)
+		cli_help_check(stdout);
+	else
+		cli_help(stdout);
+	return printed(0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct cli_command *command;
+	struct error e = {""};
+
+	if (argc < 2) {
+		cli_help(stderr);
+		return STATUS_USAGE;
+	}
+	command = cli_command_find(argv[1], &e);
+	if (!command)
+		return fail(&e, -EINVAL);
+	switch (command->id) {
+	case CLI_RUN:
+		return command_run(argc - 2, argv + 2);
+	case CLI_CHECK:
+		return command_check(argc - 2, argv + 2);
+	case CLI_HELP:
+		return command_help(argc - 2, argv + 2);
+	case CLI_VERSION:
+		puts("skep " SKEP_VERSION);
+		return printed(0);
+	case CLI_COMPLETE:
+		cli_complete(argc - 2, argv + 2, stdout);
+		return 0;
+	}
+	return STATUS_FAILED;
 }

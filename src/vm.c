@@ -41,7 +41,7 @@
 
 struct disk {
 	struct virtio_dev *dev;
-	struct loop *loop[16]; /* one a queue */
+	struct loop *loop[CONFIG_MAX_QUEUES + 1]; /* one a queue, and the worker if it has one */
 	unsigned num_loops;
 };
 
@@ -214,10 +214,9 @@ static int join_boot(struct vm *vm, struct error *e)
 	return vm->boot_result;
 }
 
-static int add_device(struct vm *vm, struct virtio_dev *dev)
+static void add_device(struct vm *vm, struct virtio_dev *dev)
 {
 	vm->dev[vm->num_devs++] = dev;
-	return 0;
 }
 
 static enum loop_engine loop_engine(enum disk_engine engine)
@@ -236,6 +235,7 @@ static int open_disk(struct vm *vm, unsigned index, struct error *e)
 	const struct disk_config *config = &vm->config->disks[index];
 	struct disk *disk = &vm->disk[index];
 	struct blk_image *image;
+	struct loop *worker;
 	int r;
 
 	r = blk_image_open(&image, config, e);
@@ -256,7 +256,11 @@ static int open_disk(struct vm *vm, unsigned index, struct error *e)
 	r = blk_device_new(&disk->dev, &vm->mem, image, config, disk->loop, e);
 	if (r)
 		return error_prefix(e, r, "disk %s", config->path);
-	return add_device(vm, disk->dev);
+	add_device(vm, disk->dev);
+	worker = blk_device_worker(disk->dev);
+	if (worker)
+		disk->loop[disk->num_loops++] = worker;
+	return 0;
 }
 
 static int open_devices(struct vm *vm, struct error *e)

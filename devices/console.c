@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * virtio-console (virtio 1.3, section 5.3): one port, with its size and emergency writes.
+ *
+ * DOC: Theory of operation. Everything that waits is bounded, and nothing waits but the guest's own
+ * console:
+ *
+ * - Input is read into a buffer of 4 KiB, whether or not the guest has offered buffers, so that the
+ *   escape key works when the guest takes nothing. When the buffer is full, input is not watched
+ *   until the guest has taken some: what is typed or piped in waits in the host's kernel.
+ * - Output is written from the guest's buffers. When there is no room, the chain is kept and the
+ *   queue left alone until there is: a reader that stalls stalls the guest's writes, no more.
+ *   Output that nobody will ever read (closed pipe, hung-up terminal) is discarded.
+ * - Both directions stop after so many bytes or chains and go on in the loop's next turn.
+ *
+ * What the guest writes goes to the terminal as it is; terminals are made for that.
+ */
+#include <errno.h>
+#include <linux/virtio_console.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "devices.h"
+#include "log.h"
+#include "tty.h"
+#include "util.h"
+
+#define RX 0u
+#define TX 1u
+
+#define QUEUE_SIZE  64u
+#define INPUT_SIZE  4096u
+#define TURN_BYTES  (64 * KIB)
+#define TURN_CHAINS QUEUE_SIZE
+
+struct console {
+	struct virtio_dev dev;
+	struct tty *tty;
+	struct loop_fd in, out; /* `out` is paused but while output is blocked */
+
+	uint8_t input[INPUT_SIZE];
+	size_t input_start, input_len;
+	bool input_ended;
+
+	struct virtq_chain tx; /* being written, when tx_busy; the entries shrink as they are */
+	struct iovec tx_iov[QUEUE_SIZE];
+	unsigned tx_next; /* entry of tx_iov to go on with */
+	bool tx_busy;
+	size_t bytes_left; /* of this turn */
+	unsigned chains_left;
+	_Atomic bool output_gone;
+};
+
+static struct console *to_console(struct virtio_dev *dev)
+{
+	return container_of(dev, struct console, dev);
+}
+
+static void consume_input(struct console *c, size_t n)
+{
+	c->input_start += n;
+	c->input_len -= n;
+	if (c->input_len == 0)
+		c->input_start = 0;
+}
+
+/* Moves input to the guest's buffers, as far as there are any. */
+static void receive(struct console *c)
+{
+	struct virtq *vq = &c->dev.queue[RX].vq;
+	struct iovec iov[QUEUE_SIZE];
+	struct virtq_chain chain = {.iov = iov, .max_iov = ARRAY_SIZE(iov)};
+	unsigned budget = TURN_CHAINS;
+	const char *why = "a receive buffer is device-readable";
+	int r = 1;
+
+	virtq_disable_kicks(vq); /* nobody waits for buffers, until somebody does */
+	for (; c->input_len && r > 0 && budget; budget--) {
+		size_t n;
+
+		r = virtq_pop(vq, &chain, &why);
+		if (r == 0) {
+			r = virtq_enable_kicks(vq);
+			continue;
+		}
+		if (r < 0 || chain.num_out) {
+			virtio_dev_fail(&c->dev, "%s", why);
+			return;
+		}
+		n = iov_write(chain.iov, chain.num_in, 0, c->input + c->input_start, c->input_len);
+		virtq_push(vq, chain.head, (uint32_t)n);
+		consume_input(c, n);
+	}
+	virtio_queue_publish(&c->dev, RX);
+	if (!budget)
+		virtio_queue_kick_later(&c->dev, RX);
+}
+
+static void update_input(struct console *c)
+{
+	if (c->tty->in_fd < 0)
+		return;
+	if (c->input_ended || c->input_len == INPUT_SIZE)
+		loop_pause(&c->in);
+	else
+		loop_resume(&c->in);
+}
+
+static void input_ready(struct loop_fd *w, uint32_t events)
+{
+	struct console *c = container_of(w, struct console, in);
+
+	(void)events;
+	memmove(c->input, c->input + c->input_start, c->input_len);
+	c->input_start = 0;
+	while (c->input_len < INPUT_SIZE) {
+		ssize_t n = tty_read(c->tty, c->input + c->input_len, INPUT_SIZE - c->input_len);
+
+		if (n == -EAGAIN)
+			break;
+		if (n <= 0) {
+			c->input_ended = true;
+			break;
+		}
+		c->input_len += (size_t)n;
+	}
+	if (virtio_queue_active(&c->dev, RX))
+		receive(c);
+	update_input(c);
+}
+
+/* Writes what it can of `len` bytes: how many, or -EAGAIN. */
+static ssize_t put(struct console *c, const void *data, size_t len)
+{
+	ssize_t n;
+
+	if (c->tty->out_fd < 0 || atomic_load_explicit(&c->output_gone, memory_order_relaxed))
+		return (ssize_t)len;
+	n = tty_write(c->tty, data, len);
+	if (n >= 0 || n == -EAGAIN)
+		return n;
+	/* A full disk may have room later; who has hung up does not come back. */
+	if (n == -EPIPE || n == -EIO)
+		atomic_store_explicit(&c->output_gone, true, memory_order_relaxed);
+	log_guest("console: output is lost: %s", strerror((int)-n));
+	return (ssize_t)len;
+}
+
+/* Takes the next chain of the transmit queue: 1, 0 when there is none, or a negative errno. */
+static int next_chain(struct console *c)
+{
+	const char *why = "a transmit buffer is device-writable";
+	int r;
+
+	c->tx = (struct virtq_chain){.iov = c->tx_iov, .max_iov = ARRAY_SIZE(c->tx_iov)};
+	r = virtq_pop(&c->dev.queue[TX].vq, &c->tx, &why);
+	if (r < 0 || (r > 0 && c->tx.num_in)) {
+		virtio_dev_fail(&c->dev, "%s", why);
+		return -EBADMSG;
+	}
+	c->tx_next = 0;
+	c->tx_busy = r > 0;
+	return r;
+}
+
+/* Goes on with the chain: 0 when all of it is written. */
+static int write_chain(struct console *c)
+{
+	while (c->tx_next < c->tx.num_out) {
+		struct iovec *iov = &c->tx_iov[c->tx_next];
+		ssize_t n;
+
+		if (c->bytes_left == 0)
+			return -EBUSY;
+		n = put(c, iov->iov_base, MIN(iov->iov_len, c->bytes_left));
+		if (n < 0)
+			return (int)n;
+		iov->iov_base = (uint8_t *)iov->iov_base + n;
+		iov->iov_len -= (size_t)n;
+		c->bytes_left -= (size_t)n;
+		c->tx_next += iov->iov_len == 0;
+	}
+	return 0;
+}
+
+/* 0 when the queue is empty, -EAGAIN when output is blocked, -EBUSY after a turn's worth of work,
+ * -EBADMSG when the driver is broken. */
+static int transmit(struct console *c)
+{
+	for (;;) {
+		int r;
+
+		if (c->bytes_left == 0 || c->chains_left == 0)
+			return -EBUSY;
+		r = c->tx_busy ? 1 : next_chain(c);
+		if (r <= 0)
+			return r;
+		r = write_chain(c);
+		if (r < 0)
+			return r;
+		virtq_push(&c->dev.queue[TX].vq, c->tx.head, 0);
+		c->tx_busy = false;
+		c->chains_left--;
+	}
+}
+
+static void begin_turn(struct console *c)
+{
+	c->bytes_left = TURN_BYTES;
+	c->chains_left = TURN_CHAINS;
+}
+
+static void transmit_turn(struct console *c)
+{
+	struct virtq *vq = &c->dev.queue[TX].vq;
+	int r;
+
+	begin_turn(c);
+	virtq_disable_kicks(vq);
+	do {
+		r = transmit(c);
+		if (r == -EBADMSG)
+			return;
+		virtio_queue_publish(&c->dev, TX);
+	} while (r == 0 && virtq_enable_kicks(vq));
+	if (r == -EBUSY)
+		virtio_queue_kick_later(&c->dev, TX);
+	if (r == -EAGAIN)
+		loop_resume(&c->out);
+}
+
+static void output_ready(struct loop_fd *w, uint32_t events)
+{
+	struct console *c = container_of(w, struct console, out);
+
+	(void)events;
+	loop_pause(w);
+	if (virtio_queue_active(&c->dev, TX))
+		transmit_turn(c);
+}
+
+static void console_kick(struct virtio_dev *dev, unsigned q)
+{
+	struct console *c = to_console(dev);
+
+	if (q == TX) {
+		transmit_turn(c);
+	} else {
+		receive(c);
+		update_input(c);
+	}
+}
+
+/* The guest's last words, made available just before the end, are written as far as there is room.
+ */
+static void console_stop_queue(struct virtio_dev *dev, unsigned q)
+{
+	struct console *c = to_console(dev);
+
+	if (q != TX)
+		return;
+	begin_turn(c);
+	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET))
+		transmit(c);
+	c->tx_busy = false;
+	if (c->tty->out_fd >= 0)
+		loop_pause(&c->out);
+}
+
+/* Emergency write (section 5.3.4): the low byte, at any time, from any state. It is written at once
+ * or, when there is no room, not at all. */
+static void console_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
+				 uint32_t len)
+{
+	if (offset == offsetof(struct virtio_console_config, emerg_wr) && len > 0)
+		put(to_console(dev), data, 1);
+}
+
+static void console_destroy(struct virtio_dev *dev)
+{
+	free(to_console(dev));
+}
+
+static const struct virtio_ops console_ops = {
+	.name = "console",
+	.device_id = VIRTIO_ID_CONSOLE,
+	.config_write = console_config_write,
+	.kick = console_kick,
+	.stop_queue = console_stop_queue,
+	.destroy = console_destroy,
+};
+
+void console_device_resize(struct virtio_dev *dev)
+{
+	uint16_t size[2]; /* struct virtio_console_config begins with cols and rows */
+
+	if (!(dev->features & 1ull << VIRTIO_CONSOLE_F_SIZE))
+		return;
+	tty_size(to_console(dev)->tty, &size[0], &size[1]);
+	virtio_dev_set_config(dev, 0, size, sizeof(size));
+}
+
+static int watch_tty(struct console *c, struct loop *loop)
+{
+	int r = 0;
+
+	if (c->tty->in_fd >= 0)
+		r = loop_watch(loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
+	if (r >= 0 && c->tty->out_fd >= 0) {
+		r = loop_watch(loop, &c->out, c->tty->out_fd, EPOLLOUT, output_ready);
+		if (r >= 0)
+			loop_pause(&c->out);
+	}
+	return r;
+}
+
+int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct tty *tty,
+		       struct loop *loop, struct error *e)
+{
+	struct console *c = calloc(1, sizeof(*c));
+	uint16_t cols, rows;
+	int r;
+
+	if (!c)
+		return error_set(e, -ENOMEM, "virtio-console: out of memory");
+	c->tty = tty;
+	c->dev.features = 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE;
+	c->dev.config_len = sizeof(struct virtio_console_config);
+	tty_size(tty, &cols, &rows);
+	if (cols && rows)
+		c->dev.features |= 1ull << VIRTIO_CONSOLE_F_SIZE;
+	r = virtio_dev_init(&c->dev, &console_ops, mem, 2, QUEUE_SIZE, loop, e);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	console_device_resize(&c->dev);
+	r = watch_tty(c, loop);
+	if (r < 0) {
+		virtio_dev_free(&c->dev);
+		return error_set(e, r, "virtio-console: cannot watch the terminal: %s",
+				 strerror(-r));
+	}
+	*ret = &c->dev;
+	return 0;
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* virtio-entropy (virtio 1.3, section 5.4): the host kernel's random numbers, straight into the
+ * guest's buffers. */
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#include "devices.h"
+#include "log.h"
+#include "util.h"
+
+#define QUEUE_SIZE  16u
+#define TURN_BYTES  (64 * KIB) /* at most, before others have their turn; a request gets no more */
+#define TURN_CHAINS QUEUE_SIZE
+
+struct rng {
+	struct virtio_dev dev;
+	struct iovec iov[QUEUE_SIZE];
+};
+
+/* Fills up to `max` bytes of the chain; returns how many. The guest gets fewer than it asked for
+ * when its request is large, and asks again. */
+static uint32_t fill(const struct virtq_chain *chain, size_t max)
+{
+	size_t done = 0;
+
+	for (unsigned i = 0; i < chain->num_in && done < max; i++) {
+		size_t want = MIN(chain->iov[i].iov_len, max - done), got = 0;
+
+		while (got < want) {
+			/* Does not wait: a host that runs VMs has seeded its pool long ago. */
+			ssize_t n =
+				getrandom((uint8_t *)chain->iov[i].iov_base + got, want - got, 0);
+
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n < 0) {
+				log_guest("virtio-rng: getrandom: %m");
+				return (uint32_t)(done + got);
+			}
+			got += (size_t)n;
+		}
+		done += got;
+	}
+	return (uint32_t)done;
+}
+
+static void rng_kick(struct virtio_dev *dev, unsigned q)
+{
+	struct rng *rng = container_of(dev, struct rng, dev);
+	struct virtq *vq = &dev->queue[q].vq;
+	struct virtq_chain chain = {.iov = rng->iov, .max_iov = ARRAY_SIZE(rng->iov)};
+	size_t bytes = TURN_BYTES;
+	unsigned chains = TURN_CHAINS;
+	const char *why;
+	int r;
+
+	virtq_disable_kicks(vq);
+	do {
+		while ((r = virtq_pop(vq, &chain, &why)) > 0) {
+			uint32_t n;
+
+			/* Section 5.4.6.1: no driver-readable buffers. */
+			if (chain.num_out) {
+				virtio_dev_fail(dev, "a request has device-readable buffers");
+				return;
+			}
+			n = fill(&chain, bytes);
+			bytes -= n;
+			virtq_push(vq, chain.head, n);
+			if (--chains == 0 || bytes == 0) {
+				virtio_queue_publish(dev, q);
+				virtio_queue_kick_later(dev, q);
+				return;
+			}
+		}
+		if (r < 0) {
+			virtio_dev_fail(dev, "%s", why);
+			return;
+		}
+		virtio_queue_publish(dev, q);
+	} while (virtq_enable_kicks(vq));
+}
+
+static void rng_destroy(struct virtio_dev *dev)
+{
+	free(container_of(dev, struct rng, dev));
+}
+
+static const struct virtio_ops rng_ops = {
+	.name = "rng",
+	.device_id = VIRTIO_ID_RNG,
+	.kick = rng_kick,
+	.destroy = rng_destroy,
+};
+
+int rng_device_new(struct virtio_dev **ret, const struct gmem *mem, struct loop *loop,
+		   struct error *e)
+{
+	struct rng *rng = calloc(1, sizeof(*rng));
+	int r;
+
+	if (!rng)
+		return error_set(e, -ENOMEM, "virtio-rng: out of memory");
+	r = virtio_dev_init(&rng->dev, &rng_ops, mem, 1, QUEUE_SIZE, loop, e);
+	if (r < 0) {
+		free(rng);
+		return r;
+	}
+	*ret = &rng->dev;
+	return 0;
+}
