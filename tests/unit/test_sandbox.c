@@ -30,8 +30,10 @@
 
 #include <cmocka.h>
 
+#include "config.h"
 #include "loop.h"
 #include "sandbox.h"
+#include "tty.h"
 #include "util.h"
 
 #define EXIT_VIOLATION 125
@@ -586,6 +588,67 @@ static void test_abort_stays_an_abort(void **state)
 	}
 }
 
+struct crash {
+	enum sandbox_role role;
+	int terminal, sig; /* 0: a system call that is not allowed */
+};
+
+static int crash_on_terminal(void *arg)
+{
+	const struct vm_config config = {.console = CONSOLE_STDIO};
+	const struct crash *c = arg;
+	struct error e = {""};
+	struct termios t;
+	struct tty tty;
+	int r;
+
+	dup2(c->terminal, STDIN_FILENO);
+	r = tty_open(&tty, &config, &e);
+	if (r || tcgetattr(c->terminal, &t) || (t.c_lflag & ICANON))
+		return 98;
+	r = enter(c->role);
+	if (r)
+		return r;
+	if (c->sig)
+		raise(c->sig);
+	else
+		syscall(SYS_socket, 0, 0, 0);
+	return 0;
+}
+
+/* Whichever thread it is that crashes or is stopped, the terminal is not left in raw mode. */
+static void test_terminal_is_restored(void **state)
+{
+	static const int sigs[] = {0, SIGSEGV, SIGABRT};
+	int pty = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+	struct crash c = {.terminal = -1};
+	struct termios before = {0}, after = {0};
+	char err[1024];
+
+	(void)state;
+	assert_true(pty >= 0);
+	assert_int_equal(grantpt(pty) | unlockpt(pty), 0);
+	c.terminal = open(ptsname(pty), O_RDWR | O_NOCTTY | O_CLOEXEC);
+	assert_true(c.terminal >= 0);
+	assert_int_equal(tcgetattr(c.terminal, &before), 0);
+	for (c.role = 0; c.role < SANDBOX_ROLES; c.role++) {
+		for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
+			int status;
+
+			c.sig = sigs[i];
+			status = run_child(crash_on_terminal, &c, err, sizeof(err));
+			if (c.sig ? !WIFSIGNALED(status) || WTERMSIG(status) != c.sig
+				  : !WIFEXITED(status) || WEXITSTATUS(status) != EXIT_VIOLATION)
+				fail_msg("%s, signal %d: status 0x%x: %s", role_name[c.role], c.sig,
+					 (unsigned)status, err);
+			assert_int_equal(tcgetattr(c.terminal, &after), 0);
+			assert_memory_equal(&before, &after, sizeof(before));
+		}
+	}
+	close(c.terminal);
+	close(pty);
+}
+
 /* A loop's thread in its sandbox: a kick, a timer, a read through the ring, and the end. */
 struct looper {
 	struct loop *loop;
@@ -719,6 +782,7 @@ int main(void)
 		cmocka_unit_test(test_library_works_in_each_role),
 		cmocka_unit_test(test_threads_end_in_the_sandbox),
 		cmocka_unit_test(test_abort_stays_an_abort),
+		cmocka_unit_test(test_terminal_is_restored),
 		cmocka_unit_test(test_uring_loop_in_the_sandbox),
 		cmocka_unit_test(test_epoll_loop_in_the_sandbox),
 	};
