@@ -13,6 +13,7 @@
 #include "blk.h"
 #include "devices.h"
 #include "driver.h"
+#include "util.h"
 
 #define DISK_RAM     (64 * MIB)
 #define DISK_BUFFER  (8 * MIB) /* disk_read(), disk_write() */

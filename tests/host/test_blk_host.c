@@ -1,0 +1,568 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The block device on real block devices and file systems: loop devices, a full tmpfs, device
+ * mapper's error target, images on ext4, xfs, btrfs and tmpfs. Needs root; mounts happen in a mount
+ * namespace of this process, loop devices go away with their last descriptor.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "blk_model.h"
+
+#define SIZE	(32 * MIB)
+#define SECTORS (SIZE / BLK_SECTOR)
+#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+#define BIT(n)	(1ull << (n))
+
+static const char *no_uring; /* why, NULL: there is */
+
+/* How a disk is driven; the same tests for all. */
+struct fixture {
+	struct disk_options options;
+	char *backing; /* the loop device's file */
+	char device[32];
+	int loop_fd;
+	struct disk disk;
+	uint8_t *data;
+};
+
+static int run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int run(const char *fmt, ...)
+{
+	char command[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(command, sizeof(command), fmt, ap);
+	va_end(ap);
+	return system(command);
+}
+
+/* A loop device on `file`, gone when the returned descriptor (and every other) is closed. */
+static int attach(const char *file, uint32_t flags, uint32_t block_size, char *ret_device)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int backing = open(file, (flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	int fd = -1;
+
+	assert_true(control >= 0 && backing >= 0);
+	/* Somebody else may take the free one first. */
+	for (unsigned tries = 0; tries < 50 && fd < 0; tries++) {
+		struct loop_config config = {
+			.fd = (uint32_t)backing,
+			.block_size = block_size,
+			.info = {.lo_flags = flags | LO_FLAGS_AUTOCLEAR},
+		};
+		int n = ioctl(control, LOOP_CTL_GET_FREE);
+
+		assert_true(n >= 0);
+		snprintf(ret_device, 32, "/dev/loop%d", n);
+		fd = open(ret_device, (flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+		if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) < 0) {
+			close(fd);
+			fd = -1;
+			usleep(10000);
+		}
+	}
+	assert_true(fd >= 0);
+	close(backing);
+	close(control);
+	return fd;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = *state;
+
+	f->backing = disk_file(SIZE);
+	f->data = malloc(DISK_BUFFER);
+	f->loop_fd = -1;
+	f->disk.dev = NULL;
+	return 0;
+}
+
+static void down(struct fixture *f)
+{
+	if (f->disk.dev)
+		disk_close(&f->disk);
+	f->disk.dev = NULL;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	down(f);
+	if (f->loop_fd >= 0)
+		close(f->loop_fd);
+	unlink(f->backing);
+	free(f->backing);
+	free(f->data);
+	return 0;
+}
+
+static void up_on(struct fixture *f, const char *path)
+{
+	struct error e = {""};
+
+	if (f->options.engine == ENGINE_URING && no_uring) {
+		print_message("# %s\n", no_uring);
+		skip();
+	}
+	if (disk_open(&f->disk, path, &f->options, &e) < 0) {
+		f->disk.dev = NULL;
+		fail_msg("%s: %s", path, e.msg);
+	}
+	disk_start(&f->disk);
+}
+
+static void up_on_loop(struct fixture *f, uint64_t filled, uint32_t block_size)
+{
+	if (filled)
+		disk_fill(f->backing, 0, filled);
+	f->loop_fd = attach(f->backing, 0, block_size, f->device);
+	up_on(f, f->device);
+}
+
+static const struct virtio_blk_config *config(const struct disk *d)
+{
+	return (const void *)d->dev->config;
+}
+
+static void test_loop_discard(void **state)
+{
+	struct fixture *f = *state;
+	struct virtio_blk_discard_write_zeroes ranges[] = {
+		{.sector = 2048, .num_sectors = 2048},
+		{.sector = 8192, .num_sectors = 4096},
+	};
+
+	up_on_loop(f, 8 * MIB, 0);
+	assert_true(f->disk.image->device);
+	assert_true(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_DISCARD));
+	assert_true(config(&f->disk)->discard_sector_alignment > 0);
+	print_message("# discards by %s\n",
+		      f->disk.image->uring_discard ? "BLOCK_URING_CMD_DISCARD" : "BLKDISCARD");
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 8 * MIB));
+	assert_int_equal(disk_ranges(&f->disk, VIRTIO_BLK_T_DISCARD, ranges, 2), VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->backing), 5 * MIB, 5 * MIB + 64 * KIB);
+	/* The page cache over the device does not show what is gone. */
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, MIB));
+	assert_true(disk_is_zero(f->data + MIB, MIB));
+	assert_true(disk_is_fill(f->data + 2 * MIB, 2 * MIB, 2 * MIB));
+	assert_true(disk_is_zero(f->data + 4 * MIB, 2 * MIB));
+	assert_true(disk_is_fill(f->data + 6 * MIB, 6 * MIB, 2 * MIB));
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->backing), 0, 64 * KIB);
+}
+
+static void test_loop_write_zeroes(void **state)
+{
+	struct fixture *f = *state;
+
+	up_on_loop(f, 8 * MIB, 0);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 2048, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->backing), 8 * MIB, 8 * MIB + 64 * KIB);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 4096, 2048, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->backing), 7 * MIB, 7 * MIB + 64 * KIB);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 12289, 1, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(disk_is_fill(f->data + MIB, MIB, MIB));
+	assert_true(disk_is_zero(f->data + 2 * MIB, MIB));
+	assert_true(disk_is_fill(f->data + 3 * MIB, 3 * MIB, 3 * MIB + 512));
+	assert_true(disk_is_zero(f->data + 6 * MIB + 512, 512));
+	assert_true(disk_is_fill(f->data + 6 * MIB + 1024, 6 * MIB + 1024, 2 * MIB - 1024));
+}
+
+static void test_loop_of_4096_byte_blocks(void **state)
+{
+	struct fixture *f = *state;
+	bool direct = f->options.direct;
+
+	up_on_loop(f, 4 * MIB, 4096);
+	assert_int_equal(config(&f->disk)->blk_size, 4096);
+	assert_int_equal(config(&f->disk)->capacity, SECTORS);
+	assert_int_equal(config(&f->disk)->discard_sector_alignment % 8, 0);
+	/* Units are sectors of 512 bytes nevertheless. */
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 2048, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, MIB));
+	assert_true(disk_is_zero(f->data + MIB, 4096));
+	assert_true(disk_is_fill(f->data + MIB + 4096, MIB + 4096, 3 * MIB - 4096));
+	memset(f->data, 1, 512);
+	assert_int_equal(disk_write(&f->disk, 1, f->data, 512),
+			 direct ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_OK);
+}
+
+static void test_readonly_device(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options readonly = f->options;
+	struct error e = {""};
+
+	disk_fill(f->backing, 0, MIB);
+	f->loop_fd = attach(f->backing, LO_FLAGS_READ_ONLY, 0, f->device);
+	assert_true(disk_open(&f->disk, f->device, &f->options, &e) < 0);
+	f->disk.dev = NULL;
+	assert_non_null(strstr(e.msg, "readonly"));
+	if (readonly.engine == ENGINE_URING && no_uring)
+		return;
+	readonly.readonly = true;
+	assert_int_equal(disk_open(&f->disk, f->device, &readonly, &e), 0);
+	disk_start(&f->disk);
+	assert_false(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_DISCARD));
+	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, MIB));
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_IOERR);
+}
+
+static void test_a_device_in_use(void **state)
+{
+	struct fixture *f = *state;
+	struct error e = {""};
+	int held;
+
+	f->loop_fd = attach(f->backing, 0, 0, f->device);
+	held = open(f->device, O_RDWR | O_EXCL | O_CLOEXEC); /* as a mount does */
+	assert_true(held >= 0);
+	assert_int_equal(disk_open(&f->disk, f->device, &f->options, &e), -EBUSY);
+	f->disk.dev = NULL;
+	assert_non_null(strstr(e.msg, "in use"));
+	close(held);
+}
+
+/* A device whose medium fails: reads past the end of the shrunk file are EIO. */
+static void test_device_errors(void **state)
+{
+	struct fixture *f = *state;
+
+	disk_fill(f->backing, 0, SIZE);
+	up_on_loop(f, 0, 0);
+	assert_int_equal(truncate(f->backing, MIB), 0);
+	assert_int_equal(disk_read(&f->disk, SECTORS / 2, f->data, 65536), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 65536), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 65536));
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 65536), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+}
+
+static void test_reset_with_device_discards_in_flight(void **state)
+{
+	struct fixture *f = *state;
+
+	up_on_loop(f, 4 * MIB, 0);
+	f->disk.image->discard_step = 64 * KIB;
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < 30; i++) {
+			struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
+
+			*(struct virtio_blk_discard_write_zeroes *)drv_ptr(&f->disk.drv, buf.addr,
+									   16) =
+				(struct virtio_blk_discard_write_zeroes){
+					.sector = SECTORS / 2, .num_sectors = SECTORS / 2};
+			assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, &buf, 1) >= 0);
+		}
+		disk_kick(&f->disk, 0);
+		usleep(round * 20);
+		disk_restart(&f->disk);
+	}
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 4 * MIB));
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_OK);
+}
+
+static void run_model(struct fixture *f, const char *image, unsigned align)
+{
+	const char *n = getenv("SKEP_BLK_MODEL_REQUESTS");
+	const char *wrong = blk_model(&(struct blk_model_run){
+		.disk = &f->disk,
+		.path = image,
+		.requests = n ? (unsigned)strtoul(n, NULL, 10) : 4000,
+		.depth = 48,
+		.seed = 20261123,
+		.odd_buffers = true,
+		.align = MAX(align, f->disk.image->logical_block / BLK_SECTOR),
+		.check_holes = true,
+	});
+
+	if (wrong)
+		fail_msg("%s", wrong);
+}
+
+static void test_loop_model(void **state)
+{
+	struct fixture *f = *state;
+
+	up_on_loop(f, 0, 0);
+	run_model(f, f->backing, 1);
+}
+
+static void test_loop_model_of_4096_byte_blocks(void **state)
+{
+	struct fixture *f = *state;
+
+	up_on_loop(f, 0, 4096);
+	run_model(f, f->backing, 1);
+}
+
+/* File systems. */
+
+static char mount_point[] = "/tmp/skep-test-XXXXXX";
+
+/* The kernel lets go of the files of a ring some time after the ring was closed. */
+static void unmount(void)
+{
+	int r = -1;
+
+	for (unsigned tries = 0; tries < 1000 && r < 0; tries++) {
+		r = umount(mount_point);
+		if (r < 0)
+			usleep(10000);
+	}
+	assert_int_equal(r, 0);
+}
+
+static void test_full_file_system(void **state)
+{
+	struct fixture *f = *state;
+	char path[64];
+	unsigned ok = 0, failed = 0;
+
+	assert_int_equal(mount("tmpfs", mount_point, "tmpfs", 0, "size=8m"), 0);
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 32M %s", path), 0);
+	up_on(f, path);
+	memset(f->data, 0x11, MIB);
+	for (unsigned i = 0; i < 32; i++) {
+		uint8_t status = disk_write(&f->disk, i * 2048, f->data, MIB);
+
+		assert_in_range(status, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_IOERR);
+		ok += status == VIRTIO_BLK_S_OK;
+		failed += status == VIRTIO_BLK_S_IOERR;
+	}
+	assert_in_range(ok, 6, 8);
+	assert_int_equal(ok + failed, 32);
+	/* What the guest gives back is there for it again. */
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_write(&f->disk, 31 * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 31 * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->data[MIB - 1], 0x11);
+	down(f);
+	unmount();
+}
+
+static void model_on(struct fixture *f, const char *type, unsigned align)
+{
+	char path[64], device[32];
+	int fd = -1;
+
+	if (!strcmp(type, "tmpfs")) {
+		assert_int_equal(mount("tmpfs", mount_point, "tmpfs", 0, "size=100m"), 0);
+	} else {
+		if (run("command -v mkfs.%s >/dev/null", type)) {
+			print_message("# mkfs.%s is not installed\n", type);
+			skip();
+		}
+		assert_int_equal(truncate(f->backing, (off_t)(512 * MIB)), 0);
+		fd = attach(f->backing, 0, 0, device);
+		assert_int_equal(run("mkfs.%s %s >/dev/null 2>&1", type, device), 0);
+		if (mount(device, mount_point, type, 0, NULL) < 0) {
+			print_message("# %s cannot be mounted: %s\n", type, strerror(errno));
+			close(fd);
+			skip();
+		}
+	}
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 32M %s", path), 0);
+	up_on(f, path);
+	assert_true(f->disk.image->discard);
+	run_model(f, path, align);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(path), 0, 64 * KIB);
+	down(f);
+	unmount();
+	if (fd >= 0)
+		close(fd);
+}
+
+static void test_model_on_ext4(void **state)
+{
+	model_on(*state, "ext4", 1);
+}
+
+static void test_model_on_xfs(void **state)
+{
+	model_on(*state, "xfs", 1);
+}
+
+static void test_model_on_btrfs(void **state)
+{
+	/* Ranges that end within a block may fill holes there with zeros. */
+	model_on(*state, "btrfs", 8);
+}
+
+static void test_model_on_tmpfs(void **state)
+{
+	model_on(*state, "tmpfs", 1);
+}
+
+/* A file system that cannot punch holes: nothing is offered that would not be done. */
+static void test_vfat_offers_no_discard(void **state)
+{
+	struct fixture *f = *state;
+	char path[64];
+
+	if (run("command -v mkfs.vfat >/dev/null")) {
+		print_message("# mkfs.vfat is not installed\n");
+		skip();
+	}
+	assert_int_equal(truncate(f->backing, (off_t)(64 * MIB)), 0);
+	f->loop_fd = attach(f->backing, 0, 0, f->device);
+	assert_int_equal(run("mkfs.vfat %s >/dev/null 2>&1", f->device), 0);
+	if (mount(f->device, mount_point, "vfat", 0, NULL) < 0) {
+		print_message("# vfat cannot be mounted: %s\n", strerror(errno));
+		skip();
+	}
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 16M %s", path), 0);
+	up_on(f, path);
+	assert_false(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_DISCARD));
+	assert_true(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_WRITE_ZEROES));
+	memset(f->data, 1, MIB);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 1, 2000, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->data[511], 1);
+	assert_true(disk_is_zero(f->data + 512, 2000 * 512));
+	assert_int_equal(f->data[2001 * 512], 1);
+	down(f);
+	unmount();
+}
+
+/* Device mapper: the second half of the disk answers every request with EIO. */
+static void test_dm_error(void **state)
+{
+	struct fixture *f = *state;
+	const char *name = "skep-test-error";
+
+	if (run("dmsetup version >/dev/null 2>&1")) {
+		print_message("# device mapper is not available\n");
+		skip();
+	}
+	run("modprobe -q dm-mod");
+	f->loop_fd = attach(f->backing, 0, 0, f->device);
+	assert_int_equal(run("printf '0 %lu linear %s 0\\n%lu %lu error\\n' | "
+			     "dmsetup create --verifyudev %s >/dev/null",
+			     SECTORS / 2, f->device, SECTORS / 2, SECTORS / 2, name),
+			 0);
+	run("dmsetup mknodes %s", name);
+	up_on(f, "/dev/mapper/skep-test-error");
+	memset(f->data, 3, 65536);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t bad = SECTORS / 2 + 128 * i;
+
+		assert_int_equal(disk_write(&f->disk, 128, f->data, 65536), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_read(&f->disk, bad, f->data, 65536), VIRTIO_BLK_S_IOERR);
+		/* A buffered write fails when it is flushed. */
+		if (disk_write(&f->disk, bad, f->data, 65536) == VIRTIO_BLK_S_OK)
+			assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_IOERR);
+		if (drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_DISCARD))
+			assert_in_range(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, bad, 128, 0),
+					VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_UNSUPP);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, bad, 128, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_read(&f->disk, 128, f->data, 65536), VIRTIO_BLK_S_OK);
+		assert_int_equal(f->data[65535], 3);
+		memset(f->data, 3, 65536);
+	}
+	down(f);
+	assert_int_equal(run("dmsetup remove %s", name), 0);
+}
+
+#define NAMED(variant, name)                                                                       \
+	{                                                                                          \
+#variant ": " #name, test_##name, setup, teardown, &variant                        \
+	}
+#define TEST(name) NAMED(uring, name), NAMED(worker, name), NAMED(sync, name), NAMED(direct, name)
+
+int main(void)
+{
+	static struct fixture uring = {.options = {.engine = ENGINE_URING}};
+	static struct fixture worker = {.options = {.engine = ENGINE_URING, .blkdiscard = true}};
+	static struct fixture sync = {.options = {.engine = ENGINE_SYNC}};
+	static struct fixture direct = {.options = {.engine = ENGINE_URING, .direct = true}};
+	const struct CMUnitTest tests[] = {
+		TEST(loop_discard),
+		TEST(loop_write_zeroes),
+		TEST(loop_of_4096_byte_blocks),
+		TEST(reset_with_device_discards_in_flight),
+		TEST(loop_model),
+		TEST(loop_model_of_4096_byte_blocks),
+		TEST(dm_error),
+		NAMED(uring, readonly_device),
+		NAMED(uring, a_device_in_use),
+		NAMED(uring, device_errors),
+		NAMED(sync, device_errors),
+		NAMED(uring, full_file_system),
+		NAMED(sync, full_file_system),
+		NAMED(uring, model_on_ext4),
+		NAMED(sync, model_on_ext4),
+		NAMED(direct, model_on_ext4),
+		NAMED(uring, model_on_xfs),
+		NAMED(sync, model_on_xfs),
+		NAMED(direct, model_on_xfs),
+		NAMED(uring, model_on_btrfs),
+		NAMED(sync, model_on_btrfs),
+		NAMED(uring, model_on_tmpfs),
+		NAMED(sync, model_on_tmpfs),
+		NAMED(uring, vfat_offers_no_discard),
+		NAMED(sync, vfat_offers_no_discard),
+	};
+	struct loop *loop = NULL;
+	struct error e = {""};
+	int r;
+
+	if (geteuid() != 0 || access("/dev/loop-control", R_OK | W_OK) < 0) {
+		printf("1..0 # SKIP loop devices and mounts need root\n");
+		return 0;
+	}
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    !mkdtemp(mount_point)) {
+		printf("1..0 # SKIP no mount namespace of its own: %s\n", strerror(errno));
+		return 0;
+	}
+	if (loop_new(&loop, "probe", LOOP_URING, 8, &e) < 0)
+		no_uring = e.msg;
+	loop_free(loop);
+	r = cmocka_run_group_tests_name("blk_host", tests, NULL, NULL);
+	umount2(mount_point, MNT_DETACH);
+	rmdir(mount_point);
+	return r;
+}

@@ -1,0 +1,517 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the disk does with what an engine may answer, and what it asks of it: a scripted engine
+ * stands between the device and the sync engine's system calls.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../devices/blk_device.h"
+#include "disk.h"
+
+#define SIZE	(32 * MIB)
+#define SECTORS (SIZE / BLK_SECTOR)
+#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+#define BIT(n)	(1ull << (n))
+#define MAX_LOG 4096u
+
+struct seen {
+	enum blk_op op;
+	bool durable;
+	uint64_t offset, length;
+};
+
+struct fake {
+	struct blk_engine engine;
+	struct blk_req *queue, **end;
+	_Atomic bool hold; /* carries nothing out */
+	struct seen log[MAX_LOG];
+	_Atomic unsigned submitted, carried_out;
+	/* What the script does with a request; its result. */
+	int64_t (*script)(struct fake *fake, const struct blk_req *req);
+	unsigned step; /* the script's */
+	int error;     /* the script's */
+};
+
+static void fake_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct fake *fake = (struct fake *)engine;
+	unsigned n = fake->submitted;
+
+	req->next = NULL;
+	*fake->end = req;
+	fake->end = &req->next;
+	if (n < MAX_LOG)
+		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length};
+	fake->submitted = n + 1;
+}
+
+static struct blk_req *take(struct fake *fake)
+{
+	struct blk_req *req = fake->queue;
+
+	if (req) {
+		fake->queue = req->next;
+		if (!fake->queue)
+			fake->end = &fake->queue;
+	}
+	return req;
+}
+
+static bool fake_commit(struct blk_engine *engine)
+{
+	struct fake *fake = (struct fake *)engine;
+	struct blk_req *req = fake->hold ? NULL : take(fake);
+
+	if (!req)
+		return false;
+	fake->carried_out++;
+	req->done(req, fake->script ? fake->script(fake, req) : blk_sync_run(engine->image, req));
+	return true;
+}
+
+static void fake_drain(struct blk_engine *engine)
+{
+	struct blk_req *req;
+
+	while ((req = take((struct fake *)engine)))
+		req->done(req, -ECANCELED);
+}
+
+static void fake_close(struct blk_engine *engine)
+{
+	(void)engine;
+}
+
+static const struct blk_engine_ops fake_ops = {
+	.name = "fake",
+	.submit = fake_submit,
+	.commit = fake_commit,
+	.drain = fake_drain,
+	.close = fake_close,
+};
+
+struct fixture {
+	char *path;
+	struct disk disk;
+	struct fake fake;
+	uint8_t *data;
+	struct loop_work nudge;
+};
+
+static struct blk_queue *queue_of(struct fixture *f)
+{
+	return &container_of(f->disk.dev, struct blk_device, dev)->queue[0];
+}
+
+static void up_with(struct fixture *f, const struct disk_options *options,
+		    int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	struct error e = {""};
+	struct blk_queue *q;
+
+	if (disk_open(&f->disk, f->path, options, &e) < 0)
+		fail_msg("%s", e.msg);
+	q = queue_of(f);
+	f->fake = (struct fake){.engine = *q->engine, .script = script};
+	f->fake.engine.ops = &fake_ops;
+	f->fake.end = &f->fake.queue;
+	q->engine->ops->close(q->engine);
+	q->engine = &f->fake.engine;
+	disk_start(&f->disk);
+}
+
+static void up(struct fixture *f, int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	up_with(f, &(struct disk_options){.engine = ENGINE_SYNC}, script);
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->path = disk_file(SIZE);
+	f->data = malloc(DISK_BUFFER);
+	disk_fill(f->path, 0, 8 * MIB);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	disk_close(&f->disk);
+	unlink(f->path);
+	free(f->path);
+	free(f->data);
+	free(f);
+	return 0;
+}
+
+/* At most 1000 bytes of the first buffer: no sector's worth. */
+static int64_t run_short(struct fake *fake, const struct blk_req *req)
+{
+	struct blk_req part = *req;
+	struct iovec iov;
+
+	if (req->op == BLK_READ || req->op == BLK_WRITE) {
+		iov = (struct iovec){req->iov->iov_base, MIN(req->iov->iov_len, 1000u)};
+		part.iov = &iov;
+		part.num_iov = 1;
+	}
+	return blk_sync_run(fake->engine.image, &part);
+}
+
+static void test_short_transfers_go_on(void **state)
+{
+	struct fixture *f = *state;
+	struct drv_buf pieces[12];
+
+	up(f, run_short);
+	/* More buffers than a request holds itself, of odd lengths. */
+	for (unsigned i = 0; i < 12; i++)
+		pieces[i] = (struct drv_buf){GPA(f->disk.buffer.v + i * 4096),
+					     i == 11 ? 12 * 2048 - 11 * 2047 : 2047, true};
+	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_IN, 9, pieces, 12), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->disk.length, 12 * 2048 + 1);
+	for (unsigned i = 0; i < 12; i++)
+		assert_true(disk_is_fill(drv_ptr(&f->disk.drv, pieces[i].addr, pieces[i].len),
+					 9 * 512 + i * 2047, pieces[i].len));
+	for (unsigned i = 0; i < 12; i++)
+		pieces[i].write = false;
+	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, 20000, pieces, 12), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 20000, f->data, 12 * 2048), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 9 * 512, 12 * 2048));
+}
+
+static int64_t run_after_some_retries(struct fake *fake, const struct blk_req *req)
+{
+	if (fake->step++ % 8 != 7)
+		return fake->step % 2 ? -EAGAIN : -EINTR;
+	return blk_sync_run(fake->engine.image, req);
+}
+
+static void test_transient_errors_are_tried_again(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_after_some_retries);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 8192), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 8192));
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, 4 * 8);
+}
+
+static int64_t run_fails(struct fake *fake, const struct blk_req *req)
+{
+	return fake->error ? -fake->error : blk_sync_run(fake->engine.image, req);
+}
+
+static void test_transient_errors_end(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_fails);
+	f->fake.error = EAGAIN;
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+	assert_in_range(f->fake.submitted, 2, 100);
+}
+
+static void test_errors_reach_the_guest(void **state)
+{
+	static const int errors[] = {EIO, ENOSPC, EFBIG, EBADF, ECANCELED, ENODEV};
+	struct fixture *f = *state;
+	struct disk_result result;
+
+	up(f, run_fails);
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		f->fake.error = errors[i];
+		assert_int_equal(disk_read(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(f->disk.length, 0);
+		assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 8, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, UNMAP),
+				 VIRTIO_BLK_S_IOERR);
+	}
+	f->fake.error = 0;
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 4096));
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.errors, 6 * ARRAY_SIZE(errors));
+	assert_int_equal(result.reads, 1);
+	assert_int_equal(result.writes, 0);
+	assert_int_equal(result.discarded_bytes, 0);
+}
+
+/* A result that makes no sense must not be believed. */
+static int64_t run_too_much(struct fake *fake, const struct blk_req *req)
+{
+	(void)fake;
+	return (int64_t)req->length + 512;
+}
+
+static void test_more_than_was_asked_for_is_an_error(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_too_much);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+}
+
+static void test_a_discard_refused_is_unsupported(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_fails);
+	f->fake.error = EOPNOTSUPP;
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+}
+
+/* As on a file system that can neither punch holes for zeros nor zero ranges. */
+static int64_t run_no_zeroing(struct fake *fake, const struct blk_req *req)
+{
+	if (req->op == BLK_ZERO_PUNCH || req->op == BLK_ZERO_RANGE)
+		return -EOPNOTSUPP;
+	return run_short(fake, req);
+}
+
+static void test_zeros_are_written_as_a_last_resort(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_no_zeroing);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 3, 5000, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[0].op, BLK_ZERO_PUNCH);
+	assert_int_equal(f->fake.log[1].op, BLK_ZERO_RANGE);
+	assert_int_equal(f->fake.log[2].op, BLK_WRITE);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 3 * 512));
+	assert_true(disk_is_zero(f->data + 3 * 512, 5000 * 512));
+	assert_true(disk_is_fill(f->data + 5003 * 512, 5003 * 512, MIB));
+	/* It is known from now on. */
+	f->fake.submitted = 0;
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 3, 1, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, 1);
+	assert_int_equal(f->fake.log[0].op, BLK_WRITE);
+}
+
+/* Virtio 1.3, section 5.2.6.2: without FLUSH, a write that is done is stable. */
+static void test_without_flush_writes_are_durable(void **state)
+{
+	struct fixture *f = *state;
+
+	up_with(f,
+		&(struct disk_options){.engine = ENGINE_SYNC, .decline = BIT(VIRTIO_BLK_F_FLUSH)},
+		NULL);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[0].op, BLK_WRITE);
+	assert_true(f->fake.log[0].durable);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[1].op, BLK_ZERO_RANGE);
+	assert_int_equal(f->fake.log[2].op, BLK_FLUSH);
+	assert_int_equal(f->fake.submitted, 3);
+	assert_int_equal(f->disk.length, 1);
+}
+
+static void test_with_flush_they_are_not(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, NULL);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_false(f->fake.log[0].durable);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, 2);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[2].op, BLK_FLUSH);
+}
+
+static void send_range(struct fixture *f, unsigned i, uint32_t type, uint64_t sector, uint32_t n)
+{
+	struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
+	struct virtio_blk_discard_write_zeroes *range = drv_ptr(&f->disk.drv, buf.addr, 16);
+
+	*range = (struct virtio_blk_discard_write_zeroes){.sector = sector, .num_sectors = n};
+	assert_true(disk_send(&f->disk, 0, type, 0, &buf, 1) >= 0);
+}
+
+static void reap_ok(struct fixture *f, unsigned n)
+{
+	while (n--) {
+		uint8_t status;
+
+		disk_reap(&f->disk, 0, &status, NULL);
+		assert_int_equal(status, VIRTIO_BLK_S_OK);
+	}
+}
+
+static void wait_for(const _Atomic unsigned *counter, unsigned n)
+{
+	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+
+	while (*counter < n) {
+		assert_true(now_ns() < end);
+		usleep(100);
+	}
+}
+
+static void nudge(struct loop_work *work)
+{
+	(void)work;
+}
+
+static void let_go(struct fixture *f)
+{
+	f->fake.hold = false;
+	f->nudge.fn = nudge;
+	loop_post(f->disk.loop[0], &f->nudge);
+}
+
+static void test_a_large_discard_goes_in_steps(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t step, at = 3 * 512, end = SIZE - 512;
+
+	up(f, NULL);
+	step = f->disk.image->discard_step = 4 * MIB;
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 3, SECTORS - 4, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(f->fake.submitted, SIZE / step, SIZE / step + 1);
+	for (unsigned i = 0; i < f->fake.submitted; i++) {
+		const struct seen *s = &f->fake.log[i];
+
+		assert_int_equal(s->op, BLK_DISCARD);
+		assert_int_equal(s->offset, at);
+		assert_true(s->length <= step);
+		at += s->length;
+		assert_true(at % step == 0 || at == end);
+	}
+	assert_int_equal(at, end);
+}
+
+static void test_only_some_ranges_are_at_work_at_once(void **state)
+{
+	struct fixture *f = *state;
+	unsigned reads = 0, last_discard = 0, read_at = 0;
+
+	up(f, NULL);
+	f->disk.image->discard_step = MIB;
+	f->fake.hold = true;
+	for (unsigned i = 0; i < 20; i++)
+		send_range(f, i, i % 2 ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES, 0,
+			   SECTORS / 2);
+	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
+			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
+	disk_kick(&f->disk, 0);
+	wait_for(&f->fake.submitted, BLK_MAX_RANGES_AT_WORK + 1);
+	usleep(20000);
+	assert_int_equal(f->fake.submitted, BLK_MAX_RANGES_AT_WORK + 1);
+	let_go(f);
+	reap_ok(f, 21);
+	/* A read that came after them all did not wait for them all. */
+	for (unsigned i = 0; i < f->fake.submitted; i++) {
+		if (f->fake.log[i].op == BLK_READ) {
+			reads++;
+			read_at = i;
+		} else {
+			last_discard = i;
+		}
+	}
+	assert_int_equal(reads, 1);
+	assert_int_equal(read_at, BLK_MAX_RANGES_AT_WORK);
+	assert_true(last_discard >= 20 * (SIZE / 2 / MIB));
+}
+
+static void test_reset_cancels_what_is_left_of_discards(void **state)
+{
+	struct fixture *f = *state;
+	unsigned n;
+
+	up(f, NULL);
+	f->disk.image->discard_step = MIB;
+	for (unsigned round = 0; round < 3; round++) {
+		f->fake.hold = true;
+		n = f->fake.submitted;
+		for (unsigned i = 0; i < 50; i++)
+			send_range(f, i, VIRTIO_BLK_T_DISCARD, SECTORS / 2, SECTORS / 2);
+		disk_kick(&f->disk, 0);
+		wait_for(&f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK);
+		drv_reset(&f->disk.drv);
+		f->fake.hold = false;
+		assert_int_equal(f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK);
+		drv_start(&f->disk.drv, f->disk.features, 0);
+		assert_int_equal(disk_read(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+		assert_true(disk_is_fill(f->data, 0, 4096));
+		assert_int_equal(f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK + 1);
+	}
+}
+
+static void test_errors_in_bounced_requests(void **state)
+{
+	struct fixture *f = *state;
+	struct drv_buf odd;
+
+	up(f, run_fails);
+	/* As with O_DIRECT, without its demands on the file system. */
+	f->disk.image->direct = true;
+	f->disk.image->memory_align = 512;
+	odd = (struct drv_buf){GPA(f->disk.buffer.v + 1), MIB, true};
+	for (unsigned round = 0; round < 3; round++) {
+		f->fake.error = EIO;
+		for (unsigned i = 0; i < 20; i++)
+			assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_IN, 0, &odd, 1),
+					 VIRTIO_BLK_S_IOERR);
+		f->fake.error = 0;
+		assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_IN, 0, &odd, 1), VIRTIO_BLK_S_OK);
+		assert_true(disk_is_fill(drv_ptr(&f->disk.drv, odd.addr, odd.len), 0, odd.len));
+		f->fake.hold = true;
+		for (unsigned i = 0; i < 20; i++)
+			assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0, &odd, 1) >= 0);
+		disk_kick(&f->disk, 0);
+		wait_for(&f->fake.submitted, BLK_MAX_BOUNCES);
+		drv_reset(&f->disk.drv);
+		f->fake.hold = false;
+		drv_start(&f->disk.drv, f->disk.features, 0);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(short_transfers_go_on),
+		TEST(transient_errors_are_tried_again),
+		TEST(transient_errors_end),
+		TEST(errors_reach_the_guest),
+		TEST(more_than_was_asked_for_is_an_error),
+		TEST(a_discard_refused_is_unsupported),
+		TEST(zeros_are_written_as_a_last_resort),
+		TEST(without_flush_writes_are_durable),
+		TEST(with_flush_they_are_not),
+		TEST(a_large_discard_goes_in_steps),
+		TEST(only_some_ranges_are_at_work_at_once),
+		TEST(reset_cancels_what_is_left_of_discards),
+		TEST(errors_in_bounced_requests),
+	};
+
+	return cmocka_run_group_tests_name("blk_faults", tests, NULL, NULL);
+}
