@@ -26,7 +26,8 @@
 	X(console_echo)                                                                            \
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
-	X(rng)
+	X(rng)                                                                                     \
+	X(bench)
 
 #define DECLARE_TEST(name) void test_##name(void);
 GUEST_TESTS(DECLARE_TEST)

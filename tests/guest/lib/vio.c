@@ -9,9 +9,9 @@ static const struct window {
 	uint32_t stride;
 	unsigned count, first_pin;
 } windows[] = {
-	{0xd0000000, 0x1000, VIO_MAX_DEVICES, 1}, /* skep */
-	{0xc0001000, 0x1000, 19, 5},		  /* Firecracker */
-	{0xfeb00000, 0x200, 24, 16},		  /* QEMU microvm */
+	{0xd0000000, 0x1000, VIO_MAX_DEVICES, SKEP_FIRST_PIN}, /* skep */
+	{0xc0001000, 0x1000, 19, 5},			       /* Firecracker */
+	{0xfeb00000, 0x200, 24, 16},			       /* QEMU microvm */
 };
 
 struct vio vio_devices[VIO_MAX_DEVICES];

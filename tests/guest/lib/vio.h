@@ -20,6 +20,7 @@
 
 #define VIO_MAX_DEVICES 128u
 #define VIO_MAX_QUEUES	18u
+#define SKEP_FIRST_PIN	3u /* I/O APIC pin of skep's device 0 */
 
 struct vio;
 
