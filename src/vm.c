@@ -233,11 +233,14 @@ static enum loop_engine loop_engine(enum disk_engine engine)
 static int open_disk(struct vm *vm, unsigned index, struct error *e)
 {
 	const struct disk_config *config = &vm->config->disks[index];
+	struct disk_config named = *config;
 	struct disk *disk = &vm->disk[index];
 	struct blk_image *image;
 	struct loop *worker;
 	int r;
 
+	if (!named.serial[0])
+		snprintf(named.serial, sizeof(named.serial), "skep%u", index);
 	r = blk_image_open(&image, config, e);
 	if (r)
 		return error_prefix(e, r, "disk %s", config->path);
@@ -253,7 +256,7 @@ static int open_disk(struct vm *vm, unsigned index, struct error *e)
 		}
 		disk->num_loops++;
 	}
-	r = blk_device_new(&disk->dev, &vm->mem, image, config, disk->loop, e);
+	r = blk_device_new(&disk->dev, &vm->mem, image, &named, disk->loop, e);
 	if (r)
 		return error_prefix(e, r, "disk %s", config->path);
 	add_device(vm, disk->dev);
