@@ -2,7 +2,6 @@
 /* The program: the only file that prints for the user, and the only one that exits. */
 #include <errno.h>
 #include <fcntl.h>
-#include <locale.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Usage: config.sh SKEP
+#
+# --config, --dry-run, --result, and where the default guest is found.
+set -eu
+# shellcheck source=lib.sh
+. "${0%/*}/lib.sh"
+
+run run --dry-run -k K -d a,,b.img,readonly -d c -c 3 --timeout 90
+ok "--dry-run: status 0" [ "$status" = 0 ]
+ok "--dry-run: nothing on stderr" err_is_empty
+ok "--dry-run: is JSON, with defaults" json "$tmp/out" \
+	'd["kernel"] == "K" and d["memory"] == "256M" and d["cpus"] == 3 and d["sandbox"] is True'
+ok "--dry-run: times have units" json "$tmp/out" \
+	'd["timeout"] == "90s" and d["stop-timeout"] == "30s"'
+ok "--dry-run: disks" json "$tmp/out" \
+	'[x["path"] for x in d["disks"]] == ["a,b.img", "c"] and d["disks"][0]["readonly"] is True'
+ok "--dry-run: no initrd is added to an own kernel" json "$tmp/out" '"initrd" not in d'
+
+cp "$tmp/out" "$tmp/vm.json"
+run run --config "$tmp/vm.json" --dry-run
+ok "what --dry-run prints is a configuration" cmp -s "$tmp/out" "$tmp/vm.json"
+status=0
+"$skep" run --config - --dry-run <"$tmp/vm.json" >"$tmp/out" 2>"$tmp/err" || status=$?
+ok "--config - reads standard input" cmp -s "$tmp/out" "$tmp/vm.json"
+run run -c 7 -m 1G -d first --config "$tmp/vm.json" -c 5 -d last --dry-run
+ok "options before and after --config" json "$tmp/out" \
+	'd["cpus"] == 5 and d["memory"] == "256M" and
+	[x["path"] for x in d["disks"]] == ["first", "a,b.img", "c", "last"]'
+
+printf '{\n  "memroy": 5\n}\n' >"$tmp/bad.json"
+ok "an unknown key" complains 2 "bad.json:2:3: unknown key 'memroy': did you mean 'memory'" \
+	run --config "$tmp/bad.json"
+printf '{"cpus": 1,\n"cpus": }' >"$tmp/bad.json"
+ok "broken JSON" complains 2 "bad.json:2:" run --config "$tmp/bad.json"
+ok "no such file" complains 125 "No such file" run --config "$tmp/none.json"
+ok "not JSON but large" complains 2 "larger than 1 MiB" run --config /dev/zero
+ok "a name that JSON cannot hold" complains 125 "not UTF-8" run -k $'\xff' --dry-run
+
+# The default guest
+ok "no default guest: says how to make one" complains 125 "skep-mkguest" run
+mkdir -p "$tmp/guest"
+touch "$tmp/guest/vmlinuz" "$tmp/guest/initrd"
+SKEP_GUEST_DIR=$tmp/guest
+run run --dry-run
+ok "SKEP_GUEST_DIR" json "$tmp/out" \
+	"d['kernel'] == '$tmp/guest/vmlinuz' and d['initrd'] == '$tmp/guest/initrd'"
+run run -i own --dry-run
+ok "an own initrd for the default kernel" json "$tmp/out" \
+	"d['kernel'] == '$tmp/guest/vmlinuz' and d['initrd'] == 'own'"
+unset SKEP_GUEST_DIR
+mkdir -p "$tmp/.local/share/skep"
+mv "$tmp/guest" "$tmp/.local/share/skep/guest"
+run run --dry-run
+ok "a guest in the home directory" json "$tmp/out" \
+	"d['kernel'] == '$tmp/.local/share/skep/guest/vmlinuz'"
+
+# The result
+echo "not a kernel" >"$tmp/kernel"
+run run -k "$tmp/kernel" --console off --result "$tmp/result.json"
+ok "not a kernel: status 125" [ "$status" = 125 ]
+ok "not a kernel: one line" err_is_one_line
+ok "not a kernel: the result says so" json "$tmp/result.json" \
+	"d['end'] == 'failed' and d['status'] == 125 and '$tmp/kernel' in d['error']"
+ok "a result that cannot be written is an early error" complains 125 \
+	"--result: '/nonexistent/r': No such file" run -k "$tmp/kernel" --result /nonexistent/r
+
+done_testing

@@ -1,0 +1,57 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Usage: man.sh SKEP SOURCE
+#
+# The documents say what the program does.
+set -eu
+# shellcheck source=lib.sh
+. "${0%/*}/lib.sh"
+source=$2
+: >"$tmp/out"
+: >"$tmp/err"
+
+# The options that this command has.
+options() { "$skep" complete "$1" --; }
+
+ok "there are options to look for" [ "$(options run | wc -l)" -gt 15 ]
+if command -v mandoc >/dev/null; then
+	# Whether other manuals are installed is not ours to say.
+	mandoc -Tlint "$source/docs/man/skep.1" 2>/dev/null | grep -v 'referenced manual not found' >"$tmp/out" || true
+	ok "skep(1) has no lint" out_is_empty
+	mandoc -Tascii "$source/docs/man/skep.1" 2>/dev/null | sed 's/.\x08//g' >"$tmp/out"
+	for option in $(options run) $(options check); do
+		ok "skep(1) has $option" out_has "^ +(-., )?$option( |\$)"
+	done
+	for option in $("$skep" complete run -d x,); do
+		option=${option#x,}
+		ok "skep(1) has the disk's $option" out_has "^ +$option"
+	done
+	for status in 0 120 121 122 124 125 2; do
+		ok "skep(1) has exit status $status" out_has "^ +$status  "
+	done
+	"$skep" run -k K -i I -a A --result R -d D,serial=S --dry-run >"$tmp/json"
+	for key in $(python3 -c '
+import json, sys
+d = json.load(open(sys.argv[1]))
+print(*d, *d["disks"][0])' "$tmp/json"); do
+		ok "skep(1) has the key $key" out_has "$key"
+	done
+else
+	skip "skep(1)" "mandoc is not installed"
+fi
+
+# What README and docs/result.md promise
+ok "README: the two commands come first" [ "$(grep -E '^    ' "$source/README.md" | head -n 2 | xargs)" = "tools/demo tools/test" ]
+echo x >"$tmp/kernel"
+run run -k "$tmp/kernel" -d "$tmp/kernel,readonly" --console off --result "$tmp/result.json"
+ok "docs/result.md has the members that are written" python3 - "$tmp/result.json" "$source/docs/result.md" <<'PY'
+import json, re, sys
+written = json.load(open(sys.argv[1]))
+example = json.loads(re.search(r"```json\n(.*?)```", open(sys.argv[2]).read(), re.S).group(1))
+same = (list(written) == list(example) and list(written["exits"]) == list(example["exits"]) and
+	all(list(d) == list(example["disks"][0]) for d in written["disks"]))
+sys.exit(0 if same else 1)
+PY
+
+done_testing

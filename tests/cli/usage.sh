@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Usage: usage.sh SKEP
+#
+# Commands, help, and what is said about wrong usage.
+set -eu
+# shellcheck source=lib.sh
+. "${0%/*}/lib.sh"
+
+run
+ok "no command: status 2" [ "$status" = 2 ]
+ok "no command: help on stderr" err_has '^Usage: skep COMMAND'
+ok "no command: nothing on stdout" out_is_empty
+
+for words in --help -h help "help help"; do
+	# shellcheck disable=SC2086
+	run $words
+	ok "$words: status 0" [ "$status" = 0 ]
+	ok "$words: lists the commands" out_has '^  run +boot'
+	ok "$words: nothing on stderr" err_is_empty
+done
+for words in "run --help" "run -h" "help run" "run -c 2 --help --nonsense"; do
+	# shellcheck disable=SC2086
+	run $words
+	ok "$words: status 0" [ "$status" = 0 ]
+	ok "$words: lists the options" out_has '^  -k, --kernel FILE '
+	ok "$words: nothing on stderr" err_is_empty
+done
+run check --help
+ok "check --help" out_has '^Usage: skep check'
+for words in --version -V version; do
+	run "$words"
+	ok "$words" out_has '^skep [0-9]+\.[0-9]+\.[0-9]+$'
+done
+
+ok "a misspelt command" complains 2 "unknown command 'rum': did you mean 'run'" rum
+ok "a command that is none" complains 2 "'skep help' lists the commands" frobnicate
+ok "an option in front of the command" complains 2 "unknown option '--kernel'" --kernel x run
+ok "help on nothing" complains 2 "did you mean 'check'" help chekc
+ok "a misspelt option" complains 2 "did you mean '--memory'" run --memroy 1G
+ok "an unknown option" complains 2 "'skep help run' lists the options" run --bios
+ok "an option of check" complains 2 "did you mean '--json'" check --jsn
+ok "a missing value" complains 2 '^skep: --memory needs a value: --memory SIZE$' run -m
+ok "a value too many" complains 2 'takes no value' run --dry-run=1
+ok "an argument too many" complains 2 'are given with --kernel' run vmlinux
+ok "a negative number" complains 2 "^skep: --cpus: '-1' is not a number from 1 to 64$" run -c -1
+ok "a number out of range" complains 2 'from 1 to 64' run -c 65
+ok "a number that overflows" complains 2 'too large a size' run -m 18446744073709551616G
+ok "a number that is none" complains 2 'write it like 512M' run -m much
+ok "memory in pieces too small" complains 2 'try 4M' run -m 3M
+ok "a negative time" complains 2 'write it like 90s' run --timeout -5
+ok "an unknown option of a disk" complains 2 "did you mean 'readonly'" run -d x,readnly
+ok "a bad option of a disk" complains 2 'from 1 to 16' run -d x,queues=0
+ok "a line break in an argument" complains 2 "unexpected argument 'a\?b'" run $'a\nb'
+ok "contradictions" complains 2 'both verbose and quiet' run -vq
+ok "the result over a disk" complains 2 "'d' is both the result and a disk" run -d d --result d
+
+# What is printed must arrive.
+status=0
+"$skep" help run >/dev/full 2>"$tmp/err" </dev/null || status=$?
+ok "standard output is full: status 125" [ "$status" = 125 ]
+ok "standard output is full: says so" err_has 'No space left'
+
+done_testing
