@@ -57,24 +57,34 @@ static void run_ready(struct loop *loop)
 	}
 }
 
-/* One at a time: a work's function may wait in loop_wait_ops() for one that is behind it. */
+static struct loop_work *next_work(struct loop *loop)
+{
+	struct loop_work *work;
+
+	pthread_mutex_lock(&loop->lock);
+	work = loop->work;
+	if (work) {
+		loop->num_work--;
+		loop->work = work->next;
+		if (!loop->work)
+			loop->work_end = &loop->work;
+	}
+	pthread_mutex_unlock(&loop->lock);
+	return work;
+}
+
+/* What is posted meanwhile has its turn next time: who posts without end starves nobody. Taken one
+ * at a time, because a work's function may wait in loop_wait_ops() for one that is behind it. */
 static void run_work(struct loop *loop)
 {
-	for (;;) {
-		struct loop_work *work;
+	struct loop_work *work;
+	size_t n;
 
-		pthread_mutex_lock(&loop->lock);
-		work = loop->work;
-		if (work) {
-			loop->work = work->next;
-			if (!loop->work)
-				loop->work_end = &loop->work;
-		}
-		pthread_mutex_unlock(&loop->lock);
-		if (!work)
-			return;
+	pthread_mutex_lock(&loop->lock);
+	n = loop->num_work;
+	pthread_mutex_unlock(&loop->lock);
+	while (n-- && (work = next_work(loop)))
 		work->fn(work);
-	}
 }
 
 static void woken(struct loop_fd *w, uint32_t events)
@@ -279,6 +289,7 @@ void loop_wait_ops(struct loop *loop, const unsigned *pending)
 static void append_work(struct loop *loop, struct loop_work *work)
 {
 	work->next = NULL;
+	loop->num_work++;
 	*loop->work_end = work;
 	loop->work_end = &work->next;
 }

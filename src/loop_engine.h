@@ -42,6 +42,7 @@ struct loop {
 	enum loop_state state;
 	pthread_t owner; /* who made the loop, then who runs it */
 	struct loop_work *work, **work_end;
+	size_t num_work;
 
 	struct loop_fd wake; /* an eventfd: work was posted, or quit */
 	_Atomic bool quit;

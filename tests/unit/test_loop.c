@@ -54,7 +54,8 @@ static void nothing(void *arg)
 	(void)arg;
 }
 
-/* After this, whatever was ready before was handled. */
+/* After this, whatever was ready before was handled. (The first call may run in a turn that began
+ * before, the second one just before its neighbours.) */
 static void settle(struct loop *loop)
 {
 	for (int i = 0; i < 3; i++)
@@ -549,6 +550,39 @@ static void test_posted_work_runs_in_order(void **state)
 	free(p);
 }
 
+struct repost {
+	struct loop_work work;
+	struct loop *loop;
+	_Atomic bool stop;
+};
+
+static void post_again(struct loop_work *work)
+{
+	struct repost *r = container_of(work, struct repost, work);
+
+	if (!r->stop)
+		loop_post(r->loop, work);
+}
+
+static void test_endless_work_starves_nobody(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct repost r = {.work = {.fn = post_again}, .loop = loop};
+	struct counter c = {.drain = true};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	assert_int_equal(loop_watch(loop, &c.watch, fd, EPOLLIN, count), 0);
+	start(loop);
+	loop_post(loop, &r.work);
+	usleep(1000);
+	kick(fd);
+	await(&c.calls, 1);
+	r.stop = true;
+	loop_stop(loop);
+	loop_free(loop);
+	close(fd);
+}
+
 static void *call_until_told(void *arg)
 {
 	struct caller *c = arg;
@@ -1025,6 +1059,7 @@ int main(void)
 		BOTH(test_calls_run_on_the_loops_thread),
 		BOTH(test_call_from_the_loop_runs_inline),
 		BOTH(test_posted_work_runs_in_order),
+		BOTH(test_endless_work_starves_nobody),
 		BOTH(test_calls_survive_the_end_of_the_loop),
 		BOTH(test_loop_runs_on_the_calling_thread),
 		BOTH(test_failed_setup_ends_the_loop),
