@@ -98,6 +98,7 @@ static void receive(struct console *c)
 		virtio_queue_kick_later(&c->dev, RX);
 }
 
+/* Watches input while there is room for it. */
 static void update_input(struct console *c)
 {
 	if (c->tty->in_fd < 0)
@@ -126,9 +127,12 @@ static void input_ready(struct loop_fd *w, uint32_t events)
 		}
 		c->input_len += (size_t)n;
 	}
-	if (virtio_queue_active(&c->dev, RX))
-		receive(c);
+	/* Full: there may be more input, which is reported (again) only when it is resumed. */
 	update_input(c);
+	if (virtio_queue_active(&c->dev, RX)) {
+		receive(c);
+		update_input(c);
+	}
 }
 
 /* Writes what it can of `len` bytes: how many, or -EAGAIN. */

@@ -249,19 +249,20 @@ size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
 
 ssize_t tty_read(struct tty *tty, void *buf, size_t len)
 {
-	ssize_t n;
+	for (;;) {
+		ssize_t n;
 
-	if (!tty->owns_in && !is_ready(tty->in_fd, POLLIN))
-		return -EAGAIN;
-	do {
+		if (!tty->owns_in && !is_ready(tty->in_fd, POLLIN))
+			return -EAGAIN;
 		n = read(tty->in_fd, buf, len);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return -errno;
-	if (n == 0)
-		return 0;
-	n = (ssize_t)tty_filter_input(tty, buf, (size_t)n);
-	return n ? n : -EAGAIN;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		n = (ssize_t)tty_filter_input(tty, buf, (size_t)n);
+		if (n > 0)
+			return n;
+	}
 }
 
 ssize_t tty_write(const struct tty *tty, const void *buf, size_t len)
@@ -276,6 +277,8 @@ ssize_t tty_write(const struct tty *tty, const void *buf, size_t len)
 	do {
 		n = write(tty->out_fd, buf, len);
 	} while (n < 0 && errno == EINTR);
+	if (n == 0 && len) /* no device should, and no caller is to try for ever */
+		return -EIO;
 	return n < 0 ? -errno : n;
 }
 
