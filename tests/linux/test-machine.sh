@@ -23,7 +23,8 @@ test_small() {
 	is "the clock is kvmclock" "$(value clock)" kvm-clock
 	at_least "there is a random number generator" "$(value random)" 16
 	is "no legacy interrupt controller" "$(value pic)" 0
-	is "no legacy device's ports" "$(value ports)" 0
+	is "no real-time clock, no keyboard controller" "$(value legacy)" 0
+	is "no UART" "$(value uarts)" 0
 	is "no PCI" "$(value pci)" 0
 	is "disks carry their serial numbers" "$(value serials)" "locked solo "
 	is "each disk is the one it says" "$(value right)" 2
