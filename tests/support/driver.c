@@ -316,16 +316,22 @@ bool drv_kick_if_needed(struct drv_queue *q)
 	return needed;
 }
 
+static void want_interrupt(struct drv_queue *q)
+{
+	if (q->event_idx)
+		__atomic_store_n(&q->avail->ring[q->size], q->last_used, __ATOMIC_SEQ_CST);
+}
+
 bool drv_used(struct drv_queue *q, uint32_t *id, uint32_t *len)
 {
 	struct vring_used_elem e;
 
-	if (q->event_idx)
-		__atomic_store_n(&q->avail->ring[q->size], q->last_used, __ATOMIC_SEQ_CST);
+	want_interrupt(q);
 	if (__atomic_load_n(&q->used->idx, __ATOMIC_SEQ_CST) == q->last_used)
 		return false;
 	e = q->used->ring[q->last_used % q->size];
 	q->last_used++;
+	want_interrupt(q);
 	for (unsigned i = 0; i < q->size; i++)
 		if (q->owner[i] == e.id + 1)
 			q->owner[i] = 0;
