@@ -242,8 +242,6 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 		return r;
 	low = find_extent(elf, &end);
 	r = find_protocol(elf, low, e);
-	if (!r)
-		r = find_entry(elf, &entry, e);
 	if (r)
 		return r;
 	if (low->p_paddr < LAYOUT_HIGH_RAM)
@@ -251,9 +249,12 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 				 "is an ELF kernel that loads at 0x%llx: the first MiB is not free",
 				 (unsigned long long)low->p_paddr);
 	if (end - low->p_paddr > IMAGE_MAX_SPAN)
-		return error_set(e, -EFBIG, "is an ELF kernel of %llu MiB in memory: %llu at most",
+		return error_set(e, -EINVAL, "is an ELF kernel of %llu MiB in memory: %llu at most",
 				 (unsigned long long)((end - low->p_paddr) / MIB),
 				 IMAGE_MAX_SPAN / MIB);
+	r = find_entry(elf, &entry, e);
+	if (r)
+		return r;
 	image->h = (struct image_header){
 		.magic = IMAGE_MAGIC,
 		.base = low->p_paddr,
