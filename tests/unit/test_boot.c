@@ -1,0 +1,708 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* From files to guest memory: unpacking, placing, relocations, what the kernel finds at its start.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "blake2b.h"
+#include "boot.h"
+#include "boot_image.h"
+#include "kernels.h"
+#include "layout.h"
+#include "log.h"
+#include "util.h"
+
+#define CMDLINE "console=hvc0 root=/dev/vda"
+#define RSDP	GPA(0xe1230)
+#define MEMORY	(64 * MIB)
+
+static char dir[] = "/tmp/test-boot-XXXXXX";
+
+/* One boot, from files to the entry. */
+struct boot {
+	struct gmem mem;
+	struct boot_request request;
+	struct boot_files files;
+	struct boot_entry entry;
+	struct error e;
+};
+
+static int boot(struct boot *b, const char *cmdline, uint64_t memory)
+{
+	int r;
+
+	b->e.msg[0] = '\0';
+	assert_int_equal(gmem_create(&b->mem, memory, NULL), 0);
+	r = boot_open(&b->files, &b->request, &b->e);
+	if (r)
+		fail_msg("%s", b->e.msg);
+	r = boot_load(&b->files, &b->request, &b->mem, cmdline, &b->entry, &b->e);
+	if (!r)
+		r = boot_finish(&b->files, &b->mem, cmdline, RSDP, &b->entry, &b->e);
+	return r;
+}
+
+static void must_boot(struct boot *b, const char *cmdline, uint64_t memory)
+{
+	if (boot(b, cmdline, memory))
+		fail_msg("%s", b->e.msg);
+}
+
+static void done(struct boot *b)
+{
+	boot_close(&b->files);
+	boot_close(&b->files); /* again is no harm */
+	gmem_destroy(&b->mem);
+}
+
+static void *at(const struct boot *b, uint64_t addr)
+{
+	void *p;
+
+	assert_int_equal(gmem_slice(&b->mem, GPA(addr), 1, &p), 0);
+	return p;
+}
+
+static uint64_t get(const struct boot *b, uint64_t addr, size_t len)
+{
+	uint64_t v = 0;
+
+	assert_int_equal(gmem_read(&b->mem, GPA(addr), &v, len), 0);
+	return v;
+}
+
+static char *make_file(const struct vmlinux_spec *spec, int how, const char *name)
+{
+	struct blob v = make_vmlinux(spec), b = {NULL, 0};
+	char *path;
+
+	if (how >= 0)
+		b = make_bzimage(&v, (enum compression)how);
+	path = write_blob(dir, name, how >= 0 ? &b : &v);
+	blob_free(&b);
+	blob_free(&v);
+	return path;
+}
+
+static struct blob expected_image(const struct vmlinux_spec *spec)
+{
+	struct blob v = make_vmlinux(spec), b = make_expected(&v);
+
+	blob_free(&v);
+	return b;
+}
+
+/* ----- unpacking and placing ----- */
+
+static void test_each_compression_unpacks_to_the_same(void **state)
+{
+	const struct vmlinux_spec spec = {.relocs = RELOCS_3_TABLES};
+	struct blob expected = expected_image(&spec);
+
+	(void)state;
+	for (enum compression how = 0; how < C_LZO; how++) {
+		char *path = make_file(&spec, (int)how, compression_names[how]);
+		struct boot b = {.request = {.kernel = path}};
+
+		must_boot(&b, CMDLINE, MEMORY);
+		assert_int_equal(b.files.image->base, VMLINUX_BASE);
+		assert_int_equal(b.files.image->kernel->h.span, VMLINUX_SPAN);
+		assert_int_equal(b.entry.protocol, BOOT_LINUX64);
+		assert_int_equal(b.entry.ip.v, VMLINUX_BASE + VMLINUX_ENTRY);
+		assert_memory_equal(at(&b, VMLINUX_BASE), expected.data, VMLINUX_SPAN);
+		done(&b);
+		free(path);
+	}
+	blob_free(&expected);
+}
+
+static bool is_touched(const struct boot *b, uint64_t addr)
+{
+	unsigned char in_core = 0;
+
+	assert_int_equal(mincore(at(b, addr), 4096, &in_core), 0);
+	return in_core & 1;
+}
+
+/* Guest memory is fresh and zero, so what is zero is not touched. */
+static void test_zeros_are_not_copied(void **state)
+{
+	char *packed =
+		make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_ZSTD, "packed");
+	char *plain = make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, -1, "plain");
+	struct boot b = {.request = {.kernel = packed}};
+	struct boot c = {.request = {.kernel = plain}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, MEMORY);
+	must_boot(&c, CMDLINE, MEMORY);
+	for (uint64_t page = 0; page < 2 * MIB; page += 4096) {
+		assert_false(is_touched(&b, VMLINUX_BASE + VMLINUX_SCRATCH + page));
+		assert_false(is_touched(&c, VMLINUX_BASE + VMLINUX_SCRATCH + page));
+	}
+	assert_true(is_touched(&b, VMLINUX_BASE + VMLINUX_DATA));
+	assert_true(is_touched(&c, VMLINUX_BASE + VMLINUX_DATA));
+	done(&b);
+	done(&c);
+	free(packed);
+	free(plain);
+}
+
+static void test_elf_is_loaded_where_it_is_linked(void **state)
+{
+	const struct vmlinux_spec spec = {.relocs = RELOCS_NONE};
+	struct blob expected = expected_image(&spec);
+	char *path = make_file(&spec, -1, "vmlinux");
+	struct boot b = {.request = {.kernel = path, .kaslr = true}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_int_equal(b.files.image->base, VMLINUX_BASE);
+	assert_int_equal(b.files.cache_fd, -1);
+	assert_memory_equal(at(&b, VMLINUX_BASE), expected.data, VMLINUX_SPAN);
+	/* A kernel without a header of its own gets what the protocol asks for. */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x1fe, 2), 0xaa55);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x202, 4), 0x53726448);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x211, 1), 1); /* loaded high, not moved */
+	done(&b);
+	blob_free(&expected);
+	free(path);
+}
+
+/* Neither the kernel's size nor the initrd's may pass for the other's, and the numbers are said. */
+static void test_too_little_memory_is_refused_with_numbers(void **state)
+{
+	char *kernel =
+		make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_LZ4, "kernel");
+	struct blob initrd = {NULL, 0};
+	struct boot b = {.request = {.kernel = kernel, .kaslr = true}};
+	char *path;
+
+	(void)state;
+	assert_int_equal(boot(&b, CMDLINE, 22 * MIB), -ENOMEM);
+	assert_string_equal(
+		b.e.msg, "the kernel takes guest memory up to 24 MiB, and the VM has 22 MiB: give "
+			 "it more with --memory (24M holds it, and to run it takes more)");
+	done(&b);
+	must_boot(&b, CMDLINE, 24 * MIB);
+	assert_int_equal(b.files.image->base, VMLINUX_BASE);
+	done(&b);
+
+	blob_put(&initrd, 3 * MIB, "x", 1);
+	path = write_blob(dir, "initrd", &initrd);
+	b.request.initrd = path;
+	assert_int_equal(boot(&b, CMDLINE, 26 * MIB), -ENOMEM);
+	assert_non_null(
+		strstr(b.e.msg, "up to 24 MiB and the initrd 4 MiB, and the VM has 26 MiB"));
+	assert_non_null(strstr(b.e.msg, "(28M holds them"));
+	done(&b);
+	assert_int_equal(boot(&b, CMDLINE, 2 * MIB), -ENOMEM);
+	done(&b);
+	must_boot(&b, CMDLINE, 28 * MIB);
+	done(&b);
+	blob_free(&initrd);
+	free(path);
+	free(kernel);
+}
+
+static void test_initrd_lies_high_and_whole(void **state)
+{
+	char *kernel =
+		make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_LZ4, "kernel");
+	struct blob initrd = {NULL, 0};
+	static const uint64_t memory[] = {MEMORY, 3 * GIB, 6 * GIB};
+	char *path;
+
+	(void)state;
+	blob_put(&initrd, 0, "070701", 6);
+	blob_put(&initrd, 5 * MIB, "end", 4);
+	path = write_blob(dir, "initrd", &initrd);
+	for (size_t i = 0; i < ARRAY_SIZE(memory); i++) {
+		struct boot b = {.request = {.kernel = kernel, .initrd = path}};
+		uint64_t end = MIN(memory[i], 2 * GIB), addr;
+
+		must_boot(&b, CMDLINE, memory[i]);
+		addr = get(&b, LAYOUT_ZERO_PAGE + 0x218, 4);
+		assert_int_equal(addr, ALIGN_DOWN(end - initrd.len, 4096u));
+		assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x21c, 4), initrd.len);
+		assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x0c0, 8), 0); /* ext_ramdisk_* */
+		assert_memory_equal(at(&b, addr), initrd.data, initrd.len);
+		done(&b);
+	}
+	blob_free(&initrd);
+	free(path);
+	free(kernel);
+}
+
+static void test_files_that_shrink_are_noticed(void **state)
+{
+	char *kernel = make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, -1, "kernel");
+	struct blob initrd = {NULL, 0};
+	struct boot b = {.request = {.kernel = kernel}};
+	char *path;
+
+	(void)state;
+	blob_put(&initrd, 8191, "x", 1);
+	path = write_blob(dir, "initrd", &initrd);
+	b.request.initrd = path;
+	assert_int_equal(gmem_create(&b.mem, MEMORY, NULL), 0);
+	assert_int_equal(boot_open(&b.files, &b.request, &b.e), 0);
+	assert_int_equal(truncate(path, 100), 0);
+	assert_int_equal(boot_load(&b.files, &b.request, &b.mem, "", &b.entry, &b.e), -EIO);
+	assert_non_null(strstr(b.e.msg, "became shorter"));
+	assert_int_equal(truncate(kernel, 0x2000), 0);
+	assert_int_equal(boot_load(&b.files, &b.request, &b.mem, "", &b.entry, &b.e), -EBADMSG);
+	assert_non_null(strstr(b.e.msg, "became shorter"));
+	done(&b);
+	blob_free(&initrd);
+	free(path);
+	free(kernel);
+}
+
+/* ----- KASLR ----- */
+
+/* What the image has when its virtual addresses are `delta` further up. */
+static void move(struct blob *image, uint64_t delta, enum relocs relocs)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(reloc64_offsets); i++) {
+		uint64_t v;
+
+		memcpy(&v, image->data + reloc64_offsets[i], 8);
+		v += delta;
+		memcpy(image->data + reloc64_offsets[i], &v, 8);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(reloc32_offsets); i++) {
+		uint32_t v;
+
+		memcpy(&v, image->data + reloc32_offsets[i], 4);
+		v += (uint32_t)delta;
+		memcpy(image->data + reloc32_offsets[i], &v, 4);
+	}
+	for (size_t i = 0; relocs == RELOCS_3_TABLES && i < ARRAY_SIZE(inverse_offsets); i++) {
+		uint32_t v;
+
+		memcpy(&v, image->data + inverse_offsets[i], 4);
+		v -= (uint32_t)delta;
+		memcpy(image->data + inverse_offsets[i], &v, 4);
+	}
+}
+
+/* By how much a 32-bit word was moved. */
+static uint64_t find_delta(const struct boot *b, const struct blob *plain)
+{
+	uint32_t was, is;
+
+	memcpy(&was, plain->data + reloc32_offsets[0], 4);
+	is = (uint32_t)get(b, b->files.image->base + reloc32_offsets[0], 4);
+	return (uint64_t)(int64_t)(int32_t)(is - was);
+}
+
+static void test_kaslr_moves_the_kernel(void **state)
+{
+	static const enum relocs kinds[] = {RELOCS_3_TABLES, RELOCS_2_TABLES};
+
+	(void)state;
+	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++) {
+		const struct vmlinux_spec spec = {.relocs = kinds[k]};
+		struct blob plain = expected_image(&spec), moved = {NULL, 0};
+		char *path = make_file(&spec, C_LZ4, "kernel");
+		unsigned bases = 0, deltas = 0;
+		uint64_t base = 0, delta = 0;
+
+		for (unsigned i = 0; i < 12; i++) {
+			struct boot b = {.request = {.kernel = path, .kaslr = true}};
+
+			must_boot(&b, CMDLINE, 256 * MIB);
+			bases += b.files.image->base != base;
+			deltas += find_delta(&b, &plain) != delta;
+			base = b.files.image->base;
+			delta = find_delta(&b, &plain);
+			assert_int_equal(base % (2 * MIB), 0);
+			assert_in_range(base, VMLINUX_BASE, 256 * MIB - VMLINUX_SPAN);
+			assert_int_equal(delta % (2 * MIB), 0);
+			assert_in_range(VMLINUX_BASE + delta, VMLINUX_BASE, GIB - VMLINUX_SPAN);
+			assert_int_equal(b.entry.ip.v, base + VMLINUX_ENTRY);
+			assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x211, 1) & 2, 2);
+
+			blob_put(&moved, 0, plain.data, plain.len);
+			move(&moved, delta, kinds[k]);
+			assert_memory_equal(at(&b, base), moved.data, VMLINUX_SPAN);
+			done(&b);
+		}
+		/* 120 places and 508: that all are the same comes once in 10^22 runs. */
+		assert_true(bases > 1);
+		assert_true(deltas > 1);
+		blob_free(&plain);
+		blob_free(&moved);
+		free(path);
+	}
+}
+
+static void test_kaslr_keeps_clear_of_the_initrd(void **state)
+{
+	char *kernel =
+		make_file(&(struct vmlinux_spec){RELOCS_3_TABLES, false, false}, C_LZ4, "kernel");
+	struct blob initrd = {NULL, 0};
+	char *path;
+
+	(void)state;
+	blob_put(&initrd, 12 * MIB, "x", 1);
+	path = write_blob(dir, "initrd", &initrd);
+	for (unsigned i = 0; i < 20; i++) {
+		struct boot b = {.request = {.kernel = kernel, .initrd = path, .kaslr = true}};
+
+		must_boot(&b, CMDLINE, 40 * MIB);
+		assert_true(b.files.image->base + VMLINUX_SPAN <= b.files.image->initrd_base);
+		done(&b);
+	}
+	blob_free(&initrd);
+	free(path);
+	free(kernel);
+}
+
+static void expect_not_moved(const char *path, bool kaslr, const char *cmdline)
+{
+	struct blob v = make_vmlinux(&(struct vmlinux_spec){RELOCS_NONE, false, false});
+	struct blob plain = make_expected(&v);
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct boot b = {.request = {.kernel = path, .kaslr = kaslr}};
+
+		must_boot(&b, cmdline, 256 * MIB);
+		assert_int_equal(b.files.image->base, VMLINUX_BASE);
+		assert_memory_equal(at(&b, VMLINUX_BASE), plain.data, VMLINUX_SPAN);
+		assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x211, 1) & 2, 0);
+		done(&b);
+	}
+	blob_free(&plain);
+	blob_free(&v);
+}
+
+static void test_nokaslr_is_respected(void **state)
+{
+	char *path =
+		make_file(&(struct vmlinux_spec){RELOCS_3_TABLES, false, false}, C_LZ4, "kernel");
+	unsigned moved = 0;
+
+	(void)state;
+	expect_not_moved(path, false, CMDLINE);
+	expect_not_moved(path, true, "nokaslr");
+	expect_not_moved(path, true, "quiet nokaslr");
+	expect_not_moved(path, true, "a nokaslr b");
+	/* Not this word. */
+	for (unsigned i = 0; i < 12; i++) {
+		struct boot b = {.request = {.kernel = path, .kaslr = true}};
+
+		must_boot(&b, "nokaslrx xnokaslr", 256 * MIB);
+		moved += b.files.image->base != VMLINUX_BASE;
+		done(&b);
+	}
+	assert_true(moved > 0);
+	free(path);
+}
+
+/* Relocations that are none: out of the kernel, or not in a form that is known. */
+static void test_kernels_that_cannot_be_moved_are_not(void **state)
+{
+	static const enum relocs kinds[] = {RELOCS_NONE, RELOCS_OUTSIDE, RELOCS_4_TABLES};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		char *path = make_file(&(struct vmlinux_spec){.relocs = kinds[i]}, C_LZ4, "kernel");
+
+		expect_not_moved(path, true, CMDLINE);
+		free(path);
+	}
+}
+
+/* ----- in the guest ----- */
+
+static void test_unknown_payload_is_unpacked_by_the_guest(void **state)
+{
+	struct blob v = make_vmlinux(&(struct vmlinux_spec){RELOCS_3_TABLES, false, false});
+	struct blob z = make_bzimage(&v, C_LZO);
+	char *path = write_blob(dir, "kernel", &z);
+	struct boot b = {.request = {.kernel = path, .kaslr = true}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_int_equal(b.entry.ip.v, VMLINUX_BASE + 0x200);
+	assert_int_equal(b.files.image->kernel->h.span, VMLINUX_SPAN + 4 * MIB);
+	assert_memory_equal(at(&b, VMLINUX_BASE), z.data + BZIMAGE_SETUP_LEN,
+			    z.len - BZIMAGE_SETUP_LEN);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x214, 4), VMLINUX_BASE); /* code32_start */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x211, 1) & 2, 0);
+	assert_string_equal(at(&b, LAYOUT_CMDLINE), CMDLINE);
+	done(&b);
+	b.request.kaslr = false;
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_string_equal(at(&b, LAYOUT_CMDLINE), "nokaslr " CMDLINE);
+	done(&b);
+	blob_free(&z);
+	blob_free(&v);
+	free(path);
+}
+
+/* ----- what the kernel finds ----- */
+
+static void check_range(const struct boot *b, unsigned i, uint64_t addr, uint64_t size,
+			uint32_t type)
+{
+	uint64_t entry = LAYOUT_ZERO_PAGE + 0x2d0 + i * 20;
+
+	assert_int_equal(get(b, entry, 8), addr);
+	assert_int_equal(get(b, entry + 8, 8), size);
+	assert_int_equal(get(b, entry + 16, 4), type);
+}
+
+static void test_boot_params(void **state)
+{
+	char *path = make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_GZIP, "kernel");
+	struct boot b = {.request = {.kernel = path}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, 5 * GIB);
+	assert_int_equal(b.entry.params.v, LAYOUT_ZERO_PAGE);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x070, 8), RSDP.v); /* acpi_rsdp_addr */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x1ef, 1), 0);	/* sentinel */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x1fe, 2),
+			 0xaa55); /* the kernel's own header */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x206, 2), 0x20f);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x210, 1), 0xff);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x218, 8), 0); /* no initrd */
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x228, 4), LAYOUT_CMDLINE);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x230, 4), 2 * MIB);
+	assert_string_equal(at(&b, LAYOUT_CMDLINE), CMDLINE);
+
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x1e8, 1), 4); /* e820_entries */
+	check_range(&b, 0, 0, 0xa0000, 1);
+	check_range(&b, 1, 0xe0000, 0x20000, 2);
+	check_range(&b, 2, 0x100000, 3 * GIB - 0x100000, 1);
+	check_range(&b, 3, 4 * GIB, 2 * GIB, 1);
+	done(&b);
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x1e8, 1), 3);
+	check_range(&b, 2, 0x100000, MEMORY - 0x100000, 1);
+	done(&b);
+	free(path);
+}
+
+/* Walks the page tables as the CPU would. */
+static uint64_t translate(const struct boot *b, uint64_t addr)
+{
+	uint64_t table = LAYOUT_PAGE_TABLES;
+
+	for (unsigned shift = 39; shift >= 21; shift -= 9) {
+		uint64_t entry = get(b, table + (addr >> shift & 511) * 8, 8);
+
+		if (!(entry & 1))
+			return UINT64_MAX;
+		assert_int_equal(entry & 2, 2);
+		table = entry & ~0xfffull;
+		assert_int_equal(!!(entry & 0x80), shift == 21);
+	}
+	return table + (addr & (2 * MIB - 1));
+}
+
+static void test_page_tables_and_gdt(void **state)
+{
+	static const uint64_t addrs[] = {0, 0x7123, 0x1000040, 2 * GIB + 7, 4 * GIB - 1};
+	char *path = make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_GZIP, "kernel");
+	struct boot b = {.request = {.kernel = path}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, MEMORY);
+	for (size_t i = 0; i < ARRAY_SIZE(addrs); i++)
+		assert_int_equal(translate(&b, addrs[i]), addrs[i]);
+	assert_int_equal(translate(&b, 4 * GIB), UINT64_MAX);
+	assert_int_equal(translate(&b, 1ull << 39), UINT64_MAX);
+	/* Code: execute/read, 64-bit, present, ring 0; data: read/write (AMD64 manual 2, 4.8). */
+	assert_int_equal(get(&b, LAYOUT_GDT + 0x10, 8), 0x00af9b000000ffffull);
+	assert_int_equal(get(&b, LAYOUT_GDT + 0x18, 8), 0x00cf93000000ffffull);
+	done(&b);
+	free(path);
+}
+
+static void test_long_command_line_is_refused(void **state)
+{
+	char *path = make_file(&(struct vmlinux_spec){RELOCS_NONE, false, false}, C_GZIP, "kernel");
+	struct boot b = {.request = {.kernel = path}};
+	char cmdline[2049];
+
+	(void)state;
+	memset(cmdline, 'x', sizeof(cmdline));
+	cmdline[2047] = '\0';
+	must_boot(&b, cmdline, MEMORY);
+	assert_string_equal(at(&b, LAYOUT_CMDLINE), cmdline);
+	done(&b);
+	cmdline[2047] = 'x';
+	cmdline[2048] = '\0';
+	assert_int_equal(boot(&b, cmdline, MEMORY), -E2BIG);
+	assert_non_null(strstr(b.e.msg, "has 2048 bytes, and this kernel takes 2047"));
+	done(&b);
+	free(path);
+}
+
+static void test_pvh(void **state)
+{
+	const struct vmlinux_spec spec = {.pvh_note = true, .no_linux_note = true};
+	struct blob expected = expected_image(&spec), initrd = {NULL, 0};
+	char *kernel = make_file(&spec, -1, "kernel"), *path;
+	struct boot b = {.request = {.kernel = kernel, .kaslr = true}};
+	uint64_t info, map;
+
+	(void)state;
+	blob_put(&initrd, 4999, "x", 1);
+	path = write_blob(dir, "initrd", &initrd);
+	b.request.initrd = path;
+	must_boot(&b, CMDLINE, 5 * GIB);
+	assert_int_equal(b.entry.protocol, BOOT_PVH);
+	assert_int_equal(b.entry.ip.v, VMLINUX_BASE + 0x80);
+	assert_memory_equal(at(&b, VMLINUX_BASE), expected.data, VMLINUX_SPAN);
+
+	info = b.entry.params.v;
+	assert_int_equal(info, LAYOUT_PVH_INFO);
+	assert_int_equal(get(&b, info, 4), 0x336ec578);
+	assert_int_equal(get(&b, info + 4, 4), 1);  /* version */
+	assert_int_equal(get(&b, info + 8, 4), 0);  /* flags */
+	assert_int_equal(get(&b, info + 12, 4), 1); /* modules */
+	assert_int_equal(get(&b, get(&b, info + 16, 8), 8), b.files.image->initrd_base);
+	assert_int_equal(get(&b, get(&b, info + 16, 8) + 8, 8), initrd.len);
+	assert_memory_equal(at(&b, b.files.image->initrd_base), initrd.data, initrd.len);
+	assert_string_equal(at(&b, get(&b, info + 24, 8)), CMDLINE);
+	assert_int_equal(get(&b, info + 32, 8), RSDP.v);
+	map = get(&b, info + 40, 8);
+	assert_int_equal(get(&b, info + 48, 4), 4);
+	assert_int_equal(get(&b, map + 24, 8), 0xe0000);
+	assert_int_equal(get(&b, map + 24 + 16, 4), 2);
+	assert_int_equal(get(&b, map + 72, 8), 4 * GIB);
+	assert_int_equal(get(&b, map + 72 + 8, 8), 2 * GIB);
+	assert_int_equal(get(&b, map + 72 + 16, 4), 1);
+	assert_int_equal(get(&b, LAYOUT_GDT + 0x10, 8), 0x00cf9b000000ffffull);
+	done(&b);
+
+	b.request.initrd = NULL;
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_int_equal(get(&b, info + 12, 4), 0);
+	assert_int_equal(get(&b, info + 16, 8), 0);
+	done(&b);
+	blob_free(&expected);
+	blob_free(&initrd);
+	free(kernel);
+	free(path);
+}
+
+/* Linux has a PVH note too, but its own protocol says more. */
+static void test_linux_with_a_pvh_note_is_linux(void **state)
+{
+	char *path = make_file(&(struct vmlinux_spec){.pvh_note = true}, -1, "kernel");
+	struct boot b = {.request = {.kernel = path}};
+
+	(void)state;
+	must_boot(&b, CMDLINE, MEMORY);
+	assert_int_equal(b.entry.protocol, BOOT_LINUX64);
+	done(&b);
+	free(path);
+}
+
+/* ----- hashes ----- */
+
+static void test_blake2b(void **state)
+{
+	/* From Python's hashlib.blake2b(data, digest_size=32). */
+	static const struct {
+		size_t len;
+		const char *hex;
+	} tests[] = {
+		{0, "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8"},
+		{128, "c3582f71ebb2be66fa5dd750f80baae97554f3b015663c8be377cfcb2488c1d1"},
+		{257, "45f7f084c30bac7cbae2e1963bc6e6b0d8cb227a12927e97fb941d288fb1f9a3"},
+	};
+	uint8_t data[257], hash[BLAKE2B_LEN];
+	char hex[2 * BLAKE2B_LEN + 1];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)i;
+	for (size_t t = 0; t < ARRAY_SIZE(tests); t++) {
+		blake2b(hash, data, tests[t].len);
+		for (unsigned i = 0; i < BLAKE2B_LEN; i++)
+			snprintf(hex + 2 * i, 3, "%02x", hash[i]);
+		assert_string_equal(hex, tests[t].hex);
+	}
+}
+
+static void test_checksum_sees_every_bit(void **state)
+{
+	uint8_t data[200];
+	uint64_t sum;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)(i * 7);
+	sum = image_checksum(data, sizeof(data));
+	for (size_t bit = 0; bit < 8 * sizeof(data); bit++) {
+		data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+		assert_int_not_equal(image_checksum(data, sizeof(data)), sum);
+		/* Nor does a second change in the same place of another word make up for it. */
+		data[(bit / 8 + 64) % sizeof(data)] ^= (uint8_t)(1u << bit % 8);
+		assert_int_not_equal(image_checksum(data, sizeof(data)), sum);
+		data[(bit / 8 + 64) % sizeof(data)] ^= (uint8_t)(1u << bit % 8);
+		data[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	}
+	assert_int_not_equal(image_checksum(data, sizeof(data) - 1), sum);
+	assert_int_not_equal(image_checksum("\0", 1), image_checksum("\0\0", 2));
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	log_set_level(LOG_ERROR);
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	char command[128];
+
+	(void)state;
+	snprintf(command, sizeof(command), "rm -rf %s", dir);
+	return system(command);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_each_compression_unpacks_to_the_same),
+		cmocka_unit_test(test_zeros_are_not_copied),
+		cmocka_unit_test(test_elf_is_loaded_where_it_is_linked),
+		cmocka_unit_test(test_too_little_memory_is_refused_with_numbers),
+		cmocka_unit_test(test_initrd_lies_high_and_whole),
+		cmocka_unit_test(test_files_that_shrink_are_noticed),
+		cmocka_unit_test(test_kaslr_moves_the_kernel),
+		cmocka_unit_test(test_kaslr_keeps_clear_of_the_initrd),
+		cmocka_unit_test(test_nokaslr_is_respected),
+		cmocka_unit_test(test_kernels_that_cannot_be_moved_are_not),
+		cmocka_unit_test(test_unknown_payload_is_unpacked_by_the_guest),
+		cmocka_unit_test(test_boot_params),
+		cmocka_unit_test(test_page_tables_and_gdt),
+		cmocka_unit_test(test_long_command_line_is_refused),
+		cmocka_unit_test(test_pvh),
+		cmocka_unit_test(test_linux_with_a_pvh_note_is_linux),
+		cmocka_unit_test(test_blake2b),
+		cmocka_unit_test(test_checksum_sees_every_bit),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
