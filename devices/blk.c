@@ -122,6 +122,7 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 	struct blk_queue *q = &to_blk(dev)->queue[index];
 
 	q->stopping = true;
+	q->ranges.max = q->bounced.max = 0;
 	q->engine->ops->drain(q->engine);
 	blk_requests_reset(q);
 }

@@ -17,7 +17,7 @@
 /* Requests in one go, before other descriptors of the loop have their turn. */
 #define BLK_KICK_BUDGET 256u
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
-#define BLK_MAX_RANGES_AT_WORK 4u
+#define BLK_MAX_RANGES_AT_WORK 2u
 /* Requests of a queue that go through bounce buffers at once, and the size of these. */
 #define BLK_MAX_BOUNCES 4u
 #define BLK_BOUNCE_SIZE (256 * KIB)
@@ -33,17 +33,18 @@ union blk_buffers {
 struct blk_request {
 	struct blk_req io; /* the operation in flight for it */
 	struct blk_queue *queue;
-	struct blk_request *next; /* in a lane */
-	uint8_t *status;	  /* in guest memory */
-	uint64_t offset, length;  /* IN, OUT: of the whole, bytes */
-	uint64_t moved;		  /* IN, OUT: bytes done; ranges: bytes done of the current one */
+	struct blk_request *next;   /* in a lane, or among riders */
+	struct blk_request *riders; /* discards that go on where this one ends, in the same step */
+	uint8_t *status;	    /* in guest memory */
+	uint64_t offset, length;    /* IN, OUT: of the whole, bytes */
+	uint64_t moved;		    /* IN, OUT: bytes done; ranges: bytes done of the current one */
 	uint32_t type;
 	uint32_t in_bytes; /* device-writable, the status byte included */
 	uint16_t head;
 	uint16_t current;	    /* range at work */
 	unsigned num;		    /* buffers or ranges */
 	uint8_t retries;	    /* of transient errors */
-	int8_t bounce;		    /* index of the bounce buffer, -1: none */
+	uint8_t bounce;		    /* index of the bounce buffer */
 	struct iovec piece;	    /* a bounce buffer, or zeros */
 	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
 	union blk_buffers small[BLK_SMALL];
@@ -52,7 +53,7 @@ struct blk_request {
 /* A first-come queue for requests of which only some may be at work. */
 struct blk_lane {
 	struct blk_request *first, **end;
-	unsigned at_work, max;
+	unsigned at_work, max; /* max 0: closed */
 	void (*step)(struct blk_request *r);
 };
 

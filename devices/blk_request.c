@@ -15,8 +15,10 @@
  *
  * Lanes limit how many requests are at work in them. A range is worked off in steps, between which
  * the request goes to the end of its lane; so what discards hold up is bounded by a few steps.
+ * A step takes along the discards that wait and go on where it ends (`riders`).
  *
- * At reset (`stopping`) no further operation is submitted, and nothing is written to the guest.
+ * At reset (`stopping`, and the lanes are closed) no further operation is submitted, and nothing is
+ *written to the guest.
  */
 #include <assert.h>
 #include <endian.h>
@@ -94,8 +96,6 @@ static void finish(struct blk_request *r, uint8_t status)
 {
 	struct blk_queue *q = r->queue;
 
-	if (r->bounce >= 0)
-		q->bounces &= ~(1u << r->bounce);
 	if (q->stopping)
 		return;
 	*(volatile uint8_t *)r->status = status;
@@ -127,17 +127,14 @@ static bool retried(struct blk_request *r, int64_t result)
 
 /* Lanes. */
 
-static void lane_run(struct blk_lane *lane)
+static struct blk_request *lane_take(struct blk_lane *lane)
 {
-	while (lane->first && lane->at_work < lane->max) {
-		struct blk_request *r = lane->first;
+	struct blk_request *r = lane->first;
 
-		lane->first = r->next;
-		if (!lane->first)
-			lane->end = &lane->first;
-		lane->at_work++;
-		lane->step(r);
-	}
+	lane->first = r->next;
+	if (!lane->first)
+		lane->end = &lane->first;
+	return r;
 }
 
 static void lane_append(struct blk_lane *lane, struct blk_request *r)
@@ -147,20 +144,24 @@ static void lane_append(struct blk_lane *lane, struct blk_request *r)
 	lane->end = &r->next;
 }
 
+static void lane_run(struct blk_lane *lane)
+{
+	while (lane->first && lane->at_work < lane->max) {
+		lane->at_work++;
+		lane->step(lane_take(lane));
+	}
+}
+
 static void lane_enter(struct blk_lane *lane, struct blk_request *r)
 {
 	lane_append(lane, r);
 	lane_run(lane);
 }
 
-/* A request that was at work leaves, or waits for its next turn; the next one gets its place. */
-static void lane_leave(struct blk_lane *lane, struct blk_request *r, bool again)
+/* A request's turn is over; the next one gets its place. */
+static void lane_leave(struct blk_lane *lane)
 {
 	lane->at_work--;
-	if (r->queue->stopping)
-		return;
-	if (again)
-		lane_append(lane, r);
 	lane_run(lane);
 }
 
@@ -259,14 +260,14 @@ static void bounced(struct blk_req *io, int64_t result)
 		skip(r, (uint64_t)result);
 		r->moved += (uint64_t)result;
 	}
-	if (result > 0 && r->moved < r->length) {
-		q->bounces &= ~(1u << r->bounce);
-		r->bounce = -1;
-		lane_leave(&q->bounced, r, true);
-		return;
-	}
-	finish(r, result > 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
-	lane_leave(&q->bounced, r, false);
+	q->bounces &= ~(1u << r->bounce);
+	if (result <= 0)
+		finish(r, VIRTIO_BLK_S_IOERR);
+	else if (r->moved == r->length)
+		finish(r, VIRTIO_BLK_S_OK);
+	else
+		lane_append(&q->bounced, r);
+	lane_leave(&q->bounced);
 }
 
 static void bounce_step(struct blk_request *r)
@@ -275,7 +276,7 @@ static void bounce_step(struct blk_request *r)
 	unsigned slot = (unsigned)__builtin_ctz(~q->bounces);
 
 	q->bounces |= 1u << slot;
-	r->bounce = (int8_t)slot;
+	r->bounce = (uint8_t)slot;
 	r->io.offset = r->offset + r->moved;
 	r->io.length = MIN(r->length - r->moved, BLK_BOUNCE_SIZE);
 	use_piece(r, q->memory->bounce[slot]);
@@ -392,49 +393,93 @@ static bool another_way(struct blk_queue *q, enum blk_op op)
 	return true;
 }
 
-static void ranged(struct blk_req *io, int64_t result)
+static uint64_t range_start(const struct blk_request *r)
 {
-	struct blk_request *r = container_of(io, struct blk_request, io);
-	struct blk_queue *q = r->queue;
-	const struct virtio_blk_discard_write_zeroes *range = &r->buffers[r->current].range;
+	return (r->buffers[r->current].range.sector << BLK_SECTOR_SHIFT) + r->moved;
+}
 
-	if (retried(r, result))
-		return;
-	if (io->op == BLK_WRITE ? result > 0 : result == 0)
-		r->moved += io->op == BLK_WRITE ? (uint64_t)result : io->length;
-	else if (result != -EOPNOTSUPP || !another_way(q, io->op)) {
+static uint64_t range_left(const struct blk_request *r)
+{
+	uint64_t sectors = r->buffers[r->current].range.num_sectors;
+
+	return (sectors << BLK_SECTOR_SHIFT) - r->moved;
+}
+
+/* `bytes` of the current range are done, or failed. */
+static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
+{
+	struct blk_queue *q = r->queue;
+
+	if (result < 0) {
 		finish(r, status_of(result));
-		lane_leave(&q->ranges, r, false);
 		return;
 	}
-	if (r->moved == (uint64_t)range->num_sectors << BLK_SECTOR_SHIFT) {
+	r->moved += bytes;
+	if (!range_left(r)) {
 		r->moved = 0;
 		r->current++;
 	}
-	if (r->current < r->num) {
-		lane_leave(&q->ranges, r, true);
+	if (q->stopping)
 		return;
-	}
-	if (q->writethrough && r->type == VIRTIO_BLK_T_WRITE_ZEROES && !q->stopping)
+	if (r->current < r->num)
+		lane_append(&q->ranges, r);
+	else if (q->writethrough && r->type == VIRTIO_BLK_T_WRITE_ZEROES)
 		flush(r);
 	else
 		finish(r, VIRTIO_BLK_S_OK);
-	lane_leave(&q->ranges, r, false);
+}
+
+static void ranged(struct blk_req *io, int64_t result)
+{
+	struct blk_request *r = container_of(io, struct blk_request, io), *rider, *next;
+	struct blk_queue *q = r->queue;
+	uint64_t bytes = io->op == BLK_WRITE ? (uint64_t)result : MIN(io->length, range_left(r));
+
+	if (retried(r, result))
+		return;
+	if (io->op == BLK_WRITE && result == 0)
+		result = -EIO;
+	if (result == -EOPNOTSUPP && another_way(q, io->op)) {
+		result = 0;
+		bytes = 0;
+	}
+	for (rider = r->riders; rider; rider = next) {
+		next = rider->next;
+		range_advance(rider, range_left(rider), result);
+	}
+	range_advance(r, bytes, result);
+	lane_leave(&q->ranges);
+}
+
+/* Discards that wait and go on where this one ends come along, as far as `limit`. */
+static void take_riders(struct blk_request *r, uint64_t limit)
+{
+	struct blk_lane *lane = &r->queue->ranges;
+	struct blk_request *next;
+
+	while ((next = lane->first) && next->type == VIRTIO_BLK_T_DISCARD &&
+	       range_start(next) == r->io.offset + r->io.length &&
+	       range_left(next) <= limit - range_start(next)) {
+		lane_take(lane);
+		r->io.length += range_left(next);
+		next->next = r->riders;
+		r->riders = next;
+	}
 }
 
 static void range_step(struct blk_request *r)
 {
-	const struct virtio_blk_discard_write_zeroes *range = &r->buffers[r->current].range;
-	uint64_t step = r->queue->blk->image->discard_step;
-	uint64_t start = range->sector << BLK_SECTOR_SHIFT;
-	uint64_t end = start + ((uint64_t)range->num_sectors << BLK_SECTOR_SHIFT);
+	uint64_t start = range_start(r), step = r->queue->blk->image->discard_step;
+	/* Steps end at multiples of their size, so that no block is cut in two. */
+	uint64_t limit = start - start % step + step;
 
-	start += r->moved;
+	r->riders = NULL;
 	r->io.op = range_op(r);
 	r->io.offset = start;
-	/* Steps end at multiples of their size, so that no block is cut in two. */
-	r->io.length = MIN(end, start - start % step + step) - start;
-	if (r->io.op == BLK_WRITE) {
+	r->io.length = MIN(range_left(r), limit - start);
+	if (r->io.op == BLK_DISCARD) {
+		take_riders(r, limit);
+	} else if (r->io.op == BLK_WRITE) {
 		r->io.length = MIN(r->io.length, sizeof(zeros));
 		r->io.durable = false;
 		use_piece(r, zeros);
@@ -549,7 +594,6 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	r->num = 0;
 	r->current = 0;
 	r->retries = 0;
-	r->bounce = -1;
 	if (iov_read(chain->iov, chain->num_out, 0, &header, HEADER) < HEADER) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		*why = "request without a whole header";

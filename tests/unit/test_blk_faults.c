@@ -440,6 +440,54 @@ static void test_only_some_ranges_are_at_work_at_once(void **state)
 	assert_true(last_discard >= 20 * (SIZE / 2 / MIB));
 }
 
+/* Discards that wait go together when they touch, as far as a step goes. */
+static void test_discards_that_touch_go_together(void **state)
+{
+	static const struct seen together[] = {
+		{BLK_DISCARD, false, 0, 512},		{BLK_DISCARD, false, 1024, 512},
+		{BLK_DISCARD, false, MIB, 3 * MIB}, /* up to a multiple of the step */
+		{BLK_DISCARD, false, 4 * MIB, 2 * MIB}, {BLK_ZERO_RANGE, false, 6 * MIB, MIB},
+		{BLK_DISCARD, false, 7 * MIB, 512},
+	};
+	struct fixture *f = *state;
+
+	up(f, run_fails);
+	f->disk.image->discard_step = 4 * MIB;
+	for (unsigned round = 0; round < 2; round++) {
+		f->fake.submitted = 0;
+		f->fake.error = 0;
+		f->fake.hold = true;
+		send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, 1);
+		send_range(f, 1, VIRTIO_BLK_T_DISCARD, 2, 1);
+		for (unsigned i = 0; i < 5; i++)
+			send_range(f, 2 + i, VIRTIO_BLK_T_DISCARD, 2048 + i * 2048, 2048);
+		send_range(f, 7, VIRTIO_BLK_T_WRITE_ZEROES, 6 * 2048, 2048);
+		send_range(f, 8, VIRTIO_BLK_T_DISCARD, 7 * 2048, 1);
+		disk_kick(&f->disk, 0);
+		wait_for(&f->fake.submitted, 2);
+		if (round == 0) {
+			let_go(f);
+			reap_ok(f, 9);
+			assert_int_equal(f->fake.submitted, ARRAY_SIZE(together));
+			for (size_t i = 0; i < ARRAY_SIZE(together); i++) {
+				assert_int_equal(f->fake.log[i].op, together[i].op);
+				assert_int_equal(f->fake.log[i].offset, together[i].offset);
+				assert_int_equal(f->fake.log[i].length, together[i].length);
+			}
+			continue;
+		}
+		/* They fail together, too. */
+		f->fake.error = EIO;
+		let_go(f);
+		for (unsigned i = 0; i < 9; i++) {
+			uint8_t status;
+
+			disk_reap(&f->disk, 0, &status, NULL);
+			assert_int_equal(status, VIRTIO_BLK_S_IOERR);
+		}
+	}
+}
+
 static void test_reset_cancels_what_is_left_of_discards(void **state)
 {
 	struct fixture *f = *state;
@@ -509,6 +557,7 @@ int main(void)
 		TEST(with_flush_they_are_not),
 		TEST(a_large_discard_goes_in_steps),
 		TEST(only_some_ranges_are_at_work_at_once),
+		TEST(discards_that_touch_go_together),
 		TEST(reset_cancels_what_is_left_of_discards),
 		TEST(errors_in_bounced_requests),
 	};
