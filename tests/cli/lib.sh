@@ -5,6 +5,10 @@
 # is the program; ends in done_testing.
 
 skep=$(realpath "$1")
+[ -x "$skep" ] || {
+	echo "Bail out! there is no program $1"
+	exit 1
+}
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 # The machine's own default guest stays out of it.
@@ -60,7 +64,7 @@ json() {
 	python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))
-sys.exit(0 if eval("(" + sys.argv[2] + ")") else 1)' "$1" "$2"
+sys.exit(0 if eval("(" + sys.argv[2] + ")") else 1)' "$1" "$2" 2>/dev/null
 }
 
 done_testing() {
