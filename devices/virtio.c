@@ -95,6 +95,8 @@ int virtio_dev_attach(struct virtio_dev *dev, uint8_t *page, int irq_fd,
 
 void virtio_dev_quiesce(struct virtio_dev *dev)
 {
+	if (!dev->page) /* never attached */
+		return;
 	pthread_mutex_lock(&dev->lock);
 	virtio_dev_reset(dev);
 	pthread_mutex_unlock(&dev->lock);

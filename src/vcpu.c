@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "layout.h"
 #include "log.h"
@@ -66,19 +67,15 @@ static int set_cpuid(struct machine *m, struct vcpu *v, struct error *e)
 	return 0;
 }
 
-/* MTRRs as firmware leaves them (all write-back), without which Linux turns the PAT off. */
-static void set_msrs(const struct vcpu *v)
+static void set_msr(const struct vcpu *v, uint32_t index, uint64_t value)
 {
-	struct {
+	union {
 		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entry = {{.index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED_WRITE_BACK},
-			  {.index = MSR_IA32_MISC_ENABLE, .data = MISC_ENABLE_FAST_STRING}},
-	};
+		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} msrs = {.head.nmsrs = 1};
 
-	/* AMD has no MISC_ENABLE: KVM then stops at it, having set what comes before. */
+	msrs.head.entries[0] = (struct kvm_msr_entry){.index = index, .data = value};
+	/* One that this processor does not have is refused, and the guest does without. */
 	ioctl(v->fd, KVM_SET_MSRS, &msrs);
 }
 
@@ -107,7 +104,10 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	r = set_cpuid(m, v, e);
 	if (r)
 		return r;
-	set_msrs(v);
+	/* As firmware leaves it: all memory is write-back. Without MTRRs Linux turns the PAT off.
+	 */
+	set_msr(v, MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK);
+	set_msr(v, MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING);
 	return 0;
 }
 
@@ -308,8 +308,11 @@ static void *vcpu_thread(void *arg)
 {
 	struct vcpu_start *start = arg;
 	struct vcpu *v = start->v;
+	char name[16];
 	int r;
 
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
+	prctl(PR_SET_NAME, name);
 	current_run = v->run;
 	r = start->result = start->setup ? start->setup(start->arg) : 0;
 	pthread_barrier_wait(&start->ready);
@@ -323,7 +326,6 @@ static int create_thread(struct vcpu *v, struct vcpu_start *start)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
-	char name[16];
 	int r;
 
 	/* The thread takes its stop signal and nothing else; all others are the control loop's. */
@@ -336,11 +338,7 @@ static int create_thread(struct vcpu *v, struct vcpu_start *start)
 	r = -pthread_create(&v->thread, &attr, vcpu_thread, start);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
-	if (r)
-		return r;
-	snprintf(name, sizeof(name), "vcpu%u", v->index);
-	pthread_setname_np(v->thread, name);
-	return 0;
+	return r;
 }
 
 int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e)
