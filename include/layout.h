@@ -15,7 +15,11 @@
 
 /* ACPI tables: found by the RSDP address in the boot parameters, and by the scan of this area. */
 #define LAYOUT_ACPI	0xe0000u
-#define LAYOUT_ACPI_END 0x100000u
+#define LAYOUT_ACPI_END 0xff000u
+
+/* MultiProcessor tables, where kernels without ACPI look for them. */
+#define LAYOUT_MPTABLE	    0xff000u
+#define LAYOUT_MPTABLE_SIZE 0x1000u
 
 #define LAYOUT_HIGH_RAM 0x100000u
 

@@ -68,7 +68,7 @@ static unsigned memory_map(const struct gmem *mem, struct range ret[MAX_RANGES])
 	unsigned n = 0;
 
 	ret[n++] = (struct range){0, LAYOUT_LOW_RAM_END, TYPE_RAM};
-	ret[n++] = (struct range){LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI, TYPE_RESERVED};
+	ret[n++] = (struct range){LAYOUT_ACPI, LAYOUT_HIGH_RAM - LAYOUT_ACPI, TYPE_RESERVED};
 	if (low > LAYOUT_HIGH_RAM)
 		ret[n++] = (struct range){LAYOUT_HIGH_RAM, low - LAYOUT_HIGH_RAM, TYPE_RAM};
 	if (mem->num_regions > 1)

@@ -31,6 +31,7 @@
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
+#include "mptable.h"
 #include "sandbox.h"
 #include "tty.h"
 #include "util.h"
@@ -354,6 +355,8 @@ static int finish_boot(struct vm *vm, struct error *e)
 	r = join_boot(vm, e);
 	if (!r)
 		r = acpi_build(&vm->mem, &machine, &rsdp, e);
+	if (!r && vm->config->mmio_cmdline)
+		r = mptable_build(&vm->mem, vm->config->cpus, vm->machine.num_gsis, e);
 	if (!r)
 		r = boot_finish(&vm->files, &vm->mem, vm->cmdline, rsdp, &vm->entry, e);
 	if (!r)
