@@ -6,8 +6,9 @@
  * that one that is paused meanwhile is left alone, and loop_wait_ops() can wait inside a callback
  * without nesting callbacks of watches.
  *
- * A descriptor that cannot be polled (a regular file, /dev/null: epoll_ctl() says EPERM) is always
- * ready, as poll(2) has it: it is reported once a turn, and turns do not block while it is watched.
+ * A descriptor that cannot be polled (a regular file, /dev/null) is always ready, as poll(2) has
+ * it: it is reported once a turn, and turns do not block while it is watched. io_uring does just
+ * that; epoll_ctl() says EPERM, and then the watch is marked `always`.
  */
 #include <errno.h>
 #include <signal.h>

@@ -7,7 +7,8 @@
  *
  * A watch is a multishot poll; one submission serves until the kernel drops it (no
  * IORING_CQE_F_MORE), and then it is armed again, which looks at the descriptor's state anew, so no
- * event is lost. Stopping it is an ASYNC_CANCEL whose own completion nobody looks at (user data 0);
+ * event is lost. (A file that cannot be polled completes each poll at once, and so is reported at
+ * each turn.) Stopping it is an ASYNC_CANCEL whose own completion nobody looks at (user data 0);
  * `armed` is cleared only by the poll's last completion, so there are never two polls of one watch.
  * (Not a POLL_REMOVE: that one fails with EALREADY, and leaves the poll be, when it just fired.)
  *
@@ -250,9 +251,7 @@ static void polled(struct loop_op *op, int res, uint32_t cqe_flags)
 	w->armed = false;
 	if (w->paused)
 		return;
-	if (res == -EINVAL)
-		w->always = true;
-	else if (res < 0 && res != -ECANCELED && res != -ENOMEM && res != -EAGAIN)
+	if (res < 0 && res != -ECANCELED && res != -ENOMEM && res != -EAGAIN)
 		log_error("%s: descriptor %d is not watched any more: %s", w->loop->name, w->fd,
 			  strerror(-res));
 	else
