@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How each monitor is told to run the same guest.
+
+Each is given what makes it fast where that costs the guest nothing: its recommended kernel
+parameters, no serial port unless it is the console, io_uring for disks where it has it. The
+parameters that skep gives by default (tsc=reliable no_timer_check) are given to all.
+"""
+import json
+import os
+import subprocess
+
+COMMON = "quiet panic=-1 tsc=reliable no_timer_check"
+
+
+class Guest:
+    """What is to be run. `console` is a file, or None for no console at all."""
+
+    def __init__(self, kernel, initrd=None, append="", memory=256, disks=(), console=None,
+                 engine="uring", linux=True):
+        self.kernel, self.initrd, self.append, self.memory = kernel, initrd, append, memory
+        self.disks, self.console, self.engine, self.linux = disks, console, engine, linux
+
+
+def first_line(argv):
+    try:
+        out = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, timeout=20).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return "?"
+    return (out.strip().splitlines() or ["?"])[0]
+
+
+class Monitor:
+    name = ""
+    program = ""
+    end = "off"  # what it takes as an end: off or reboot
+    tty = "hvc0"
+    mmio = True  # its disks are virtio-mmio: the payload guest finds them
+    engines = ("uring",)
+    kernels = ("bzImage", "vmlinux")
+    params = ""
+
+    def __init__(self, path, label=None):
+        self.path = path
+        self.label = label or self.name
+
+    def version(self):
+        return first_line([self.path, "--version"])
+
+    def cmdline(self, guest):
+        if not guest.linux:
+            return guest.append
+        console = f"bench.tty={self.tty}" if guest.console else ""
+        return " ".join(f"{COMMON} {self.params} bench.end={self.end} {console} {guest.append}"
+                        .split())
+
+    def environment(self):
+        return {}
+
+    def argv(self, guest, directory):
+        """The command. `directory` is for files of its own; output that the console needs comes on
+        standard output where console_on_stdout."""
+        raise NotImplementedError
+
+    console_on_stdout = False
+
+
+class Skep(Monitor):
+    name = program = "skep"
+
+    def argv(self, guest, directory):
+        a = [self.path, "run", "-k", guest.kernel, "-m", f"{guest.memory}M"]
+        if guest.initrd:
+            a += ["-i", guest.initrd]
+        for disk in guest.disks:
+            a += ["-d", f"{disk},engine={'sync' if guest.engine == 'sync' else 'auto'}"]
+        a += ["--console", f"file={guest.console}" if guest.console else "off"]
+        return a + ["-a", self.cmdline(guest)]
+
+    engines = ("uring", "sync")
+
+
+class Firecracker(Monitor):
+    name = program = "firecracker"
+    end = "reboot"
+    tty = "ttyS0"
+    console_on_stdout = True
+    engines = ("uring", "sync")
+
+    def cmdline(self, guest):
+        # Its own defaults, but for "nomodule", and with the serial port only as the console.
+        self.params = "reboot=k pci=off i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce" + \
+            ("" if guest.console else " 8250.nr_uarts=0")
+        return super().cmdline(guest)
+
+    def argv(self, guest, directory):
+        boot = {"kernel_image_path": guest.kernel, "boot_args": self.cmdline(guest)}
+        if guest.initrd:
+            boot["initrd_path"] = guest.initrd
+        drives = [{"drive_id": f"d{i}", "is_root_device": False, "cache_type": "Unsafe",
+                   "is_read_only": False, "path_on_host": disk,
+                   "io_engine": "Sync" if guest.engine == "sync" else "Async"}
+                  for i, disk in enumerate(guest.disks)]
+        config = {"boot-source": boot, "drives": drives,
+                  "machine-config": {"vcpu_count": 1, "mem_size_mib": guest.memory}}
+        path = os.path.join(directory, "firecracker.json")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(config, f)
+        return [self.path, "--no-api", "--level", "Error", "--config-file", path]
+
+
+class CloudHypervisor(Monitor):
+    name = program = "cloud-hypervisor"
+    mmio = False
+
+    def argv(self, guest, directory):
+        a = [self.path, "--kernel", guest.kernel, "--cpus", "boot=1",
+             "--memory", f"size={guest.memory}M", "--serial", "off",
+             "--console", f"file={guest.console}" if guest.console else "off",
+             "--cmdline", self.cmdline(guest)]
+        if guest.initrd:
+            a += ["--initramfs", guest.initrd]
+        if guest.disks:
+            a += ["--disk"] + [f"path={disk},image_type=raw" for disk in guest.disks]
+        return a
+
+
+class Qemu(Monitor):
+    name = "qemu microvm"
+    program = "qemu-system-x86_64"
+    params = "reboot=t pci=off"
+    # Not the MSR that software KVMs have no idea of.
+    cpu = "host,-arch-capabilities"
+    kernels = ("bzImage",)
+
+    def argv(self, guest, directory):
+        a = [self.path, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+             "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off",
+             "-global", "virtio-mmio.force-legacy=false", "-cpu", self.cpu, "-m", f"{guest.memory}M",
+             "-kernel", guest.kernel, "-append", self.cmdline(guest)]
+        if guest.linux and os.path.exists("/usr/share/qemu/qboot.rom"):
+            a += ["-bios", "qboot.rom"]
+        if guest.initrd:
+            a += ["-initrd", guest.initrd]
+        for i, disk in enumerate(guest.disks):
+            aio = "threads" if guest.engine == "sync" else "io_uring"
+            a += ["-drive", f"id=d{i},file={disk},format=raw,if=none,aio={aio}",
+                  "-device", f"virtio-blk-device,drive=d{i}"]
+        if guest.console:
+            a += ["-device", "virtio-serial-device", "-chardev", f"file,id=c,path={guest.console}",
+                  "-device", "virtconsole,chardev=c"]
+        return a
+
+
+class Kvmtool(Monitor):
+    name = program = "lkvm"
+    end = "reboot"
+    tty = "ttyS0"
+    console_on_stdout = True
+    mmio = False
+    kernels = ("bzImage",)
+
+    def version(self):
+        return first_line([self.path, "version"])
+
+    def environment(self):
+        return {"HOME": "/tmp"}
+
+    def argv(self, guest, directory):
+        a = [self.path, "run", "-k", guest.kernel, "-c", "1", "-m", f"{guest.memory}M",
+             "-n", "mode=none", "--name", f"bench{os.getpid()}", "-p", self.cmdline(guest)]
+        if guest.initrd:
+            a += ["-i", guest.initrd]
+        for disk in guest.disks:
+            a += ["-d", disk]
+        return a
+
+
+PEERS = (Qemu, Firecracker, CloudHypervisor, Kvmtool)
