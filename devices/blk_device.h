@@ -97,7 +97,7 @@ struct blk_device {
 };
 
 /* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
- * (completed nevertheless) when the driver broke the protocol. */
+ * when the driver broke the protocol; where there is a status byte, it says so. */
 int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
 
 /* Sets up the lanes of an idle queue. */

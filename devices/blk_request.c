@@ -579,8 +579,6 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	const struct iovec *last;
 
 	if (!chain->in_bytes) {
-		virtq_push(&q->vq->vq, chain->head, 0);
-		q->pushed = true;
 		*why = "request without a status byte";
 		return -EBADMSG;
 	}

@@ -457,6 +457,27 @@ static void test_discard_frees_blocks(void **state)
 	assert_int_equal(result.errors, 0);
 }
 
+static void test_no_more_sectors_than_offered(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t max;
+
+	assert_int_equal(truncate(f->path, (off_t)(8 * GIB)), 0);
+	up(f, MIB);
+	max = config(&f->disk)->max_discard_sectors;
+	assert_true(max < 16 * MIB);
+	assert_int_equal(config(&f->disk)->max_write_zeroes_sectors, max);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, max + 1, 0),
+			 VIRTIO_BLK_S_IOERR);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, max + 1, UNMAP),
+			 VIRTIO_BLK_S_IOERR);
+	assert_true(file_holds_fill(f, 0, MIB));
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 2048, max, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, max, 0), VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->path), 0, 64 * KIB);
+}
+
 static void test_write_zeroes(void **state)
 {
 	struct fixture *f = *state;
@@ -761,7 +782,8 @@ static unsigned model_requests(void)
 	return n ? (unsigned)strtoul(n, NULL, 10) : 8000;
 }
 
-static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned align)
+static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned align,
+		      unsigned depth)
 {
 	struct disk_options o = options(f);
 	struct error e = {""};
@@ -779,7 +801,7 @@ static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned
 		.disk = &f->disk,
 		.path = f->path,
 		.requests = model_requests(),
-		.depth = 48,
+		.depth = depth,
 		.seed = 20261123 + direct,
 		.odd_buffers = true,
 		.align = align,
@@ -791,18 +813,19 @@ static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned
 
 static void test_model(void **state)
 {
-	run_model(*state, 0, false, 1);
+	run_model(*state, 0, false, 1, 48);
 }
 
 static void test_model_without_indirect_descriptors(void **state)
 {
-	run_model(*state, BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX), false,
-		  1);
+	/* So that the queue's descriptors are enough. */
+	run_model(*state, BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX), false, 1,
+		  8);
 }
 
 static void test_model_direct(void **state)
 {
-	run_model(*state, 0, true, 8);
+	run_model(*state, 0, true, 8, 48);
 }
 
 #define TEST(name)                                                                                 \
@@ -839,6 +862,7 @@ int main(void)
 		TEST(readonly),
 		TEST(ranges_are_in_sectors_of_512),
 		TEST(discard_frees_blocks),
+		TEST(no_more_sectors_than_offered),
 		TEST(write_zeroes),
 		TEST(discard_ignore_keeps_what_is_allocated),
 		TEST(broken_requests_need_a_reset),

@@ -27,6 +27,7 @@ struct seen {
 	enum blk_op op;
 	bool durable;
 	uint64_t offset, length;
+	unsigned num_iov;
 };
 
 struct fake {
@@ -50,7 +51,8 @@ static void fake_submit(struct blk_engine *engine, struct blk_req *req)
 	*fake->end = req;
 	fake->end = &req->next;
 	if (n < MAX_LOG)
-		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length};
+		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length,
+					     req->num_iov};
 	fake->submitted = n + 1;
 }
 
@@ -444,10 +446,10 @@ static void test_only_some_ranges_are_at_work_at_once(void **state)
 static void test_discards_that_touch_go_together(void **state)
 {
 	static const struct seen together[] = {
-		{BLK_DISCARD, false, 0, 512},		{BLK_DISCARD, false, 1024, 512},
-		{BLK_DISCARD, false, MIB, 3 * MIB}, /* up to a multiple of the step */
-		{BLK_DISCARD, false, 4 * MIB, 2 * MIB}, {BLK_ZERO_RANGE, false, 6 * MIB, MIB},
-		{BLK_DISCARD, false, 7 * MIB, 512},
+		{BLK_DISCARD, false, 0, 512, 0},	   {BLK_DISCARD, false, 1024, 512, 0},
+		{BLK_DISCARD, false, MIB, 3 * MIB, 0}, /* up to a multiple of the step */
+		{BLK_DISCARD, false, 4 * MIB, 2 * MIB, 0}, {BLK_ZERO_RANGE, false, 6 * MIB, MIB, 0},
+		{BLK_DISCARD, false, 7 * MIB, 512, 0},
 	};
 	struct fixture *f = *state;
 
@@ -491,6 +493,7 @@ static void test_discards_that_touch_go_together(void **state)
 static void test_reset_cancels_what_is_left_of_discards(void **state)
 {
 	struct fixture *f = *state;
+	struct disk_result result;
 	unsigned n;
 
 	up(f, NULL);
@@ -505,6 +508,9 @@ static void test_reset_cancels_what_is_left_of_discards(void **state)
 		drv_reset(&f->disk.drv);
 		f->fake.hold = false;
 		assert_int_equal(f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK);
+		/* What was cancelled is no error. */
+		blk_device_result(f->disk.dev, &result);
+		assert_int_equal(result.errors, 0);
 		drv_start(&f->disk.drv, f->disk.features, 0);
 		assert_int_equal(disk_read(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_OK);
 		assert_true(disk_is_fill(f->data, 0, 4096));
@@ -541,6 +547,36 @@ static void test_errors_in_bounced_requests(void **state)
 	}
 }
 
+static void test_what_is_bounced(void **state)
+{
+	static const struct {
+		uint32_t at[2], len[2];
+		bool bounced;
+	} cases[] = {
+		{{0, 8192}, {4096, 4096}, false},    {{512, 8192 + 512}, {512, 7680}, false},
+		{{256, 8192}, {4096, 4096}, true},   {{0, 8192 + 1}, {4096, 4096}, true},
+		{{0, 8192}, {4096 + 1, 4095}, true}, {{0, 8192}, {512 + 256, 256}, true},
+	};
+	struct fixture *f = *state;
+	struct drv_buf bufs[2];
+
+	up(f, NULL);
+	f->disk.image->direct = true;
+	f->disk.image->memory_align = 512;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		for (unsigned j = 0; j < 2; j++)
+			bufs[j] = (struct drv_buf){GPA(f->disk.buffer.v + cases[i].at[j]),
+						   cases[i].len[j], true};
+		f->fake.submitted = 0;
+		assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_IN, 0, bufs, 2), VIRTIO_BLK_S_OK);
+		assert_int_equal(f->fake.submitted, 1);
+		assert_int_equal(f->fake.log[0].num_iov, cases[i].bounced ? 1 : 2);
+		for (unsigned j = 0; j < 2; j++)
+			assert_true(disk_is_fill(drv_ptr(&f->disk.drv, bufs[j].addr, bufs[j].len),
+						 j * cases[i].len[0], bufs[j].len));
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 
 int main(void)
@@ -560,6 +596,7 @@ int main(void)
 		TEST(discards_that_touch_go_together),
 		TEST(reset_cancels_what_is_left_of_discards),
 		TEST(errors_in_bounced_requests),
+		TEST(what_is_bounced),
 	};
 
 	return cmocka_run_group_tests_name("blk_faults", tests, NULL, NULL);
