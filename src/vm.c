@@ -155,9 +155,12 @@ static void on_signal(struct loop_fd *w, uint32_t events)
 
 /*
  * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
- * no PCI and no i8042 to look for. What the user appends comes after, and wins.
+ * no PCI and no i8042 to look for; a reboot is ACPI's, since Linux, where ACPI is hardware-reduced,
+ * would take EFI's and then, having none, jump to a BIOS. What the user appends comes after, and
+ * wins.
  */
-static const char base_cmdline[] = "console=hvc0 panic=-1 pci=off tsc=reliable no_timer_check";
+static const char base_cmdline[] =
+	"console=hvc0 panic=-1 pci=off tsc=reliable no_timer_check reboot=acpi";
 
 static int build_cmdline(struct vm *vm, struct error *e)
 {
