@@ -67,18 +67,20 @@ static bool missing_opcodes(char *ret, size_t len)
 	return at > 0;
 }
 
-static const char *io_uring_remedy(int r)
+#define TILL_THEN "; till then skep does I/O by threads"
+
+static const char *io_uring_remedy(int r, const char *message)
 {
+	if (strstr(message, "io_uring_disabled"))
+		return "sysctl kernel.io_uring_disabled=0" TILL_THEN;
 	switch (r) {
 	case -EPERM:
 	case -EACCES:
-		return "sysctl kernel.io_uring_disabled=0, or allow io_uring_setup(2) in the "
-		       "container's seccomp profile; till then skep does I/O by threads";
+		return "allow io_uring_setup(2) in the container's seccomp profile" TILL_THEN;
 	case -ENOMEM:
-		return "raise the limit of locked memory (ulimit -l); till then skep does I/O by "
-		       "threads";
+		return "raise the limit of locked memory (ulimit -l)" TILL_THEN;
 	default:
-		return "use Linux 5.13 or newer; till then skep does I/O by threads";
+		return "use Linux 5.13 or newer" TILL_THEN;
 	}
 }
 
@@ -91,7 +93,7 @@ static void check_io_uring(struct check_report *report)
 
 	r = loop_new(&loop, "check", LOOP_URING, 8, &e);
 	if (r < 0) {
-		check_add(report, "io_uring", CHECK_ABSENT, io_uring_remedy(r), "%s",
+		check_add(report, "io_uring", CHECK_ABSENT, io_uring_remedy(r, e.msg), "%s",
 			  e.msg[0] ? e.msg : strerror(-r));
 		return;
 	}

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 
 #include "check.h"
@@ -68,21 +69,30 @@ static const struct {
 	{KVM_CAP_CLOCKSOURCE, "KVM_CAP_CLOCKSOURCE", false, "the paravirtual clock"},
 };
 
+static const char *open_remedy(int error)
+{
+	struct stat st;
+
+	if (error == EPERM)
+		return "allow the device 10:232 in the container's device cgroup";
+	if (error != EACCES)
+		return "load kvm_intel or kvm_amd (modprobe), with virtualisation enabled in the "
+		       "firmware, or nested virtualisation in the hypervisor";
+	if (stat("/dev/kvm", &st) == 0 && (st.st_mode & S_IWGRP))
+		return "add your user to the group kvm (usermod -aG kvm \"$USER\") and log in "
+		       "again";
+	return "give it to a group (chgrp kvm /dev/kvm, chmod g+rw /dev/kvm), and add your user to "
+	       "that";
+}
+
 static bool open_kvm(struct check_report *report, struct probe *p)
 {
-	const char *remedy = NULL;
 	int version;
 
 	p->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (p->kvm_fd < 0) {
-		if (errno == EACCES || errno == EPERM)
-			remedy = "add your user to the group kvm (usermod -aG kvm \"$USER\") and "
-				 "log in again";
-		else
-			remedy =
-				"load kvm_intel or kvm_amd (modprobe), with virtualisation enabled "
-				"in the firmware, or nested virtualisation in the hypervisor";
-		check_add(report, "kvm", CHECK_FAILED, remedy, "/dev/kvm: %s", strerror(errno));
+		check_add(report, "kvm", CHECK_FAILED, open_remedy(errno), "/dev/kvm: %s",
+			  strerror(errno));
 		return false;
 	}
 	version = ioctl(p->kvm_fd, KVM_GET_API_VERSION, 0);

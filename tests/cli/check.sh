@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Usage: check.sh SKEP
+# Usage: check.sh SKEP NO-URING
 #
-# skep check, on whatever host this is.
+# skep check, on whatever host this is. NO-URING runs a command where io_uring is denied.
 set -eu
 # shellcheck source=lib.sh
 . "${0%/*}/lib.sh"
@@ -58,7 +58,24 @@ else
 	skip "KVM is there" "/dev/kvm cannot be used here"
 fi
 
-# Without /dev/kvm, and without io_uring: in a mount namespace of our own.
+status=0
+"$2" "$skep" check --json >"$tmp/out" 2>"$tmp/err" || status=$?
+ok "no io_uring: done without" json "$tmp/out" \
+	'[(c["state"], "seccomp" in c["remedy"]) for c in d["checks"] if c["name"] == "io_uring"] == [("absent", True)]'
+
+if [ "$(id -u)" = 0 ] && [ -e /dev/kvm ] && [ "$(stat -Lc %a /dev/kvm)" != 666 ]; then
+	cp "$skep" "$tmp/skep"
+	chmod 755 "$tmp"
+	status=0
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$tmp/skep" check --json >"$tmp/out" 2>"$tmp/err" || status=$?
+	ok "no permission: status 1" [ "$status" = 1 ]
+	ok "no permission: the remedy" json "$tmp/out" '"Permission denied" in d["checks"][0]["finding"] and
+		"group" in d["checks"][0]["remedy"]'
+else
+	skip "no permission" "needs root, and a /dev/kvm that is not open to all"
+fi
+
+# In a mount namespace of our own.
 if unshare --mount --map-root-user true 2>/dev/null; then
 	status=0
 	# shellcheck disable=SC2016 # it is that shell's
