@@ -40,7 +40,8 @@ debian_mirror() {
 	local uri
 	# shellcheck disable=SC2016 # apt's own placeholders
 	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -n 1)
-	printf '%s\n' "${uri:?apt names no Debian archive}"
+	[ -n "$uri" ] || die "apt names no Debian archive to install from"
+	printf '%s\n' "$uri"
 }
 
 # A Debian as people install it: systemd, its own kernel and initrd.img, on ext4.
