@@ -323,6 +323,24 @@ static void test_free_leaves_nothing(void **state)
 	drv_free(&d);
 }
 
+/* A VM that could not be built is torn down as any other: its devices have no page yet. */
+static void test_quiesce_before_attach(void **state)
+{
+	struct drv d;
+	struct loop *loop;
+	struct echo *echo;
+
+	(void)state;
+	drv_init(&d, MIB);
+	assert_int_equal(loop_new(&loop, "test", LOOP_EPOLL, 16, NULL), 0);
+	echo = echo_new(&d.mem, 1, 64, loop);
+	virtio_dev_quiesce(&echo->dev);
+	assert_int_equal(echo->stops, 0);
+	virtio_dev_free(&echo->dev);
+	loop_free(loop);
+	drv_free(&d);
+}
+
 static void test_init_that_fails_leaves_nothing(void **state)
 {
 	static const struct virtio_ops ops = {.name = "none"};
@@ -367,6 +385,7 @@ int main(void)
 		C(test_status_read_drains_acks),
 		T(test_news_is_out_before_acks_are_looked_for),
 		cmocka_unit_test(test_free_leaves_nothing),
+		cmocka_unit_test(test_quiesce_before_attach),
 		cmocka_unit_test(test_init_that_fails_leaves_nothing),
 	};
 
