@@ -26,6 +26,16 @@
 
 struct machine;
 
+/* What skep asks of KVM; the required ones come first. */
+struct machine_cap {
+	int cap;
+	const char *name;
+	bool required;
+	const char *what; /* it is for, or what is done without */
+};
+#define MACHINE_NUM_CAPS 10u
+extern const struct machine_cap machine_caps[MACHINE_NUM_CAPS];
+
 /* Why a vCPU ended the VM by itself. */
 enum vcpu_end {
 	VCPU_SHUTDOWN, /* triple fault, or an unasked reset */

@@ -18,6 +18,7 @@
 #include <sys/time.h>
 
 #include "check.h"
+#include "machine.h"
 #include "util.h"
 
 /* Hardware needs less than one nanosecond, kvm on an emulated processor a few, an emulating KVM
@@ -48,25 +49,6 @@ struct probe {
 	struct kvm_run *run;
 	size_t run_size;
 	uint8_t *mem;
-};
-
-static const struct {
-	int cap;
-	const char *name;
-	bool required;
-	const char *what; /* it is for, or what is done without */
-} caps[] = {
-	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", true, "guest memory"},
-	{KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP", true, "interrupts"},
-	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", true, "interrupts"},
-	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", true, "kicks without exits to skep"},
-	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", true, "stopping vCPUs"},
-	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", true, "CPUID"},
-	{KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM", false, "register reads without exits"},
-	{KVM_CAP_COALESCED_MMIO, "KVM_CAP_COALESCED_MMIO", false,
-	 "interrupt acknowledgement without exits"},
-	{KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER", false, "cheap guest timers"},
-	{KVM_CAP_CLOCKSOURCE, "KVM_CAP_CLOCKSOURCE", false, "the paravirtual clock"},
 };
 
 static const char *open_remedy(int error)
@@ -110,19 +92,20 @@ static bool check_caps(struct check_report *report, const struct probe *p)
 	bool all = true;
 	int max;
 
-	for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
-		bool has = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, caps[i].cap) > 0;
+	for (size_t i = 0; i < MACHINE_NUM_CAPS; i++) {
+		bool has = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, machine_caps[i].cap) > 0;
 
 		if (has)
-			check_add(report, caps[i].name, CHECK_OK, NULL, "%s", caps[i].what);
-		else if (caps[i].required)
-			check_add(report, caps[i].name, CHECK_FAILED,
+			check_add(report, machine_caps[i].name, CHECK_OK, NULL, "%s",
+				  machine_caps[i].what);
+		else if (machine_caps[i].required)
+			check_add(report, machine_caps[i].name, CHECK_FAILED,
 				  "use Linux 4.13 or newer as the host's kernel", "missing: %s",
-				  caps[i].what);
+				  machine_caps[i].what);
 		else
-			check_add(report, caps[i].name, CHECK_ABSENT, NULL, "not there: no %s",
-				  caps[i].what);
-		all = all && (has || !caps[i].required);
+			check_add(report, machine_caps[i].name, CHECK_ABSENT, NULL,
+				  "not there: no %s", machine_caps[i].what);
+		all = all && (has || !machine_caps[i].required);
 	}
 	max = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	if (max <= 0)

@@ -18,16 +18,18 @@
 /* Memory slots: RAM first, then the register pages. */
 #define SLOT_REGISTERS 2u
 
-static const struct {
-	int cap;
-	const char *name;
-} required_caps[] = {
-	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
-	{KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"},
-	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
-	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
-	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
-	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+const struct machine_cap machine_caps[MACHINE_NUM_CAPS] = {
+	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", true, "guest memory"},
+	{KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP", true, "interrupts"},
+	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", true, "interrupts"},
+	{KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", true, "kicks without exits to skep"},
+	{KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", true, "stopping vCPUs"},
+	{KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", true, "CPUID"},
+	{KVM_CAP_READONLY_MEM, "KVM_CAP_READONLY_MEM", false, "register reads without exits"},
+	{KVM_CAP_COALESCED_MMIO, "KVM_CAP_COALESCED_MMIO", false,
+	 "interrupt acknowledgement without exits"},
+	{KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER", false, "cheap guest timers"},
+	{KVM_CAP_CLOCKSOURCE, "KVM_CAP_CLOCKSOURCE", false, "the paravirtual clock"},
 };
 
 static int open_kvm(struct machine *m, struct error *e)
@@ -49,12 +51,12 @@ static int open_kvm(struct machine *m, struct error *e)
 	if (r != KVM_API_VERSION)
 		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, and skep needs %d", r,
 				 KVM_API_VERSION);
-	for (size_t i = 0; i < ARRAY_SIZE(required_caps); i++)
-		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, required_caps[i].cap) <= 0)
+	for (size_t i = 0; i < MACHINE_NUM_CAPS && machine_caps[i].required; i++)
+		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, machine_caps[i].cap) <= 0)
 			return error_set(e, -ENOTSUP,
 					 "/dev/kvm lacks %s: skep needs Linux 4.13 or newer "
 					 "(`skep check` lists what this host has)",
-					 required_caps[i].name);
+					 machine_caps[i].name);
 	return 0;
 }
 
@@ -340,10 +342,14 @@ void machine_drain(void *machine)
 {
 	struct machine *m = machine;
 	struct kvm_coalesced_mmio_ring *ring = m->coalesced;
-	uint32_t first;
+	uint32_t first, last;
 
-	if (!ring || __atomic_load_n(&ring->first, __ATOMIC_SEQ_CST) ==
-			     __atomic_load_n(&ring->last, __ATOMIC_SEQ_CST))
+	if (!ring)
+		return;
+	/* In this order: `first` read before a `last` of much later could equal it by a whole turn.
+	 */
+	last = __atomic_load_n(&ring->last, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&ring->first, __ATOMIC_SEQ_CST) == last)
 		return;
 	pthread_mutex_lock(&m->drain_lock);
 	first = ring->first;
