@@ -27,7 +27,8 @@
 #define IMAGE_VERSION 1u
 #define IMAGE_MAGIC   0x314e524b50454b53ull /* "SKEPKRN1" */
 
-#define IMAGE_MAX_PIECES 2048u
+#define IMAGE_MAX_PIECES 8192u
+#define IMAGE_MAX_PIECE	 (256u << 10)	/* bytes: in the CPU's cache from copying to checking */
 #define IMAGE_MAX_SPAN	 (1ull << 30)	/* Linux: KERNEL_IMAGE_SIZE */
 #define IMAGE_MAX_FILE	 (1ull << 30)	/* kernels and initrds larger than this are none */
 #define IMAGE_MAX_KERNEL (512ull << 20) /* a kernel, packed or unpacked */
@@ -126,13 +127,6 @@ uint64_t image_checksum(const void *data, size_t len);
 /* Reads header and pieces that image_build() wrote and checks all that loading relies on.
  * -EBADMSG when they are damaged. Freed by the caller. */
 int image_read(int fd, struct kernel_image **ret);
-
-/*
- * Loads the image to guest physical `base` and moves its virtual addresses by `delta`. The caller
- * has checked the span. -EBADMSG when a piece's checksum or a relocation is wrong.
- */
-int image_load(const struct kernel_image *image, int fd, const struct gmem *mem, uint64_t base,
-	       int64_t delta);
 
 /* What boot_open() found, and where boot_load() put it. */
 struct boot_image {

@@ -8,10 +8,11 @@
  * never counts against the monitor. What it leaves is read back with the same checks as an entry
  * of the cache.
  *
- * File: image_header, pieces, then each piece's bytes, page-aligned, in order. Pages of zeros are
- * left out, since fresh guest memory is zero: that saves copying, and huge pages that the guest may
- * never touch.
+ * The file has the header and the pieces, from DATA_START on the kernel as it is in memory, and
+ * then the relocations. Runs of zeros are holes and in no piece, since fresh guest memory is zero:
+ * that saves copying, and huge pages that the guest may never touch.
  */
+#include <assert.h>
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -30,6 +31,14 @@
 
 #define PAGE 4096u
 
+/* Of the file. Data in steps of 2 MiB, as in the guest, makes for large folios in the page cache,
+ * from which copying is twice as fast as from single pages. */
+#define DATA_START (2 * MIB)
+
+static_assert(sizeof(struct kernel_image) + IMAGE_MAX_PIECES * sizeof(struct image_piece) <=
+		      DATA_START,
+	      "the pieces fit");
+
 /* Zeros shorter than this are written as they are: a piece costs more. */
 #define ZERO_RUN (64u * KIB)
 
@@ -41,7 +50,7 @@ struct builder {
 	const uint8_t *vmlinux;	    /* unpacked: the ELF, then the relocations */
 	size_t size;
 	int fd;
-	uint64_t end; /* of the file so far */
+	uint64_t end; /* of what is after the data */
 };
 
 static int write_at(int fd, const void *data, size_t len, uint64_t offset)
@@ -61,26 +70,21 @@ static int write_at(int fd, const void *data, size_t len, uint64_t offset)
 	return 0;
 }
 
-static int add_piece(struct builder *b, enum image_piece_kind kind, uint64_t offset,
-		     const void *data, size_t len)
+static int add_piece(struct builder *b, enum image_piece_kind kind, uint64_t file_offset,
+		     uint64_t offset, const void *data, size_t len)
 {
 	struct image_header *h = &b->image->h;
-	int r;
 
 	if (h->num_pieces == IMAGE_MAX_PIECES)
 		return -EFBIG;
-	r = write_at(b->fd, data, len, b->end);
-	if (r)
-		return r;
 	b->image->piece[h->num_pieces++] = (struct image_piece){
-		.file_offset = b->end,
+		.file_offset = file_offset,
 		.checksum = image_checksum(data, len),
 		.offset = (uint32_t)offset,
 		.len = (uint32_t)len,
 		.kind = kind,
 	};
-	b->end = ALIGN_UP(b->end + len, PAGE);
-	return 0;
+	return write_at(b->fd, data, len, file_offset);
 }
 
 static bool is_zero(const uint8_t *p, size_t len)
@@ -110,7 +114,8 @@ static int add_data(struct builder *b, const struct image_piece *p)
 			end = run_end(data, next, p->len, false);
 			next = run_end(data, end, p->len, true);
 		} while (next < p->len && next - end < ZERO_RUN);
-		r = add_piece(b, PIECE_DATA, p->offset + at, data + at, end - at);
+		r = add_piece(b, PIECE_DATA, DATA_START + p->offset + at, p->offset + at, data + at,
+			      end - at);
 		at = next;
 	}
 	return r;
@@ -137,7 +142,8 @@ static int add_relocs(struct builder *b, enum image_piece_kind kind, const uint8
 				return -ERANGE;
 			offset[i] = (uint32_t)((uint64_t)(int64_t)word - h->virt);
 		}
-		r = add_piece(b, kind, 0, offset, count * sizeof(*offset));
+		r = add_piece(b, kind, b->end, 0, offset, count * sizeof(*offset));
+		b->end += count * sizeof(*offset);
 		words += count * sizeof(*offset);
 		n -= count;
 	}
@@ -207,7 +213,7 @@ static int write_image(struct builder *b, const struct kernel_image *elf,
 	h->align = setup->relocatable_kernel ? MAX(setup->kernel_alignment, 2 * MIB) : 0;
 	h->setup_len = sizeof(*setup);
 	memcpy(h->setup, setup, sizeof(*setup));
-	b->end = ALIGN_UP(sizeof(*b->image) + IMAGE_MAX_PIECES * sizeof(b->image->piece[0]), PAGE);
+	b->end = ALIGN_UP(DATA_START + h->span, PAGE);
 	for (unsigned i = 0; !r && i < elf->h.num_pieces; i++)
 		r = add_data(b, &elf->piece[i]);
 	if (!r)

@@ -194,14 +194,15 @@ static int find_protocol(struct elf *elf, const Elf64_Phdr *low, struct error *e
 			 "kernel's addresses");
 }
 
-/* Cuts a segment at the guest's 2 MiB pages, so that no two pieces meet in one. */
+/* Cuts a segment where the guest's pages of 2 MiB are, and in between. */
 static int add_segment(struct kernel_image *image, const Elf64_Phdr *p)
 {
 	uint64_t done = 0;
 
 	while (done < p->p_filesz) {
 		uint64_t at = p->p_paddr + done;
-		uint64_t len = MIN(p->p_filesz - done, ALIGN_UP(at + 1, 2 * MIB) - at);
+		uint64_t len =
+			MIN(p->p_filesz - done, ALIGN_UP(at + 1, (uint64_t)IMAGE_MAX_PIECE) - at);
 
 		if (image->h.num_pieces == IMAGE_MAX_PIECES)
 			return -EFBIG;
