@@ -24,7 +24,7 @@
 
 /* In the name of every cache entry. Change it with anything below, and with what image_build()
  * writes. */
-#define IMAGE_VERSION 1u
+#define IMAGE_VERSION 2u
 #define IMAGE_MAGIC   0x314e524b50454b53ull /* "SKEPKRN1" */
 
 #define IMAGE_MAX_PIECES 8192u
