@@ -178,6 +178,7 @@ static void put_avail(struct vq *q, uint16_t head)
 void vq_publish(struct vq *q)
 {
 	barrier();
+	q->published_before = q->avail->idx;
 	*(volatile uint16_t *)&q->avail->idx = q->avail_idx;
 	full_fence();
 }
@@ -190,7 +191,9 @@ void vq_notify(struct vq *q)
 bool vq_wants_notify(const struct vq *q)
 {
 	if (q->dev->features & FEATURE(VIRTIO_RING_F_EVENT_IDX))
-		return VQ_AVAIL_EVENT(q) == (uint16_t)(q->avail_idx - 1);
+		/* Whether the last publication stepped over it: vring_need_event(), 2.7.10. */
+		return (uint16_t)(q->avail_idx - VQ_AVAIL_EVENT(q) - 1) <
+		       (uint16_t)(q->avail_idx - q->published_before);
 	return !(*(volatile uint16_t *)&q->used->flags & VRING_USED_F_NO_NOTIFY);
 }
 

@@ -33,6 +33,7 @@ struct vq {
 	struct vring_used *used;
 	uint16_t free_head, num_free; /* descriptors, linked by .next */
 	uint16_t avail_idx;	      /* free-running, as published */
+	uint16_t published_before;    /* what the last vq_publish() replaced */
 	uint16_t last_used;	      /* free-running, as consumed */
 };
 
