@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
+#include <linux/virtio_mmio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -26,6 +27,7 @@
 #include "log.h"
 #include "tty.h"
 #include "util.h"
+#include "virtio_mmio.h"
 
 #define RX 0u
 #define TX 1u
@@ -257,6 +259,14 @@ static void console_kick(struct virtio_dev *dev, unsigned q)
 	}
 }
 
+/* Linux reads the size only when it is told that it changed; until its driver is there, the notice
+ * waits. */
+static void console_start_queue(struct virtio_dev *dev, unsigned q)
+{
+	if (q == TX && virtio_has(dev, VIRTIO_CONSOLE_F_SIZE))
+		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+}
+
 /* The guest's last words, made available just before the end, are written as far as there is room.
  */
 static void console_stop_queue(struct virtio_dev *dev, unsigned q)
@@ -291,6 +301,7 @@ static const struct virtio_ops console_ops = {
 	.name = "console",
 	.device_id = VIRTIO_ID_CONSOLE,
 	.config_write = console_config_write,
+	.start_queue = console_start_queue,
 	.kick = console_kick,
 	.stop_queue = console_stop_queue,
 	.destroy = console_destroy,

@@ -513,6 +513,10 @@ static void test_size_and_resize(void **state)
 	f->user_in = user;
 	assert_true(virtio_has(f->dev, VIRTIO_CONSOLE_F_SIZE));
 	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG), 25 << 16 | 80);
+	/* The driver is told of the first size, too. */
+	drv_wait_irq(&f->d);
+	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
+	drv_write32(&f->d, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
 	generation = drv_read32(&f->d, VIRTIO_MMIO_CONFIG_GENERATION);
 
 	size.ws_col = 132;
