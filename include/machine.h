@@ -13,6 +13,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,6 +51,11 @@ struct vcpu {
 	size_t run_size;
 	pthread_t thread;
 	bool started;
+	int (*setup)(
+		void *arg); /* runs first on the thread; `ready` is posted with what it returned */
+	void *setup_arg;
+	int setup_result;
+	sem_t ready;
 	/* Written by the vCPU thread alone, read after it ended. */
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, other;

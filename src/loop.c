@@ -445,19 +445,6 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* All signals are for the main thread, but for those that a thread causes itself: these would kill
- * the process without the handler that restores the terminal. */
-static void block_signals(sigset_t *old)
-{
-	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT, SIGTRAP};
-	sigset_t set;
-
-	sigfillset(&set);
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		sigdelset(&set, own[i]);
-	pthread_sigmask(SIG_SETMASK, &set, old);
-}
-
 int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct error *e)
 {
 	struct start start = {.loop = loop, .setup = setup, .arg = arg, .e = e};
@@ -470,7 +457,7 @@ int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct err
 	error_set(e, 0, "%s", "");
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, LOOP_STACK);
-	block_signals(&old);
+	block_signals(0, &old);
 	r = -pthread_create(&loop->thread, &attr, thread_main, &start);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);

@@ -84,6 +84,7 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	int r;
 
 	*v = (struct vcpu){.machine = m, .index = index, .fd = -1};
+	sem_init(&v->ready, 0, 0);
 	v->fd = ioctl(m->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (v->fd < 0)
 		return error_set(e, -errno, "KVM cannot create vCPU %u: %s; try fewer with --cpus",
@@ -296,46 +297,33 @@ static void run_loop(struct vcpu *v)
 	}
 }
 
-struct vcpu_start {
-	struct vcpu *v;
-	int (*setup)(void *arg);
-	void *arg;
-	int result;
-	pthread_barrier_t ready;
-};
-
 static void *vcpu_thread(void *arg)
 {
-	struct vcpu_start *start = arg;
-	struct vcpu *v = start->v;
+	struct vcpu *v = arg;
 	char name[16];
 	int r;
 
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	prctl(PR_SET_NAME, name);
 	current_run = v->run;
-	r = start->result = start->setup ? start->setup(start->arg) : 0;
-	pthread_barrier_wait(&start->ready);
+	r = v->setup_result = v->setup ? v->setup(v->setup_arg) : 0;
+	sem_post(&v->ready);
 	if (!r)
 		run_loop(v);
 	current_run = NULL;
 	return NULL;
 }
 
-static int create_thread(struct vcpu *v, struct vcpu_start *start)
+static int create_thread(struct vcpu *v)
 {
 	pthread_attr_t attr;
-	sigset_t all, old;
+	sigset_t old;
 	int r;
 
-	/* The thread takes its stop signal and nothing else; all others are the control loop's. */
-	sigfillset(&all);
-	sigdelset(&all, VCPU_SIGNAL);
-	sigdelset(&all, SIGSYS);
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, VCPU_STACK);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&v->thread, &attr, vcpu_thread, start);
+	block_signals(VCPU_SIGNAL, &old);
+	r = -pthread_create(&v->thread, &attr, vcpu_thread, v);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return r;
@@ -344,18 +332,18 @@ static int create_thread(struct vcpu *v, struct vcpu_start *start)
 int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e)
 {
 	struct sigaction sa = {.sa_handler = on_vcpu_signal};
-	struct vcpu_start start = {.v = v, .setup = setup, .arg = arg};
 	int r;
 
 	sigaction(VCPU_SIGNAL, &sa, NULL);
-	pthread_barrier_init(&start.ready, NULL, 2);
-	r = create_thread(v, &start);
+	v->setup = setup;
+	v->setup_arg = arg;
+	r = create_thread(v);
 	if (!r) {
-		pthread_barrier_wait(&start.ready);
 		v->started = true;
-		r = start.result;
+		while (sem_wait(&v->ready) < 0 && errno == EINTR)
+			;
+		r = v->setup_result;
 	}
-	pthread_barrier_destroy(&start.ready);
 	return r ? error_set(e, r, "cannot start the thread of vCPU %u: %s", v->index, strerror(-r))
 		 : 0;
 }
