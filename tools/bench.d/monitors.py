@@ -44,6 +44,9 @@ class Monitor:
         self.path = path
         self.label = label or self.name
 
+    def __repr__(self):
+        return self.label
+
     def version(self):
         return first_line([self.path, "--version"])
 
@@ -135,7 +138,7 @@ class Qemu(Monitor):
 
     def argv(self, guest, directory):
         a = [self.path, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-             "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off",
+             "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,ioapic2=off",
              "-global", "virtio-mmio.force-legacy=false", "-cpu", self.cpu, "-m", f"{guest.memory}M",
              "-kernel", guest.kernel, "-append", self.cmdline(guest)]
         if guest.linux and os.path.exists("/usr/share/qemu/qboot.rom"):
