@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "blake2b.h"
 #include "boot_image.h"
 #include "cache.h"
 #include "log.h"
@@ -38,7 +38,7 @@
 
 #define CLOCK_TICK 2 /* seconds: the coarsest file time there is (FAT) */
 
-#define NAME_LEN (sizeof(CACHE_PREFIX) + 16 + 2 * (size_t)BLAKE2B_LEN)
+#define NAME_LEN (sizeof(CACHE_PREFIX) + 16 + 2 * (size_t)SHA256_DIGEST_LENGTH)
 
 static int open_file(const char *path, const char *option, int *ret_fd, struct stat *ret_st,
 		     struct error *e)
@@ -100,11 +100,14 @@ static int open_initrd(struct boot_files *files, const char *path, struct error 
 
 static void name_of(char *ret, const char *kind, const void *data, size_t len)
 {
-	uint8_t hash[BLAKE2B_LEN];
+	uint8_t hash[SHA256_DIGEST_LENGTH];
+	SHA2_CTX sha;
 	int n = snprintf(ret, NAME_LEN, CACHE_PREFIX "%u-%s-", IMAGE_VERSION, kind);
 
-	blake2b(hash, data, len);
-	for (unsigned i = 0; i < BLAKE2B_LEN; i++)
+	SHA256Init(&sha);
+	SHA256Update(&sha, data, len);
+	SHA256Final(hash, &sha);
+	for (unsigned i = 0; i < SHA256_DIGEST_LENGTH; i++)
 		n += snprintf(ret + n, NAME_LEN - (size_t)n, "%02x", hash[i]);
 }
 

@@ -15,7 +15,6 @@
 
 #include <cmocka.h>
 
-#include "blake2b.h"
 #include "boot.h"
 #include "boot_image.h"
 #include "kernels.h"
@@ -618,31 +617,6 @@ static void test_linux_with_a_pvh_note_is_linux(void **state)
 
 /* ----- hashes ----- */
 
-static void test_blake2b(void **state)
-{
-	/* From Python's hashlib.blake2b(data, digest_size=32). */
-	static const struct {
-		size_t len;
-		const char *hex;
-	} tests[] = {
-		{0, "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8"},
-		{128, "c3582f71ebb2be66fa5dd750f80baae97554f3b015663c8be377cfcb2488c1d1"},
-		{257, "45f7f084c30bac7cbae2e1963bc6e6b0d8cb227a12927e97fb941d288fb1f9a3"},
-	};
-	uint8_t data[257], hash[BLAKE2B_LEN];
-	char hex[2 * BLAKE2B_LEN + 1];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)i;
-	for (size_t t = 0; t < ARRAY_SIZE(tests); t++) {
-		blake2b(hash, data, tests[t].len);
-		for (unsigned i = 0; i < BLAKE2B_LEN; i++)
-			snprintf(hex + 2 * i, 3, "%02x", hash[i]);
-		assert_string_equal(hex, tests[t].hex);
-	}
-}
-
 static void test_checksum_sees_changes(void **state)
 {
 	uint8_t data[8192 + 40], kept[4096];
@@ -711,7 +685,6 @@ int main(void)
 		cmocka_unit_test(test_long_command_line_is_refused),
 		cmocka_unit_test(test_pvh),
 		cmocka_unit_test(test_linux_with_a_pvh_note_is_linux),
-		cmocka_unit_test(test_blake2b),
 		cmocka_unit_test(test_checksum_sees_changes),
 	};
 

@@ -5,7 +5,7 @@
 
 # shellcheck disable=SC2034 # the sourcing script installs them
 build_packages="gcc libc6-dev meson ninja-build pkg-config python3
-	liburing-dev libseccomp-dev libjansson-dev
+	liburing-dev libseccomp-dev libjansson-dev libmd-dev
 	zlib1g-dev libzstd-dev liblz4-dev liblzma-dev libbz2-dev"
 
 # build_skep SOURCE DIR [MESON_OPTION...]: build in DIR, quietly unless it fails.
