@@ -14,7 +14,7 @@ result() { python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))[sys.a
 test_small() {
 	named_image "$work/one" solo
 	named_image "$work/two" locked
-	boot -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 128M -c 1 -d "$work/one,serial=solo" \
+	boot -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 128M -c 1 -d "$work/one,serial=solo,engine=sync" \
 		-d "$work/two,serial=locked,readonly" -a 'skep.mount=off -- /t/machine'
 	ends "1 CPU, 128 MiB: power-off is 0" 0
 	is "1 CPU, 128 MiB: one CPU" "$(value cpus)" 1
@@ -33,6 +33,7 @@ test_small() {
 	is "a read-only disk offers no discard" "$(value locked.discard)" 0
 	is "a read-only disk is unchanged" "$(head -n 1 "$work/two")" "this is locked"
 	is "the result file tells the status" "$(result status)" 0
+	is "nothing to complain about" "$(cat "$vm/err")" ""
 	value text >"$work/text.1"
 }
 

@@ -15,12 +15,6 @@ assert ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0) == -1 and ctypes.get
 	check "without io_uring: it names the engine it uses" complained 'sync'
 }
 
-test_sync_engine() {
-	local hosts=(tmpfs)
-	discard_story "engine=sync" ",engine=sync"
-	check "engine=sync that was asked for is no news" test ! -s "$vm/err"
-}
-
 # A host file system without room: the guest sees an I/O error, and the VM goes on.
 test_host_disk_full() {
 	mkdir -p "$work/small"
