@@ -5,8 +5,8 @@
  * DOC: Both are copied, by pread(2) straight into guest memory, and never mapped. Measured with
  * Debian's cloud kernel (29 MiB of it are not zero) from the page cache: copying takes 2.5 ms with
  * checksums, mmap and memcpy() 3.0 ms, and the copy keeps the guest's huge pages, without which a
- * boot costs 20 to 50 ms more. A mapping would share little anyway: relocations and the kernel's
- * own patching write to most pages.
+ * boot costs 20 to 50 ms more. A mapping would share little anyway: relocations write
+ * to 45 % of the pages, and the kernel patches its code besides.
  *
  * A kernel that was unpacked here and has relocations is moved like its own decompressor would
  * have done it (arch/x86/boot/compressed/kaslr.c): the virtual address within 1 GiB, the physical
