@@ -336,17 +336,16 @@ class Bench:
     TESTS = (("read", 1), ("read", 32), ("write", 1), ("write", 32))
 
     def io_table(self, title, subjects, samples, base):
-        table = Table(title, "", "engine", "guest",
-                      *[f"{op} {depth}{c}" for op, depth in self.TESTS
-                        for c in ("", " (range)", " of skep's")])
+        table = Table(title + "; median (range), ratio to skep's", "", "engine", "guest",
+                      *[f"{op}, depth {depth}" for op, depth in self.TESTS])
         for s in subjects:
             cells = []
             for test in self.TESTS:
-                values = [x["iops"] / 1000 for x in samples[test][s]]
-                cells += [f"{middle(values):.1f}", spread(values),
-                          ratio(middle(values) * 1000,
-                                middle([x["iops"] for x in samples[test][base]]))]
-            table.add(s[0] if isinstance(s[0], str) else s[0].label, s[1], s[2], *cells)
+                values = [x["iops"] for x in samples[test][s]]
+                first = middle([x["iops"] for x in samples[test][base]])
+                cells.append(f"{middle(values):.0f} ({spread(values, '{:.0f}')}) "
+                             f"{ratio(middle(values), first)}" if values else "failed")
+            table.add(s[0], *s[1:], *cells)
         table.print()
 
     def io_payload(self):
@@ -360,8 +359,8 @@ class Bench:
                      for m in self.everyone() if m.mmio]
         samples = {t: self.alternate(subjects, lambda s, t=t: self.payload(s, *t))
                    for t in self.TESTS}
-        self.io_table("io, payload guest on this host's KVM: thousand 4 KiB requests a second, "
-                      "random, a 256 MiB file in the page cache, read and write at depth 1 and 32",
+        self.io_table(f"io, payload guest on this host's KVM: random 4 KiB requests a second, "
+                      f"a 256 MiB file in the page cache, {self.runs} alternating runs",
                       subjects, samples, (self.skeps[0], "uring", "irq"))
         print("\nIrq: the guest waits for interrupts; polls: it looks at the ring. Fio psync has "
               "no depth.")
@@ -381,7 +380,7 @@ class Bench:
                 for test, iops in self.guest_fio(s):
                     samples[test][s].append({"iops": iops})
         self.io_table(f"io, fio (libaio, O_DIRECT) in a Linux guest on null_blk, {runs} alternating "
-                      "runs: thousand 4 KiB requests a second",
+                      "runs: random 4 KiB requests a second",
                       subjects, samples, subjects[0])
 
     def guest_fio(self, subject):
