@@ -56,6 +56,9 @@ make_debian() {
 		{ tail -n 20 "$new/log" >&2; die "debootstrap failed"; }
 	echo skep-debian >"$new/root/etc/hostname"
 	echo '/dev/vda / ext4 defaults,discard 0 1' >"$new/root/etc/fstab"
+	# Its initrd.img loads no virtio_console, so systemd starts before hvc0 is there to be found.
+	ln -s /lib/systemd/system/serial-getty@.service \
+		"$new/root/etc/systemd/system/getty.target.wants/serial-getty@hvc0.service"
 	cp "$new"/root/boot/vmlinuz-* "$new/vmlinuz"
 	cp "$new"/root/boot/initrd.img-* "$new/initrd.img"
 	rm -rf "$new"/root/var/cache/apt/archives/*.deb
@@ -65,8 +68,9 @@ make_debian() {
 }
 
 debian_guest() {
-	local dir
-	dir=$(tools_cache)/debian-guest
+	local dir key
+	key=$(declare -f make_debian | sha256sum)
+	dir=$(tools_cache)/debian-guest/${key:0:16}
 	once "$dir" make_debian
 	printf '%s\n' "$dir"
 }

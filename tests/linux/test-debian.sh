@@ -7,7 +7,7 @@ test_debian() {
 	cp --sparse=always "$debian/disk.img" "$work/on/ext4/debian.img"
 	start -k "$debian/vmlinuz" -i "$debian/initrd.img" -m 1G -c 2 -d "$work/on/ext4/debian.img" \
 		-a 'root=/dev/vda rw'
-	await 'skep-debian login:' 400
+	await 'skep-debian login:' 240
 	ok "Debian with systemd boots to a login prompt"
 	kill -TERM "$vm_pid"
 	finish 200
