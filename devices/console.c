@@ -8,6 +8,9 @@
  * - Input is read into a buffer of 4 KiB, whether or not the guest has offered buffers, so that the
  *   escape key works when the guest takes nothing. When the buffer is full, input is not watched
  *   until the guest has taken some: what is typed or piped in waits in the host's kernel.
+ * - Input waits a moment after DRIVER_OK, until the guest has been silent for a while: Linux offers
+ *   its buffers when it sets the port up, and throws away what comes before it is done with that.
+ *   (What is piped into a VM is there from the start.)
  * - Output is written from the guest's buffers. When there is no room, the chain is kept and the
  *   queue left alone until there is: a reader that stalls stalls the guest's writes, no more.
  *   Output that nobody will ever read (closed pipe, hung-up terminal) is discarded.
@@ -37,6 +40,9 @@
 #define TURN_BYTES  (64 * KIB)
 #define TURN_CHAINS QUEUE_SIZE
 
+#define HOLD_NS	 100000000u /* silence that input waits for ... */
+#define HOLD_MAX 20u	    /* ... so many times at most */
+
 struct console {
 	struct virtio_dev dev;
 	struct tty *tty;
@@ -45,6 +51,9 @@ struct console {
 	uint8_t input[INPUT_SIZE];
 	size_t input_start, input_len;
 	bool input_ended;
+	struct loop_timer hold;
+	unsigned hold_left;	    /* 0: input flows */
+	unsigned sent, sent_before; /* chains transmitted: now, when `hold` was set */
 
 	struct virtq_chain tx; /* being written, when tx_busy; the entries shrink as they are */
 	struct iovec tx_iov[QUEUE_SIZE];
@@ -78,6 +87,8 @@ static void receive(struct console *c)
 	const char *why = "a receive buffer is device-readable";
 	int r = 1;
 
+	if (c->hold_left)
+		return;
 	virtq_disable_kicks(vq); /* nobody waits for buffers, until somebody does */
 	for (; c->input_len && r > 0 && budget; budget--) {
 		size_t n;
@@ -131,6 +142,22 @@ static void input_ready(struct loop_fd *w, uint32_t events)
 	}
 	/* Full: there may be more input, which is reported (again) only when it is resumed. */
 	update_input(c);
+	if (virtio_queue_active(&c->dev, RX)) {
+		receive(c);
+		update_input(c);
+	}
+}
+
+static void hold_over(struct loop_timer *t)
+{
+	struct console *c = container_of(t, struct console, hold);
+
+	if (--c->hold_left && c->sent != c->sent_before) {
+		c->sent_before = c->sent;
+		loop_timer_set(t, HOLD_NS);
+		return;
+	}
+	c->hold_left = 0;
 	if (virtio_queue_active(&c->dev, RX)) {
 		receive(c);
 		update_input(c);
@@ -209,6 +236,7 @@ static int transmit(struct console *c)
 		virtq_push(&c->dev.queue[TX].vq, c->tx.head, 0);
 		c->tx_busy = false;
 		c->chains_left--;
+		c->sent++;
 	}
 }
 
@@ -263,8 +291,14 @@ static void console_kick(struct virtio_dev *dev, unsigned q)
  * waits. */
 static void console_start_queue(struct virtio_dev *dev, unsigned q)
 {
-	if (q == TX && virtio_has(dev, VIRTIO_CONSOLE_F_SIZE))
+	struct console *c = to_console(dev);
+
+	if (q == RX) {
+		c->hold_left = HOLD_MAX;
+		loop_timer_set(&c->hold, HOLD_NS);
+	} else if (virtio_has(dev, VIRTIO_CONSOLE_F_SIZE)) {
 		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+	}
 }
 
 /* The guest's last words, made available just before the end, are written as far as there is room.
@@ -273,8 +307,10 @@ static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct console *c = to_console(dev);
 
-	if (q != TX)
+	if (q == RX) {
+		loop_timer_set(&c->hold, 0);
 		return;
+	}
 	begin_turn(c);
 	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET))
 		transmit(c);
@@ -294,7 +330,10 @@ static void console_config_write(struct virtio_dev *dev, uint32_t offset, const 
 
 static void console_destroy(struct virtio_dev *dev)
 {
-	free(to_console(dev));
+	struct console *c = to_console(dev);
+
+	loop_timer_close(&c->hold);
+	free(c);
 }
 
 static const struct virtio_ops console_ops = {
@@ -319,9 +358,9 @@ void console_device_resize(struct virtio_dev *dev)
 
 static int watch_tty(struct console *c, struct loop *loop)
 {
-	int r = 0;
+	int r = loop_timer_init(loop, &c->hold, hold_over);
 
-	if (c->tty->in_fd >= 0)
+	if (r >= 0 && c->tty->in_fd >= 0)
 		r = loop_watch(loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
 	if (r >= 0 && c->tty->out_fd >= 0) {
 		r = loop_watch(loop, &c->out, c->tty->out_fd, EPOLLOUT, output_ready);
@@ -346,6 +385,7 @@ int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct t
 	tty_size(tty, &cols, &rows);
 	if (cols && rows)
 		c->dev.features |= 1ull << VIRTIO_CONSOLE_F_SIZE;
+	c->hold.watch.fd = -1;
 	r = virtio_dev_init(&c->dev, &console_ops, mem, 2, QUEUE_SIZE, loop, e);
 	if (r < 0) {
 		free(c);

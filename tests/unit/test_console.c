@@ -116,6 +116,17 @@ static void settle(struct fixture *f)
 		loop_call(f->loop, nothing, NULL);
 }
 
+/* Input flows: the pause after DRIVER_OK is over. */
+static void await_input(struct fixture *f)
+{
+	struct drv_buf buf = {drv_alloc(&f->d, 1, 1), 1, true};
+
+	assert_int_equal(write(f->user_in, "!", 1), 1);
+	assert_true(drv_add(&f->d.queue[RX], &buf, 1) >= 0);
+	drv_kick_if_needed(&f->d.queue[RX]);
+	drv_wait_used(&f->d.queue[RX], NULL, NULL);
+}
+
 static bool is_broken(struct fixture *f)
 {
 	settle(f);
@@ -230,6 +241,57 @@ static void test_input_fills_buffers(void **state)
 		assert_false(is_broken(f));
 		end(f);
 	}
+}
+
+/* Linux discards what it gets while it sets its port up, with buffers offered already; it may print
+ * all of its log meanwhile. */
+static void test_input_waits_for_silence(void **state)
+{
+	struct fixture *f = start(state, 0);
+	uint64_t begun, last, slowest = 0;
+	uint32_t len;
+	bool early = false;
+
+	assert_int_equal(write(f->user_in, "piped", 5), 5);
+	for (int times = 0; times < 2; times++) { /* a second driver is like the first */
+		drv_start(&f->d, ALL, 0);
+		begun = last = now_ns();
+		offer(f, 3);
+		while (!early && last - begun < 250000000) {
+			send(f, "log", 3);
+			drv_wait_used(&f->d.queue[TX], NULL, NULL);
+			early = drv_used(&f->d.queue[RX], NULL, &len);
+			read_all(f->user_out, (char[3]){0}, 3);
+			usleep(1000);
+			slowest = MAX(slowest, now_ns() - last);
+			last = now_ns();
+		}
+		/* On a machine so busy that this was silent itself, nothing can be told. */
+		assert_true(!early || slowest > 50000000);
+		if (!early)
+			drv_wait_used(&f->d.queue[RX], NULL, &len);
+		assert_int_equal(len, times ? 2 : 3);
+		early = false;
+	}
+	end(f);
+}
+
+/* But a guest that is never silent gets its input, too. */
+static void test_input_does_not_wait_for_ever(void **state)
+{
+	struct fixture *f = start(state, ALL);
+	uint64_t begun = now_ns();
+
+	assert_int_equal(write(f->user_in, "piped", 5), 5);
+	offer(f, 5);
+	while (!drv_used(&f->d.queue[RX], NULL, NULL)) {
+		assert_true(now_ns() - begun < 60 * NSEC_PER_SEC);
+		send(f, "log", 3);
+		drv_wait_used(&f->d.queue[TX], NULL, NULL);
+		read_all(f->user_out, (char[3]){0}, 3);
+		usleep(1000);
+	}
+	end(f);
 }
 
 static uint8_t pattern(size_t i)
@@ -463,6 +525,7 @@ static void test_wrong_direction_is_an_error(void **state)
 			{drv_alloc(&f->d, 16, 1), 16, true},
 		};
 
+		await_input(f);
 		assert_int_equal(write(f->user_in, "x", 1), 1);
 		settle(f);
 		assert_true(drv_add(&f->d.queue[q], buf, 2) >= 0);
@@ -639,6 +702,8 @@ int main(void)
 		BOTH(test_output_arrives_as_it_is),
 		BOTH(test_output_of_many_buffers),
 		BOTH(test_input_fills_buffers),
+		EPOLL(test_input_waits_for_silence),
+		EPOLL(test_input_does_not_wait_for_ever),
 		BOTH(test_input_waits_for_the_guest),
 		BOTH(test_stalled_reader_stalls_only_the_console),
 		BOTH(test_reset_while_output_is_blocked),
