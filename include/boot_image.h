@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "boot.h"
 #include "error.h"
@@ -115,11 +116,22 @@ int payload_unpack(const uint8_t *in, size_t len, uint8_t *out, size_t out_len, 
 /*
  * Unpacks the bzImage in memory and writes its kernel image to `fd`, an empty file, at offset 0.
  * -EBADMSG or -EINVAL with a message when the file is damaged, else what writing said.
- * image_build() does it in this process; image_build_apart() in a child that can do nothing but
- * compute and write to `fd`, and whose memory is gone with it.
  */
 int image_build(const uint8_t *file, size_t size, int fd, struct error *e);
-int image_build_apart(const uint8_t *file, size_t size, int fd, struct error *e);
+
+/*
+ * The same in a child process that can do nothing but compute and write to `fd`, and whose memory
+ * is gone with it. After image_build_start() one of the others is called, once; until then `file`
+ * stays as it is. image_build_finish() waits: -ECHILD when the child died.
+ */
+struct image_build {
+	pid_t pid;
+	struct report *report;
+};
+int image_build_start(struct image_build *ret, const uint8_t *file, size_t size, int fd,
+		      struct error *e);
+int image_build_finish(struct image_build *job, struct error *e);
+void image_build_cancel(struct image_build *job);
 
 /* Not cryptographic: finds damage, not malice. */
 uint64_t image_checksum(const void *data, size_t len);

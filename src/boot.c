@@ -3,7 +3,7 @@
  * Opens and identifies kernel and initrd, and finds the unpacked kernel or makes it.
  *
  * DOC: An unpacked kernel is kept in the cache under the hash of the bzImage it came from, so one
- * that is copied about is unpacked once. But reading and hashing 14 MiB takes 20 ms, and starting a
+ * that is copied about is unpacked once. But reading and hashing 14 MiB takes 45 ms, and starting a
  * VM takes 3. So an entry has a second name (a hard link), by what the kernel was at the time:
  * path, device, inode, size, mtime and ctime, as a build tool or git would know it again. That is
  * found without reading the kernel at all. Nobody but root can set a ctime; who can bring another
@@ -214,67 +214,89 @@ static bool is_settled(const struct unpacking *u)
 	       st.st_ctim.tv_sec + CLOCK_TICK < now.tv_sec;
 }
 
-/* On success `fd` is files->cache_fd, which boot_close() closes. */
-static int make_image(struct unpacking *u, int fd, struct error *e)
+static void name_by_content(struct unpacking *u)
 {
-	int r = image_build_apart(u->file, u->size, fd, e);
-
-	if (r)
-		return r;
-	r = use_image(u, fd, false);
-	return r ? error_set(e, r, "is damaged: it unpacks to no kernel") : 0;
+	name_of(u->content, "is", u->file, u->size);
 }
 
-static int build_in_cache(struct unpacking *u, struct error *e)
+/* Once: what was not there before is being made. */
+static bool find_by_content(struct unpacking *u)
 {
-	struct cache_file file;
-	int r, kept;
+	if (u->cache.dir_fd < 0 || *u->content)
+		return false;
+	name_by_content(u);
+	return use_entry(u, u->content);
+}
 
-	r = cache_create(&u->cache, &file);
+/* Starts unpacking and hashes meanwhile; takes what the cache has under the hash when it has it. */
+static int build_in(struct unpacking *u, struct cache_file *file, struct error *e)
+{
+	struct image_build job;
+	int r;
+
+	r = image_build_start(&job, u->file, u->size, file->fd, e);
 	if (r)
 		return r;
-	r = make_image(u, file.fd, e);
-	if (!r) {
-		kept = cache_publish(&u->cache, &file, u->content);
-		if (kept)
-			log_warn("%s: the unpacked kernel cannot be kept: %s", u->cache.path,
-				 strerror(-kept));
-		file.fd = -1; /* it is files->cache_fd now */
+	if (find_by_content(u)) {
+		image_build_cancel(&job);
+		return 0;
 	}
+	r = image_build_finish(&job, e);
+	if (r)
+		return r;
+	r = use_image(u, file->fd, false);
+	if (r)
+		return error_set(e, r, "is damaged: it unpacks to no kernel");
+	if (u->cache.dir_fd >= 0) {
+		r = cache_publish(&u->cache, file, u->content);
+		if (r)
+			log_warn("%s: the unpacked kernel cannot be kept: %s", u->cache.path,
+				 strerror(-r));
+	}
+	file->fd = -1; /* it is files->cache_fd now, which boot_close() closes */
+	return 0;
+}
+
+static int build_once(struct unpacking *u, struct error *e)
+{
+	struct cache_file file = {.fd = -1};
+	int r = 0;
+
+	if (u->cache.dir_fd >= 0) {
+		r = cache_create(&u->cache, &file);
+		if (r && find_by_content(u))
+			return 0; /* it can be read, if not written */
+	} else if ((file.fd = memfd_create("kernel", MFD_CLOEXEC)) < 0) {
+		r = -errno;
+	}
+	if (r)
+		return error_set(e, r, "there is no file to unpack it to: %s", strerror(-r));
+	r = build_in(u, &file, e);
 	cache_file_close(&u->cache, &file);
 	return r;
 }
 
-static int build_in_memory(struct unpacking *u, struct error *e)
-{
-	int fd = memfd_create("kernel", MFD_CLOEXEC), r;
-
-	if (fd < 0)
-		return error_set(e, -errno, "memfd_create: %s", strerror(errno));
-	r = make_image(u, fd, e);
-	if (r)
-		close(fd);
-	return r;
-}
-
-/* These say what is wrong with the kernel. Others say what is wrong with the cache or the host. */
+/* What is wrong with the kernel. */
 static bool is_verdict(int r)
 {
 	return r == -EBADMSG || r == -EINVAL;
 }
 
+/* What is wrong with the host, and would be without the cache too. */
+static bool is_poverty(int r)
+{
+	return r == -ENOMEM || r == -EAGAIN || r == -ECHILD;
+}
+
 static int build(struct unpacking *u, struct error *e)
 {
-	int r;
+	int r = build_once(u, e);
 
-	if (u->cache.dir_fd >= 0) {
-		r = build_in_cache(u, e);
-		if (!r || is_verdict(r))
-			return r;
-		log_warn("%s: %s; starting without the cache", u->cache.path, strerror(-r));
-		cache_close(&u->cache);
-	}
-	return build_in_memory(u, e);
+	if (!r || is_verdict(r) || is_poverty(r) || u->cache.dir_fd < 0)
+		return r;
+	log_warn("%s: %s; starting without the cache", u->cache.path, strerror(-r));
+	cache_close(&u->cache);
+	return build_once(u, e);
 }
 
 /* Finds or makes the unpacked kernel. */
@@ -285,18 +307,11 @@ static int unpack(struct unpacking *u, struct error *e)
 	if (use_entry(u, u->identity))
 		return 0;
 	r = read_bzimage(u, e);
-	if (r)
-		return r;
-	if (u->cache.dir_fd >= 0)
-		name_of(u->content, "is", u->file, u->size);
-	if (!use_entry(u, u->content)) {
+	if (!r)
 		r = build(u, e);
-		if (r)
-			return r;
-	}
-	if (u->cache.dir_fd >= 0 && *u->identity && is_settled(u))
+	if (!r && u->cache.dir_fd >= 0 && *u->identity && is_settled(u))
 		cache_link(&u->cache, u->content, u->identity);
-	return 0;
+	return r;
 }
 
 static int begin_unpacking(struct unpacking *u, struct boot_files *files,
@@ -324,6 +339,28 @@ static void end_unpacking(struct unpacking *u)
 	cache_close(&u->cache);
 }
 
+/* When it cannot be unpacked here, for the reason in `e`. */
+static int leave_to_guest(struct boot_files *files, const struct boot_request *request,
+			  struct error *e)
+{
+	struct image_source src = {.fd = files->kernel_fd};
+	struct kernel_image *kernel;
+	struct stat st;
+	int r;
+
+	log_warn("kernel %s: %s; the guest unpacks it", request->kernel, e->msg);
+	if (fstat(src.fd, &st))
+		return error_set(e, -errno, "%s", strerror(errno));
+	src.size = (uint64_t)st.st_size;
+	r = image_from_bzimage(&src, &kernel, e);
+	if (r)
+		return r;
+	free(files->image->kernel);
+	files->image->kernel = kernel;
+	files->image->cached = false;
+	return 0;
+}
+
 static int open_bzimage(struct boot_files *files, const struct boot_request *request,
 			const struct image_source *src, struct error *e)
 {
@@ -348,24 +385,24 @@ static int open_bzimage(struct boot_files *files, const struct boot_request *req
 		return r;
 	r = unpack(&u, e);
 	end_unpacking(&u);
-	if (!r || is_verdict(r))
-		return r;
-	log_warn("kernel %s: %s; the guest unpacks it", request->kernel, e->msg);
-	return image_from_bzimage(src, &files->image->kernel, e);
+	return !r || is_verdict(r) ? r : leave_to_guest(files, request, e);
 }
 
 int boot_rebuild(struct boot_files *files, const struct boot_request *request, struct error *e)
 {
 	struct unpacking u;
+	struct error local;
 	int r;
 
+	if (!e)
+		e = &local;
 	close(files->cache_fd);
 	files->cache_fd = -1;
 	r = begin_unpacking(&u, files, request, e);
 	if (!r)
 		r = read_bzimage(&u, e);
 	if (!r && u.cache.dir_fd >= 0) {
-		name_of(u.content, "is", u.file, u.size);
+		name_by_content(&u);
 		log_warn("%s/%s: damaged; making it anew", u.cache.path, u.content);
 		cache_remove(&u.cache, u.identity);
 		cache_remove(&u.cache, u.content);
@@ -373,6 +410,8 @@ int boot_rebuild(struct boot_files *files, const struct boot_request *request, s
 	if (!r)
 		r = build(&u, e);
 	end_unpacking(&u);
+	if (r && !is_verdict(r))
+		r = leave_to_guest(files, request, e);
 	return r ? error_prefix(e, r, "kernel %s", request->kernel) : 0;
 }
 

@@ -338,47 +338,70 @@ static void confine(int fd)
 	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
-int image_build_apart(const uint8_t *file, size_t size, int fd, struct error *e)
+int image_build_start(struct image_build *ret, const uint8_t *file, size_t size, int fd,
+		      struct error *e)
 {
 	struct report *report;
-	int r, status = 0;
-	pid_t pid;
+	int r;
 
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (report == MAP_FAILED)
 		return error_set(e, -errno, "no memory: %s", strerror(errno));
 	report->result = -ECHILD;
-	pid = fork();
-	if (pid < 0) {
+	ret->report = report;
+	ret->pid = fork();
+	if (ret->pid < 0) {
 		r = error_set(e, -errno, "cannot fork: %s", strerror(errno));
 		munmap(report, sizeof(*report));
 		return r;
 	}
-	if (!pid) {
+	if (!ret->pid) {
 		confine(fd);
 		report->result = image_build(file, size, 0, &report->error);
 		_exit(0);
 	}
+	return 0;
+}
+
+static int wait_for(pid_t pid)
+{
+	int status = 0;
+
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	/* The report counts, not the status: where SIGCHLD is ignored there is none. It came from
-	 * where hostile input was read. */
-	r = report->result;
-	if (e)
-		*e = report->error;
-	munmap(report, sizeof(*report));
-	if (r == -ECHILD)
-		return error_set(e, -EBADMSG,
-				 "is damaged: the process that unpacked it died (signal %d)",
-				 WIFSIGNALED(status) ? WTERMSIG(status) : 0);
-	if (r > 0 || r < -4095)
-		r = -EBADMSG;
+	return status;
+}
+
+/* It comes from where hostile input was read. */
+static void make_printable(char *msg, size_t size)
+{
+	msg[size - 1] = '\0';
+	for (; *msg; msg++)
+		if ((unsigned char)*msg < ' ' || *msg == 0x7f)
+			*msg = '?';
+}
+
+int image_build_finish(struct image_build *job, struct error *e)
+{
+	int status = wait_for(job->pid), r;
+
+	/* The report counts, not the status: where SIGCHLD is ignored there is none. */
+	r = job->report->result;
 	if (e) {
-		e->msg[sizeof(e->msg) - 1] = '\0';
-		for (char *c = e->msg; *c; c++)
-			if ((unsigned char)*c < ' ' || *c == 0x7f)
-				*c = '?';
+		*e = job->report->error;
+		make_printable(e->msg, sizeof(e->msg));
 	}
-	return r;
+	munmap(job->report, sizeof(*job->report));
+	if (r == -ECHILD)
+		return error_set(e, r, "the process that unpacked it died (signal %d)",
+				 WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+	return r > 0 || r < -4095 ? -EBADMSG : r;
+}
+
+void image_build_cancel(struct image_build *job)
+{
+	kill(job->pid, SIGKILL);
+	wait_for(job->pid);
+	munmap(job->report, sizeof(*job->report));
 }

@@ -2,14 +2,21 @@
 /* Files that are no kernels and no initrds: each is refused with a message that says what it is. */
 #include <elf.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -424,6 +431,112 @@ static void test_initrds(void **state)
 	blob_free(&v);
 }
 
+/* ----- a host on which it cannot be unpacked: the guest does it ----- */
+
+static void expect_left_to_guest(const char *why)
+{
+	struct vmlinux_spec spec = {.relocs = RELOCS_3_TABLES};
+	struct blob v = make_vmlinux(&spec), b = make_bzimage(&v, C_LZ4);
+	char *path = write_blob(dir, "poor", &b), log[512] = "";
+	const struct boot_request request = {.kernel = path};
+	FILE *said = tmpfile();
+	struct error e = {""};
+	struct boot_files files;
+
+	dup2(fileno(said), 2);
+	log_set_level(LOG_WARN);
+	assert_int_equal(boot_open(&files, &request, &e), 0);
+	assert_true(files.image->kernel->h.unpacks);
+	assert_int_equal(files.cache_fd, -1);
+	rewind(said);
+	assert_non_null(fgets(log, sizeof(log), said));
+	assert_non_null(strstr(log, why));
+	assert_non_null(strstr(log, "; the guest unpacks it"));
+	assert_null(fgets(log, sizeof(log), said));
+	boot_close(&files);
+	unlink(path);
+	free(path);
+	blob_free(&b);
+	blob_free(&v);
+}
+
+/* The process that unpacks dies, of whatever: here at its first system call. */
+static void kill_the_child(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_prctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_PDEATHSIG, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {ARRAY_SIZE(code), code};
+
+	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+	expect_left_to_guest("died (signal 31)");
+}
+
+static void deny_fork(void)
+{
+	struct rlimit none = {0, 0};
+
+	if (geteuid() == 0) {
+		assert_int_equal(chmod(dir, 0777), 0);
+		assert_int_equal(setgid(65533), 0);
+		assert_int_equal(setuid(65533), 0);
+	}
+	assert_int_equal(setrlimit(RLIMIT_NPROC, &none), 0);
+	expect_left_to_guest("cannot fork: ");
+}
+
+/* Runs `body` in a child, which leaves with 0 when all was well. */
+static void in_child(void (*body)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void test_unpacking_that_dies_is_left_to_the_guest(void **state)
+{
+	(void)state;
+	in_child(kill_the_child);
+}
+
+static void test_without_processes_it_is_left_to_the_guest(void **state)
+{
+	(void)state;
+	in_child(deny_fork);
+}
+
+static void open_with_ignored_children(void)
+{
+	struct blob v = make_vmlinux(&(struct vmlinux_spec){RELOCS_NONE, false, false});
+	struct blob b = make_bzimage(&v, C_LZ4);
+	char *path = write_blob(dir, "ignored", &b);
+	const struct boot_request request = {.kernel = path};
+	struct boot_files files;
+
+	signal(SIGCHLD, SIG_IGN); /* as who started us may have had it */
+	assert_int_equal(boot_open(&files, &request, NULL), 0);
+	assert_true(files.cache_fd >= 0);
+	boot_close(&files);
+}
+
+static void test_ignored_sigchld_is_no_harm(void **state)
+{
+	(void)state;
+	in_child(open_with_ignored_children);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -458,6 +571,9 @@ int main(void)
 		cmocka_unit_test(test_damaged_payloads_are_refused),
 		cmocka_unit_test(test_payload_that_is_no_kernel_is_refused),
 		cmocka_unit_test(test_initrds),
+		cmocka_unit_test(test_unpacking_that_dies_is_left_to_the_guest),
+		cmocka_unit_test(test_without_processes_it_is_left_to_the_guest),
+		cmocka_unit_test(test_ignored_sigchld_is_no_harm),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -70,13 +70,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	run("rm -rf %s", home);
-	return 0;
-}
-
 /* ----- what the log says ----- */
 
 static int real_stderr = -1;
@@ -103,6 +96,7 @@ static unsigned captured_lines(char *buf, size_t size)
 	n = fread(buf, 1, size - 1, captured);
 	buf[n] = '\0';
 	fclose(captured);
+	captured = NULL;
 	for (const char *p = buf; (p = strchr(p, '\n')); p++)
 		lines++;
 	return lines;
@@ -123,6 +117,20 @@ static void expect_silence(void)
 
 	if (captured_lines(log, sizeof(log)))
 		fail_msg("unexpected: %s", log);
+}
+
+/* A test that failed while it was capturing has its say yet. */
+static int teardown(void **state)
+{
+	char log[2048];
+
+	(void)state;
+	if (captured) {
+		captured_lines(log, sizeof(log));
+		fputs(log, stderr);
+	}
+	run("rm -rf %s", home);
+	return 0;
 }
 
 /* ----- booting ----- */
