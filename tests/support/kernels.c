@@ -94,6 +94,8 @@ static void append_relocs(struct blob *b, enum relocs relocs)
 
 	if (relocs == RELOCS_NONE)
 		return;
+	if (relocs == RELOCS_AFTER_JUNK)
+		append_word(b, 1);
 	append_table(b, reloc64_offsets, 3);
 	if (relocs != RELOCS_2_TABLES)
 		append_table(b, inverse_offsets, 2);
@@ -139,6 +141,8 @@ struct blob make_vmlinux(const struct vmlinux_spec *spec)
 	size_t at = notes;
 
 	put_text(&b, text);
+	/* One whose upper half changes too. */
+	blob_put(&b, text + reloc64_offsets[0], &(uint64_t){0x1ffffffff}, 8);
 	blob_put(&b, data, NULL, 65536);
 	for (uint32_t i = 0; i < 65536; i += 4)
 		put_word(&b, data + i, i ^ 0x5a5a5a5au);

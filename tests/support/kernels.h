@@ -27,7 +27,15 @@ void blob_put(struct blob *b, size_t offset, const void *data, size_t len);
 #define VMLINUX_SCRATCH (6u << 20)    /* 2 MiB of zeros that are in the file */
 #define VMLINUX_SPAN	(8u << 20)
 
-enum relocs { RELOCS_NONE, RELOCS_3_TABLES, RELOCS_2_TABLES, RELOCS_OUTSIDE, RELOCS_4_TABLES };
+/* The last three are none: a word out of the kernel, a table too many, something before them. */
+enum relocs {
+	RELOCS_NONE,
+	RELOCS_3_TABLES,
+	RELOCS_2_TABLES,
+	RELOCS_OUTSIDE,
+	RELOCS_4_TABLES,
+	RELOCS_AFTER_JUNK,
+};
 
 /* Words that the relocations name. */
 extern const uint32_t reloc64_offsets[3], reloc32_offsets[3], inverse_offsets[2];

@@ -414,7 +414,8 @@ static void test_nokaslr_is_respected(void **state)
 /* Relocations that are none: out of the kernel, or not in a form that is known. */
 static void test_kernels_that_cannot_be_moved_are_not(void **state)
 {
-	static const enum relocs kinds[] = {RELOCS_NONE, RELOCS_OUTSIDE, RELOCS_4_TABLES};
+	static const enum relocs kinds[] = {RELOCS_NONE, RELOCS_OUTSIDE, RELOCS_4_TABLES,
+					    RELOCS_AFTER_JUNK};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
