@@ -69,13 +69,13 @@ running() { [ -n "$vm_pid" ] && kill -0 "$vm_pid" 2>/dev/null; }
 
 # finish [SECONDS]: wait for the end of the VM; $status is skep's.
 finish() {
-	local limit=${1:-120} watchdog
+	local limit=${1:-240} watchdog
 	(
 		exec >/dev/null 2>&1 7>&-
 		trap 'kill $!; exit' TERM
 		sleep "$limit" &
 		wait $!
-		: >"$vm/hung"
+		threads >"$vm/hung"
 		kill -KILL "$vm_pid"
 	) &
 	watchdog=$!
@@ -86,8 +86,23 @@ finish() {
 	exec 7>&-
 	if [ -e "$vm/hung" ]; then
 		status="hung: nothing after $limit s"
+		cat "$vm/hung"
 		transcript
 	fi
+}
+
+# What the VM's threads are at, twice, as comments.
+threads() {
+	local t
+	for _ in 1 2; do
+		for t in /proc/"$vm_pid"/task/*; do
+			echo "# | $(cat "$t/comm") state $(cut -d ' ' -f 3 "$t/stat")" \
+				"ticks $(cut -d ' ' -f 14,15 "$t/stat") $(head -n 4 "$t/stack" | tr '\n' ' ')"
+		done
+		find /sys/kernel/debug/kvm/"$vm_pid"-* -type f -exec grep -Hv '^0$' {} + 2>/dev/null |
+			sed 's|.*/\([^/]*/[^/]*:\)|\1|; s/^/# | /' | grep -E 'exits|halt|irq' | paste -sd ' '
+		sleep 1
+	done
 }
 
 end_vm() {
@@ -119,11 +134,12 @@ said() { tr -d '\r' <"$out" | grep -qE -- "$1"; }
 
 # await REGEX [SECONDS]: until the guest has said it; breaks the test off if it never does.
 await() {
-	local end=$((SECONDS + ${2:-120}))
+	local end=$((SECONDS + ${2:-240}))
 	until said "$1"; do
 		if ! running || [ "$SECONDS" -ge "$end" ]; then
 			said "$1" && return 0
 			echo "# the guest did not say '$1'"
+			running && threads
 			transcript
 			return 1
 		fi
@@ -132,7 +148,7 @@ await() {
 }
 
 # step NAME: wait until the guest's script gets there (see guest/lib); `go on` lets it go on.
-step() { await "^@$1\$" "${2:-300}"; }
+step() { await "^@$1\$" "${2:-600}"; }
 go() { send "go $1"; }
 
 # value KEY: what the guest's script told by `tell KEY VALUE`.
