@@ -42,6 +42,9 @@ ssize_t read_full(int fd, void *buf, size_t len);
 ssize_t write_full(int fd, const void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
 
+/* Whether all `len` bytes are zero, at the speed of memcmp(); none are. Any alignment. */
+bool mem_is_zero(const void *buf, size_t len);
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 
