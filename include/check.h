@@ -41,6 +41,10 @@ __attribute__((format(printf, 5, 6))) void check_add(struct check_report *report
 /* KVM: presence, permission, capabilities, speed (takes at most a second). */
 void check_kvm(struct check_report *report);
 
+/* Writes a MiB to a nameless file in `dir` and punches it out again: 0, or a negative errno.
+ * -EOPNOTSUPP: no holes here. *ret_step says what failed. */
+int check_punch_hole(const char *dir, const char **ret_step);
+
 /* Checks all and prints the report. Returns whether `skep run` works here; that the default guest
  * is missing does not count. Opens and creates nothing that stays. */
 bool check_host(const struct check_options *options, FILE *out);

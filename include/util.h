@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/types.h>
 #include <unistd.h>
 
 #define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
@@ -44,6 +45,14 @@ ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
 
 /* Whether all `len` bytes are zero, at the speed of memcmp(); none are. Any alignment. */
 bool mem_is_zero(const void *buf, size_t len);
+
+/* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
+#define FORMAT_BYTES 16u
+void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
+
+/* A number from the queue/ directory in /sys of a block device or, for a partition, of its whole
+ * device; 0 when it is not there. */
+uint64_t block_queue_limit(dev_t dev, const char *name);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 
 #include "check.h"
 #include "json.h"
@@ -108,9 +107,7 @@ static void check_io_uring(struct check_report *report)
 
 /* Hole punching */
 
-/* Writes a MiB to a nameless file in `dir` and punches it out again: 0, or a negative errno.
- * *ret_step says what failed. */
-static int try_punch(const char *dir, const char **ret_step)
+int check_punch_hole(const char *dir, const char **ret_step)
 {
 	_cleanup_free_ char *data = calloc(1, MIB), *template = NULL;
 	_cleanup_close_ int fd = -1;
@@ -145,19 +142,7 @@ static int try_punch(const char *dir, const char **ret_step)
 static void check_block_device(struct check_report *report, const char *name, const char *path,
 			       dev_t dev)
 {
-	char file[96], text[32] = "";
-	_cleanup_close_ int fd = -1;
-	ssize_t n = 0;
-
-	/* Partitions have no queue of their own. */
-	for (unsigned i = 0; i < 2 && fd < 0; i++) {
-		snprintf(file, sizeof(file), "/sys/dev/block/%u:%u/%squeue/discard_max_bytes",
-			 major(dev), minor(dev), i ? "../" : "");
-		fd = open(file, O_RDONLY | O_CLOEXEC);
-	}
-	if (fd >= 0)
-		n = read_full(fd, text, sizeof(text) - 1);
-	if (n > 0 && strtoull(text, NULL, 10) > 0)
+	if (block_queue_limit(dev, "discard_max_bytes") > 0)
 		check_add(report, name, CHECK_OK, NULL, "%s: the device takes discards", path);
 	else
 		check_add(report, name, CHECK_ABSENT,
@@ -183,7 +168,7 @@ static void check_discard(struct check_report *report, const char *path)
 	}
 	if (!S_ISDIR(st.st_mode))
 		dir = dirname(copy);
-	r = try_punch(dir, &step);
+	r = check_punch_hole(dir, &step);
 	if (r == 0)
 		check_add(report, name, CHECK_OK, NULL,
 			  "%s: holes can be punched: images shrink when guests discard", path);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 
 #include "error.h"
@@ -101,6 +103,39 @@ bool mem_is_zero(const void *buf, size_t len)
 	for (size_t i = 0; i < head; i++)
 		any |= p[i];
 	return !any && memcmp(p, p + head, len - head) == 0;
+}
+
+void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	/* 1023.95 would be rounded to 1024.0. */
+	for (; value >= 1023.95; unit++)
+		value /= 1024;
+	/* 1.0 is 1, and from 100 on no tenth counts. */
+	if (value >= 99.95 || (unsigned)(value * 10 + 0.5) % 10 == 0)
+		snprintf(ret, FORMAT_BYTES, "%.0f %s", value, units[unit]);
+	else
+		snprintf(ret, FORMAT_BYTES, "%.1f %s", value, units[unit]);
+}
+
+uint64_t block_queue_limit(dev_t dev, const char *name)
+{
+	static const char *const where[] = {"queue", "../queue"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+		char path[128], text[32] = "";
+		_cleanup_close_ int fd = -1;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
+			 where[i], name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && read_full(fd, text, sizeof(text) - 1) > 0)
+			return strtoull(text, NULL, 10);
+	}
+	return 0;
 }
 
 uint64_t now_ns(void)

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysmacros.h>
 
 #include <cmocka.h>
 
@@ -71,12 +74,71 @@ static void test_nothing_past_the_end_is_read(void **state)
 	munmap(p, 8192);
 }
 
+static void test_sizes_for_people(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} sizes[] = {
+		{0, "0 B"},
+		{1, "1 B"},
+		{1023, "1023 B"},
+		{KIB, "1 KiB"},
+		{KIB + 1, "1 KiB"},
+		{KIB + 52, "1.1 KiB"},
+		{3 * KIB / 2, "1.5 KiB"},
+		{20 * MIB - 1, "20 MiB"},
+		{20 * MIB, "20 MiB"},
+		{1023 * MIB + 900 * KIB, "1024 MiB"},
+		{GIB - 1, "1 GiB"},
+		{GIB * 1000, "1000 GiB"},
+		{GIB * 1331, "1.3 TiB"},
+		{UINT64_MAX, "16 EiB"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		char text[FORMAT_BYTES];
+
+		format_bytes(sizes[i].bytes, text);
+		assert_string_equal(text, sizes[i].text);
+	}
+}
+
+/* Every block device has a logical block; a partition's is that of its whole device. */
+static void test_queue_limits(void **state)
+{
+	struct dirent *entry;
+	unsigned found = 0;
+	DIR *dir = opendir("/sys/dev/block");
+
+	(void)state;
+	while (dir && (entry = readdir(dir))) {
+		unsigned major_number, minor_number;
+		dev_t dev;
+
+		if (sscanf(entry->d_name, "%u:%u", &major_number, &minor_number) != 2)
+			continue;
+		dev = makedev(major_number, minor_number);
+		assert_in_range(block_queue_limit(dev, "logical_block_size"), 512, 64 * KIB);
+		assert_int_equal(block_queue_limit(dev, "no_such_limit"), 0);
+		found++;
+	}
+	if (dir)
+		closedir(dir);
+	assert_int_equal(block_queue_limit(makedev(0, 0), "logical_block_size"), 0);
+	if (!found)
+		skip();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_zero_is_told_from_data_at_every_offset_and_length),
 		cmocka_unit_test(test_large_buffers_to_the_last_byte),
 		cmocka_unit_test(test_nothing_past_the_end_is_read),
+		cmocka_unit_test(test_sizes_for_people),
+		cmocka_unit_test(test_queue_limits),
 	};
 
 	return cmocka_run_group_tests_name("util", tests, NULL, NULL);
