@@ -7,6 +7,14 @@
 #include "settings.h"
 
 extern const struct cli_command cli_commands[]; /* ends with name == NULL */
-extern const struct setting check_settings[];	/* ends with name == NULL */
+/* The commands of `skep disk`, by enum disk_action. Their settings are fields of struct
+ * disk_command. */
+struct disk_verb {
+	const char *name, *operands, *summary;
+	const struct setting *settings; /* ends with name == NULL */
+};
+extern const struct disk_verb disk_verbs[]; /* ends with name == NULL */
+
+extern const struct setting check_settings[]; /* ends with name == NULL */
 
 #endif

@@ -13,6 +13,7 @@
 
 const struct cli_command cli_commands[] = {
 	{CLI_RUN, "run", "boot a virtual machine and wait for its end"},
+	{CLI_DISK, "disk", "make, look at, compact and resize images"},
 	{CLI_CHECK, "check", "show what this host offers"},
 	{CLI_HELP, "help", "show help on a command"},
 	{CLI_VERSION, "version", NULL},
@@ -23,6 +24,50 @@ const struct cli_command cli_commands[] = {
 const struct setting check_settings[] = {
 	{"json", .group = "Options", .type = SETTING_JSON, .help = "print the report as JSON"},
 	{"help", 'h', .group = "Options", .type = SETTING_HELP, .help = "show this text"},
+	{.name = NULL},
+};
+
+#define FLAG(f, text)                                                                              \
+	{                                                                                          \
+#f, .type = SETTING_BOOL, .offset = offsetof(struct disk_command, f), .help = text \
+	}
+#define HELP                                                                                       \
+	{                                                                                          \
+		"help", 'h', .type = SETTING_HELP, .help = "show this text"                        \
+	}
+
+static const struct setting create_settings[] = {
+	FLAG(force, "replace a file that is there: what it holds is lost"),
+	FLAG(preallocate, "allocate all of it now; with discard=ignore it stays so"),
+	HELP,
+	{.name = NULL},
+};
+
+static const struct setting info_settings[] = {
+	FLAG(json, "print it as JSON"),
+	HELP,
+	{.name = NULL},
+};
+
+static const struct setting compact_settings[] = {
+	HELP,
+	{.name = NULL},
+};
+
+static const struct setting resize_settings[] = {
+	FLAG(shrink, "SIZE may be less than it is; what is cut off must be zeros"),
+	FLAG(force, "with --shrink, cut off data too: it is lost"),
+	HELP,
+	{.name = NULL},
+};
+
+const struct disk_verb disk_verbs[] = {
+	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", create_settings},
+	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes",
+		       info_settings},
+	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", compact_settings},
+	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE",
+			 resize_settings},
 	{.name = NULL},
 };
 
@@ -267,4 +312,78 @@ int cli_parse_check(int argc, char *const *argv, struct check_options *ret, stru
 
 	*ret = (struct check_options){0};
 	return parse(&p, argc, argv);
+}
+
+/* disk */
+
+static const struct disk_verb *find_verb(const char *name, struct error *e)
+{
+	struct suggest near = {.word = name};
+
+	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+		if (strcmp(v->name, name) == 0)
+			return v;
+		suggest_try(&near, v->name);
+	}
+	error_set(e, -EINVAL, "unknown command 'disk %.40s': %s%s%s", name,
+		  near.best ? "did you mean '" : "'skep help disk' lists the commands",
+		  near.best ? near.best : "", near.best ? "'?" : "");
+	return NULL;
+}
+
+struct disk_words {
+	struct disk_command *command;
+	const struct disk_verb *verb;
+	const char *size; /* as written */
+};
+
+static int apply_disk(void *ctx, const struct setting *s, const char *value, struct error *e)
+{
+	struct disk_words *w = ctx;
+
+	if (s && s->type == SETTING_HELP) {
+		w->command->help = true;
+		return -ECANCELED;
+	}
+	if (s)
+		return setting_set(w->command, s, value, e);
+	if (!w->command->path)
+		w->command->path = value;
+	else if (strstr(w->verb->operands, "SIZE") && !w->size)
+		w->size = value;
+	else
+		return error_set(e, -EINVAL, "unexpected argument '%.200s': skep disk %s %s", value,
+				 w->verb->name, w->verb->operands);
+	return 0;
+}
+
+int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e)
+{
+	struct disk_words words = {.command = ret};
+	struct parser p = {NULL, "disk", apply_disk, &words, e};
+	int r;
+
+	*ret = (struct disk_command){.path = NULL};
+	if (argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0)) {
+		ret->help = true;
+		return 0;
+	}
+	if (argc == 0)
+		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
+	words.verb = find_verb(argv[0], e);
+	if (!words.verb)
+		return -EINVAL;
+	ret->action = (enum disk_action)(words.verb - disk_verbs);
+	p.table = words.verb->settings;
+	r = parse(&p, argc - 1, argv + 1);
+	if (r < 0 || ret->help)
+		return r;
+	if (!ret->path || !*ret->path || (strstr(words.verb->operands, "SIZE") && !words.size))
+		return error_set(e, -EINVAL, "a %s is missing: skep disk %s %s",
+				 ret->path && *ret->path ? "size" : "path", words.verb->name,
+				 words.verb->operands);
+	if (!words.size)
+		return 0;
+	ret->grow = ret->action == DISK_RESIZE && words.size[0] == '+';
+	return config_parse_size(words.size + ret->grow, MIB, &ret->size, e);
 }

@@ -114,6 +114,17 @@ static void command_options(FILE *out, const struct setting *table, int n, char 
 	}
 }
 
+/* Commands, then their options; a size is nothing to complete, but only the words tell. */
+static void disk_command(FILE *out, int n, char *const *words)
+{
+	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+		if (n == 1)
+			candidate(out, words[0], "", v->name, "");
+		else if (strcmp(words[0], v->name) == 0)
+			command_options(out, v->settings, n - 1, words + 1);
+	}
+}
+
 void cli_complete(int num_words, char *const *words, FILE *out)
 {
 	if (num_words < 1)
@@ -128,6 +139,8 @@ void cli_complete(int num_words, char *const *words, FILE *out)
 		}
 	} else if (strcmp(words[0], "run") == 0) {
 		command_options(out, vm_settings, num_words - 1, words + 1);
+	} else if (strcmp(words[0], "disk") == 0) {
+		disk_command(out, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "check") == 0) {
 		command_options(out, check_settings, num_words - 1, words + 1);
 	}

@@ -57,7 +57,7 @@ static void options(FILE *out, const struct setting *table)
 	const char *group = NULL;
 
 	for (const struct setting *s = table; s->name; s++) {
-		if (!group || strcmp(group, s->group) != 0)
+		if (s->group && (!group || strcmp(group, s->group) != 0))
 			fprintf(out, "\n%s:\n", s->group);
 		group = s->group;
 		option(out, s);
@@ -99,6 +99,19 @@ void cli_help_run(FILE *out)
 	      "122 triple fault or other unasked reset, 124 --timeout ran out, 128+N ended by\n"
 	      "force after signal N, 125 skep failed, 2 wrong usage.\n",
 	      out);
+}
+
+void cli_help_disk(FILE *out)
+{
+	fputs("Usage: skep disk COMMAND [OPTION...] PATH [SIZE]\n\n"
+	      "Makes, shows and changes images while no VM runs on them. A SIZE is like 512M\n"
+	      "or 4G; a bare number is MiB.\n",
+	      out);
+	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+		fprintf(out, "\n%s %s: %s\n", v->name, v->operands, v->summary);
+		options(out, v->settings);
+	}
+	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
 }
 
 void cli_help_check(FILE *out)

@@ -142,6 +142,20 @@ static int command_check(int argc, char **argv)
 	return printed(works ? 0 : 1);
 }
 
+static int command_disk(int argc, char **argv)
+{
+	struct disk_command command;
+	struct error e = {""};
+	int r;
+
+	r = cli_parse_disk(argc, argv, &command, &e);
+	if (r == 0 && command.help)
+		cli_help_disk(stdout);
+	else if (r == 0)
+		r = disk_command_run(&command, stdout, stderr, &e);
+	return r < 0 ? fail(&e, r) : printed(0);
+}
+
 static int command_help(int argc, char **argv)
 {
 	const struct cli_command *about;
@@ -156,6 +170,8 @@ static int command_help(int argc, char **argv)
 		return fail(&e, -EINVAL);
 	if (about->id == CLI_RUN)
 		cli_help_run(stdout);
+	else if (about->id == CLI_DISK)
+		cli_help_disk(stdout);
 	else if (about->id == CLI_CHECK)
 		cli_help_check(stdout);
 	else
@@ -178,6 +194,8 @@ int main(int argc, char **argv)
 	switch (command->id) {
 	case CLI_RUN:
 		return command_run(argc - 2, argv + 2);
+	case CLI_DISK:
+		return command_disk(argc - 2, argv + 2);
 	case CLI_CHECK:
 		return command_check(argc - 2, argv + 2);
 	case CLI_HELP:

@@ -23,6 +23,12 @@ if command -v mandoc >/dev/null; then
 	for option in $(options run) $(options check); do
 		ok "skep(1) has $option" out_has "^ +(-., )?$option( |\$)"
 	done
+	for command in $("$skep" complete disk ""); do
+		ok "skep(1) has disk $command" out_has "^ +skep disk $command|^ +$command "
+		for option in $("$skep" complete disk "$command" --); do
+			ok "skep(1) has disk $command's $option" out_has "^ +(-., )?$option( |\$)"
+		done
+	done
 	for option in $("$skep" complete run -d x,); do
 		option=${option#x,}
 		ok "skep(1) has the disk's $option" out_has "^ +$option"

@@ -236,6 +236,73 @@ static void test_check_options(void **state)
 			 -EINVAL);
 }
 
+static void test_disk_commands(void **state)
+{
+	static const struct {
+		const char *args[5];
+		const char *message;
+	} bad[] = {
+		{{NULL}, "a command is missing"},
+		{{"--json"}, "unknown command 'disk --json'"},
+		{{"craete"}, "did you mean 'create'?"},
+		{{"create"}, "a path is missing: skep disk create PATH SIZE"},
+		{{"create", "", "1G"}, "a path is missing"},
+		{{"create", "p"}, "a size is missing"},
+		{{"create", "p", "+1G"}, "is not a size"},
+		{{"create", "p", "1G", "q"}, "unexpected argument 'q': skep disk create PATH SIZE"},
+		{{"create", "p", "1G", "--shrink"}, "unknown option '--shrink'"},
+		{{"create", "p", "--force=1", "1G"}, "--force takes no value"},
+		{{"info", "p", "1G"}, "unexpected argument '1G'"},
+		{{"info", "--jsno", "p"}, "did you mean '--json'?"},
+		{{"compact", "--json", "p"}, "unknown option '--json'"},
+		{{"resize", "p", "-1G"}, "unknown option '-1'"},
+		{{"resize", "p", "++1G"}, "is not a size"},
+		{{"resize", "--shrnk", "p"}, "did you mean '--shrink'?"},
+	};
+	struct disk_command c;
+
+	(void)state;
+	assert_int_equal(cli_parse_disk(ARGS("create", "p", "--force", "2G"), &c, NULL), 0);
+	assert_int_equal(c.action, DISK_CREATE);
+	assert_string_equal(c.path, "p");
+	assert_int_equal(c.size, 2 * GIB);
+	assert_true(c.force);
+	assert_false(c.preallocate || c.grow || c.shrink || c.help);
+	assert_int_equal(
+		cli_parse_disk(ARGS("create", "--preallocate", "--", "--p", "3"), &c, NULL), 0);
+	assert_string_equal(c.path, "--p");
+	assert_int_equal(c.size, 3 * MIB);
+	assert_true(c.preallocate);
+	assert_int_equal(cli_parse_disk(ARGS("info", "--json", "p"), &c, NULL), 0);
+	assert_int_equal(c.action, DISK_INFO);
+	assert_true(c.json);
+	assert_int_equal(cli_parse_disk(ARGS("info", "--json", "--no-json", "p"), &c, NULL), 0);
+	assert_false(c.json);
+	assert_int_equal(cli_parse_disk(ARGS("compact", "p"), &c, NULL), 0);
+	assert_int_equal(c.action, DISK_COMPACT);
+	assert_int_equal(cli_parse_disk(ARGS("resize", "p", "+512B", "--shrink"), &c, NULL), 0);
+	assert_int_equal(c.action, DISK_RESIZE);
+	assert_int_equal(c.size, 512);
+	assert_true(c.grow && c.shrink);
+	assert_int_equal(cli_parse_disk(ARGS("resize", "p", "1T"), &c, NULL), 0);
+	assert_false(c.grow || c.shrink || c.force);
+	assert_int_equal(cli_parse_disk(ARGS("-h"), &c, NULL), 0);
+	assert_true(c.help);
+	assert_int_equal(cli_parse_disk(ARGS("resize", "--help", "--nonsense"), &c, NULL), 0);
+	assert_true(c.help);
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error e = {""};
+		int argc = 0;
+
+		while (argc < 5 && bad[i].args[argc])
+			argc++;
+		if (cli_parse_disk(argc, (char *const *)bad[i].args, &c, &e) != -EINVAL ||
+		    !strstr(e.msg, bad[i].message))
+			fail_msg("%zu gives: %s", i, e.msg);
+	}
+}
+
 /* What a printer writes, to be freed. */
 static char *capture(void (*print)(FILE *))
 {
@@ -251,8 +318,8 @@ static char *capture(void (*print)(FILE *))
 static void test_help_has_every_option_in_80_columns(void **state)
 {
 	_cleanup_free_ char *run = capture(cli_help_run), *check = capture(cli_help_check),
-			    *all = capture(cli_help);
-	const char *const texts[] = {run, check, all};
+			    *disk = capture(cli_help_disk), *all = capture(cli_help);
+	const char *const texts[] = {run, check, disk, all};
 	char name[64];
 
 	(void)state;
@@ -267,6 +334,14 @@ static void test_help_has_every_option_in_80_columns(void **state)
 		snprintf(name, sizeof(name), "\n  %s", s->name);
 		assert_non_null(strstr(run, name));
 	}
+	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+		snprintf(name, sizeof(name), "\n%s %s: ", v->name, v->operands);
+		assert_non_null(strstr(disk, name));
+		for (const struct setting *s = v->settings; s->name; s++) {
+			snprintf(name, sizeof(name), "--%s ", s->name);
+			assert_non_null(strstr(disk, name));
+		}
+	}
 	assert_non_null(strstr(check, "--json"));
 	assert_non_null(strstr(all, "\n  run "));
 	assert_null(strstr(all, "complete"));
@@ -278,7 +353,13 @@ static void test_help_has_every_option_in_80_columns(void **state)
 
 static void test_letters_and_names_are_unique(void **state)
 {
-	const struct setting *const tables[] = {vm_settings, disk_settings, check_settings};
+	const struct setting *const tables[] = {vm_settings,
+						disk_settings,
+						check_settings,
+						disk_verbs[DISK_CREATE].settings,
+						disk_verbs[DISK_INFO].settings,
+						disk_verbs[DISK_COMPACT].settings,
+						disk_verbs[DISK_RESIZE].settings};
 
 	(void)state;
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
@@ -303,7 +384,7 @@ static void expect_completion(const char *expected, int n, char *const *words)
 static void test_completion(void **state)
 {
 	(void)state;
-	expect_completion("run\ncheck\nhelp\n--help\n--version\n", ARGS(""));
+	expect_completion("run\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
 	expect_completion("run\n", ARGS("r"));
 	expect_completion("run\n", ARGS("help", "r"));
 	expect_completion("--memory\n", ARGS("run", "--mem"));
@@ -323,6 +404,13 @@ static void test_completion(void **state)
 	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,e"));
 	expect_completion("--json\n--help\n", ARGS("check", "--"));
 	expect_completion(":files\n", ARGS("check", ""));
+	expect_completion("create\ninfo\ncompact\nresize\n", ARGS("disk", ""));
+	expect_completion("compact\n", ARGS("disk", "com"));
+	expect_completion("disk\n", ARGS("help", "d"));
+	expect_completion("--force\n--preallocate\n--help\n", ARGS("disk", "create", "x", "--"));
+	expect_completion("--shrink\n", ARGS("disk", "resize", "--s"));
+	expect_completion(":files\n", ARGS("disk", "info", ""));
+	expect_completion("", ARGS("disk", "frob", ""));
 	expect_completion("", ARGS("frob", "-"));
 	expect_completion("", 0, NULL);
 }
@@ -410,6 +498,7 @@ int main(void)
 		cmocka_unit_test(test_wrong_usage_has_a_remedy),
 		cmocka_unit_test(test_config_applies_at_its_place),
 		cmocka_unit_test(test_check_options),
+		cmocka_unit_test(test_disk_commands),
 		cmocka_unit_test(test_help_has_every_option_in_80_columns),
 		cmocka_unit_test(test_letters_and_names_are_unique),
 		cmocka_unit_test(test_completion),

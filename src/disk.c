@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep disk`: create, info, compact, resize. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "blk.h"
+#include "check.h"
+#include "disk_command.h"
+#include "json.h"
+#include "log.h"
+#include "util.h"
+
+static int explain_open(int err, struct error *e)
+{
+	switch (err) {
+	case ENOENT:
+		return error_set(e, -err,
+				 "no such file or directory: 'skep disk create' makes images");
+	case EEXIST: /* it appeared, or is a symbolic link to nothing */
+		return error_set(e, -err, "exists already: choose another name");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: change its mode or owner, or those of its "
+				 "directories");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system");
+	case ETXTBSY:
+		return error_set(e, -err, "is in use as swap or as a running program");
+	default:
+		return error_set(e, -err, "cannot open: %s", strerror(err));
+	}
+}
+
+static int check_kind(const struct stat *st, const char *device_remedy, struct error *e)
+{
+	if (S_ISREG(st->st_mode) || (S_ISBLK(st->st_mode) && !device_remedy))
+		return 0;
+	if (S_ISBLK(st->st_mode))
+		return error_set(e, -ENOTSUP, "is a block device: %s", device_remedy);
+	return error_set(
+		e, S_ISDIR(st->st_mode) ? -EISDIR : -ENOTSUP, "is %s: an image is a regular file",
+		S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a block device");
+}
+
+/* Looks before it opens: opening a pipe would wait for its other end. `device_remedy` is what to do
+ * about a block device, NULL when one is as good. */
+static int open_image(const char *path, int flags, const char *device_remedy, struct stat *st,
+		      struct error *e)
+{
+	int fd, r;
+
+	if (stat(path, st) == 0) {
+		r = check_kind(st, device_remedy, e);
+		if (r < 0)
+			return r;
+	} else if (errno != ENOENT || !(flags & O_CREAT)) {
+		return explain_open(errno, e);
+	}
+	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	if (fd < 0)
+		return explain_open(errno, e);
+	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
+			      : check_kind(st, device_remedy, e);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* Every command that changes an image has it from here, and nobody else may while it does. */
+static int open_to_change(const char *path, int flags, const char *device_remedy, struct stat *st,
+			  struct error *e)
+{
+	return open_image(path, O_RDWR | flags, device_remedy, st, e);
+}
+
+static int check_size(uint64_t size, struct error *e)
+{
+	if (size > INT64_MAX)
+		return error_set(e, -ERANGE, "%llu bytes is more than any file holds",
+				 (unsigned long long)size);
+	if (size == 0 || size % BLK_SECTOR)
+		return error_set(e, -EINVAL,
+				 "%llu bytes is no size of a disk: take a multiple of %u "
+				 "(a bare number is MiB)",
+				 (unsigned long long)size, BLK_SECTOR);
+	return 0;
+}
+
+static int set_size(int fd, uint64_t size, struct error *e)
+{
+	if (ftruncate(fd, (off_t)size) == 0)
+		return 0;
+	if (errno == EFBIG || errno == EINVAL)
+		return error_set(e, -EFBIG, "its file system has no files of %llu bytes",
+				 (unsigned long long)size);
+	return error_set(e, -errno, "cannot set its size: %s", strerror(errno));
+}
+
+/* create */
+
+static int preallocate(int fd, uint64_t size, struct error *e)
+{
+	struct statvfs fs = {0};
+	char room[FORMAT_BYTES];
+
+	if (fallocate(fd, 0, 0, (off_t)size) == 0)
+		return 0;
+	if (errno == EOPNOTSUPP)
+		return error_set(e, -errno,
+				 "its file system does not preallocate: leave --preallocate out");
+	if (errno != ENOSPC)
+		return error_set(e, -errno, "cannot preallocate: %s", strerror(errno));
+	fstatvfs(fd, &fs);
+	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
+	return error_set(e, -ENOSPC,
+			 "its file system has room for %s only: free some, or leave --preallocate "
+			 "out",
+			 room);
+}
+
+static int create(const struct disk_command *c, FILE *out, struct error *e)
+{
+	char size[FORMAT_BYTES];
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	bool replaced = stat(c->path, &st) == 0;
+	int r;
+
+	if (replaced && S_ISREG(st.st_mode) && !c->force)
+		return error_set(
+			e, -EEXIST,
+			"exists already: choose another name, or give --force to lose what "
+			"it holds");
+	fd = open_to_change(c->path, O_CREAT | (replaced ? 0 : O_EXCL),
+			    "use it as it is, or make a logical volume (lvcreate)", &st, e);
+	if (fd < 0)
+		return fd;
+	/* First what may fail while the old content is still there. */
+	r = set_size(fd, c->size, e);
+	if (r == 0 && replaced)
+		r = set_size(fd, 0, e);
+	if (r == 0 && replaced)
+		r = set_size(fd, c->size, e);
+	if (r == 0 && c->preallocate)
+		r = preallocate(fd, c->size, e);
+	if (r < 0) {
+		if (!replaced)
+			unlink(c->path);
+		return r;
+	}
+	format_bytes(c->size, size);
+	fprintf(out, "%s: %s\n", c->path, size);
+	return 0;
+}
+
+/* info */
+
+struct disk_info {
+	bool device;
+	uint64_t size, allocated;
+	bool has_holes; /* `holes` and `allocated` say something */
+	struct disk_sum sum;
+	uint32_t block;	      /* of the file system, or the device's logical block */
+	int discard;	      /* 1, 0, or -1: not known */
+	uint64_t granularity; /* of a discard, bytes; 0 without */
+	char note[160];	      /* why there is no discard, or none known */
+};
+
+static int device_info(int fd, const struct stat *st, struct disk_info *ret, struct error *e)
+{
+	int logical = BLK_SECTOR;
+
+	ret->device = true;
+	if (ioctl(fd, BLKGETSIZE64, &ret->size) < 0)
+		return error_set(e, -errno, "cannot ask the device's size: %s", strerror(errno));
+	ioctl(fd, BLKSSZGET, &logical);
+	ret->block = (uint32_t)logical;
+	ret->discard = block_queue_limit(st->st_rdev, "discard_max_bytes") > 0;
+	if (ret->discard)
+		ret->granularity = block_queue_limit(st->st_rdev, "discard_granularity");
+	else
+		snprintf(ret->note, sizeof(ret->note), "the device takes no discards");
+	return 0;
+}
+
+static int file_info(int fd, const char *path, const struct stat *st, struct disk_info *ret,
+		     struct error *e)
+{
+	_cleanup_free_ char *real = realpath(path, NULL);
+	const char *step = "resolving the path";
+	int r;
+
+	ret->size = (uint64_t)st->st_size;
+	ret->allocated = (uint64_t)st->st_blocks * 512;
+	ret->block = disk_block_size(fd);
+	r = disk_sum(fd, disk_next_data, 0, ret->size, &ret->sum);
+	if (r < 0)
+		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+	/* On a file beside it: this one is only looked at. */
+	r = real ? check_punch_hole(dirname(real), &step) : -errno;
+	ret->discard = r == 0 ? 1 : r == -EOPNOTSUPP ? 0 : -1;
+	if (r == 0)
+		ret->granularity = ret->block;
+	else if (r == -EOPNOTSUPP)
+		snprintf(ret->note, sizeof(ret->note), "the file system has no holes (%s)", step);
+	else
+		snprintf(ret->note, sizeof(ret->note), "not tested: %s: %s", step, strerror(-r));
+	return 0;
+}
+
+static int print_json(const struct disk_command *c, const struct disk_info *i, FILE *out)
+{
+	_cleanup_free_ char *text = NULL;
+	json_t *holes = i->device ? json_null()
+				  : json_pack("{s:I, s:I}", "count", (json_int_t)i->sum.gaps,
+					      "bytes", (json_int_t)i->sum.gap_bytes);
+
+	text = json_to_text(
+		json_pack("{s:o, s:s, s:I, s:o, s:o, s:I, s:{s:o, s:I, s:s?}}", "path",
+			  json_from_bytes(c->path), "type", i->device ? "device" : "file", "size",
+			  (json_int_t)i->size, "allocated",
+			  i->device ? json_null() : json_integer((json_int_t)i->allocated), "holes",
+			  holes, "block_size", (json_int_t)i->block, "discard", "works",
+			  i->discard < 0 ? json_null() : json_boolean(i->discard), "granularity",
+			  (json_int_t)i->granularity, "note", i->note[0] ? i->note : NULL));
+	if (!text)
+		return -ENOMEM;
+	fputs(text, out);
+	return 0;
+}
+
+static void print_text(const struct disk_command *c, const struct disk_info *i, FILE *out)
+{
+	static const char *const works[] = {"not known", "no", "yes"};
+	char size[FORMAT_BYTES], allocated[FORMAT_BYTES], holes[FORMAT_BYTES];
+
+	format_bytes(i->size, size);
+	fprintf(out, "%-11s%s\n", i->device ? "device" : "file", c->path);
+	fprintf(out, "%-11s%s (%llu bytes)\n", "size", size, (unsigned long long)i->size);
+	if (!i->device) {
+		format_bytes(i->allocated, allocated);
+		format_bytes(i->sum.gap_bytes, holes);
+		fprintf(out, "%-11s%s (%llu bytes)\n", "allocated", allocated,
+			(unsigned long long)i->allocated);
+		fprintf(out, "%-11s%llu, of %s (%llu bytes) together\n", "holes",
+			(unsigned long long)i->sum.gaps, holes,
+			(unsigned long long)i->sum.gap_bytes);
+	}
+	fprintf(out, "%-11s%u bytes%s\n", "block", i->block,
+		i->device ? "" : ", of the file system");
+	fprintf(out, "%-11s%s", "discard", works[i->discard + 1]);
+	if (i->note[0])
+		fprintf(out, ": %s\n", i->note);
+	else
+		fprintf(out, ": %s, in units of %llu bytes\n",
+			i->device ? "the device takes discards" : "holes can be punched here",
+			(unsigned long long)i->granularity);
+}
+
+static int info(const struct disk_command *c, FILE *out, struct error *e)
+{
+	struct disk_info info = {0};
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r;
+
+	fd = open_image(c->path, O_RDONLY, NULL, &st, e);
+	if (fd < 0)
+		return fd;
+	if (S_ISBLK(st.st_mode))
+		r = device_info(fd, &st, &info, e);
+	else
+		r = file_info(fd, c->path, &st, &info, e);
+	if (r < 0)
+		return r;
+	if (c->json)
+		return print_json(c, &info, out);
+	print_text(c, &info, out);
+	return 0;
+}
+
+/* compact */
+
+static int compact(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	char freed_text[FORMAT_BYTES], left[FORMAT_BYTES];
+	struct progress progress;
+	_cleanup_close_ int fd = -1;
+	uint64_t freed = 0;
+	struct stat st;
+	int r;
+
+	fd = open_to_change(c->path, 0,
+			    "discard what is free from within the guest (fstrim), or all of it "
+			    "with blkdiscard",
+			    &st, e);
+	if (fd < 0)
+		return fd;
+	r = disk_compact(fd, &progress, terminal, &freed, e);
+	format_bytes(freed, freed_text);
+	if (r < 0)
+		return freed ? error_prefix(e, r, "%s freed until then", freed_text) : r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	format_bytes((uint64_t)st.st_blocks * 512, left);
+	fprintf(out, "%s: %s freed, %s still allocated\n", c->path, freed_text, left);
+	return 0;
+}
+
+/* resize */
+
+/* 1 when there is data other than zeros. */
+static int find_data(void *ctx, uint64_t at, const uint8_t *data, size_t len, struct error *e)
+{
+	(void)e;
+	if (mem_is_zero(data, len))
+		return 0;
+	while (!*data++)
+		at++;
+	*(uint64_t *)ctx = at;
+	return 1;
+}
+
+/* Whether [from, end) reads as zeros: 0, or a negative errno with a message. */
+static int check_tail(int fd, uint64_t from, uint64_t end, FILE *terminal, struct error *e)
+{
+	struct progress progress;
+	uint64_t at = 0;
+	struct disk_reader reader = {
+		.fd = fd,
+		.next = disk_next_data,
+		.block = BLK_SECTOR,
+		.progress = &progress,
+		.fn = find_data,
+		.ctx = &at,
+	};
+	struct disk_sum sum;
+	int r = disk_sum(fd, disk_next_data, from, end, &sum);
+
+	if (r < 0)
+		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+	progress_begin(&progress, terminal, sum.bytes, now_ns());
+	r = disk_read_ranges(&reader, from, end, e);
+	progress_end(&progress);
+	if (r <= 0)
+		return r;
+	return error_set(e, -ENOTEMPTY,
+			 "has data at byte %llu, which would be lost: shrink the guest's file "
+			 "systems and partitions first, or give --force",
+			 (unsigned long long)at);
+}
+
+static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t old, FILE *terminal,
+		  struct error *e)
+{
+	char text[FORMAT_BYTES];
+	int r;
+
+	format_bytes(old - from, text);
+	if (!c->shrink)
+		return error_set(e, -EPERM,
+				 "the last %s would be cut off: have a copy, shrink the guest's "
+				 "file systems and partitions first, and give --shrink",
+				 text);
+	if (c->force) {
+		log_warn("%.200s: whatever the last %s held is lost", c->path, text);
+		return set_size(fd, from, e);
+	}
+	r = check_tail(fd, from, old, terminal, e);
+	if (r < 0)
+		return r;
+	log_warn("%.200s: the last %s, all zeros, are cut off: a file system or partition that "
+		 "reaches there is damaged",
+		 c->path, text);
+	return set_size(fd, from, e);
+}
+
+static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	char was[FORMAT_BYTES], is[FORMAT_BYTES];
+	_cleanup_close_ int fd = -1;
+	uint64_t old, size = c->size;
+	struct stat st;
+	int r;
+
+	fd = open_to_change(c->path, 0,
+			    "resize it where it was made (lvextend, lvreduce, zfs set volsize)",
+			    &st, e);
+	if (fd < 0)
+		return fd;
+	old = (uint64_t)st.st_size;
+	if (c->grow && __builtin_add_overflow(old, c->size, &size))
+		return error_set(e, -ERANGE, "is too large to grow by %llu bytes",
+				 (unsigned long long)c->size);
+	r = check_size(size, e);
+	if (r < 0)
+		return r;
+	r = size < old ? shrink(c, fd, size, old, terminal, e) : set_size(fd, size, e);
+	if (r < 0)
+		return r;
+	format_bytes(old, was);
+	format_bytes(size, is);
+	fprintf(out, "%s: %s, was %s\n", c->path, is, was);
+	return 0;
+}
+
+int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	int r = 0;
+
+	switch (c->action) {
+	case DISK_CREATE:
+		r = check_size(c->size, e);
+		if (r == 0)
+			r = create(c, out, e);
+		break;
+	case DISK_INFO:
+		r = info(c, out, e);
+		break;
+	case DISK_COMPACT:
+		r = compact(c, out, terminal, e);
+		break;
+	case DISK_RESIZE:
+		r = resize(c, out, terminal, e);
+		break;
+	}
+	return r < 0 ? error_prefix(e, r, "'%.200s'", c->path) : 0;
+}
