@@ -252,6 +252,19 @@ static bool needs_worker(const struct blk_device *blk, const struct disk_config 
 	       config->engine != ENGINE_SYNC && loop_is_uring(loops[0]);
 }
 
+static void set_detect_zeroes(struct blk_device *blk, const struct disk_config *config)
+{
+	const struct blk_image *image = blk->image;
+
+	if (config->detect_zeroes != DETECT_ZEROES_UNMAP || image->readonly)
+		return;
+	blk->detect_zeroes = blk->discard && image->zero_punch;
+	if (!blk->detect_zeroes)
+		log_warn("disk %s: no hole that reads as zeros can be punched here: "
+			 "detect-zeroes=unmap has no effect",
+			 image->path);
+}
+
 int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_image *image,
 		   const struct disk_config *config, struct loop *const *loops, struct error *e)
 {
@@ -273,6 +286,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	blk->num_queues = n;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
 	blk->discard = image->discard && config->discard == DISCARD_UNMAP;
+	set_detect_zeroes(blk, config);
 	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
 	if (needs_worker(blk, config, loops))
 		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);
@@ -314,5 +328,6 @@ void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret)
 		ret->read_bytes += q->count.read_bytes;
 		ret->written_bytes += q->count.written_bytes;
 		ret->discarded_bytes += q->count.discarded_bytes;
+		ret->detected_zero_bytes += q->count.detected_zero_bytes;
 	}
 }

@@ -45,6 +45,7 @@ struct blk_request {
 	unsigned num;		    /* buffers or ranges */
 	uint8_t retries;	    /* of transient errors */
 	uint8_t bounce;		    /* index of the bounce buffer */
+	bool hole;		    /* OUT of zeros that is carried out as a WRITE_ZEROES */
 	struct iovec piece;	    /* a bounce buffer, or zeros */
 	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
 	union blk_buffers small[BLK_SMALL];
@@ -81,7 +82,7 @@ struct blk_queue {
 	struct blk_lane ranges, bounced;
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, errors;
-		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes;
+		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes, detected_zero_bytes;
 	} count;
 };
 
@@ -92,6 +93,7 @@ struct blk_device {
 	char serial[BLK_SERIAL_LEN]; /* not terminated when it is full */
 	uint64_t sectors;	     /* capacity */
 	bool discard;		     /* offered */
+	bool detect_zeroes;
 	unsigned num_queues;
 	struct blk_queue queue[];
 };

@@ -10,6 +10,7 @@
  *
  *	IN, OUT               move() ──► moved() ──► rest of a short transfer, or finish()
  *	  by bounce buffer    lane ──► bounce_step() ──► bounced() ──► next piece, or finish()
+ *	  OUT of zeros        like a WRITE_ZEROES that may unmap, with detect-zeroes=unmap
  *	DISCARD, WRITE_ZEROES lane ──► range_step() ──► ranged() ──► back into the lane, or finish()
  *	FLUSH                 submitted ──► flushed() ──► finish()
  *
@@ -66,6 +67,8 @@ static void account(const struct blk_request *r, uint8_t status)
 	case VIRTIO_BLK_T_OUT:
 		count(&q->count.writes, 1);
 		count(&q->count.written_bytes, r->length);
+		if (r->hole)
+			count(&q->count.detected_zero_bytes, r->length);
 		break;
 	case VIRTIO_BLK_T_FLUSH:
 		count(&q->count.flushes, 1);
@@ -328,6 +331,38 @@ static void take_buffers(struct blk_request *r, const struct iovec *iov, unsigne
 	}
 }
 
+/* A hole is worth it, and costs no reading and writing of its ends, in whole units only. */
+static bool may_be_hole(const struct blk_request *r)
+{
+	const struct blk_queue *q = r->queue;
+	uint32_t unit = q->blk->image->granularity;
+
+	return q->blk->detect_zeroes && !q->no_punch && r->type == VIRTIO_BLK_T_OUT &&
+	       r->offset % unit == 0 && r->length % unit == 0;
+}
+
+/* What the guest writes there meanwhile is too late: each byte was zero when it was looked at. */
+static bool is_zero(const struct blk_request *r)
+{
+	for (unsigned i = 0; i < r->num; i++)
+		if (!mem_is_zero(r->buffers[i].iov.iov_base, r->buffers[i].iov.iov_len))
+			return false;
+	return true;
+}
+
+static void make_hole(struct blk_request *r)
+{
+	r->hole = true;
+	r->buffers = r->small;
+	r->buffers->range = (struct virtio_blk_discard_write_zeroes){
+		.sector = r->offset >> BLK_SECTOR_SHIFT,
+		.num_sectors = (uint32_t)(r->length >> BLK_SECTOR_SHIFT),
+		.flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
+	};
+	r->num = 1;
+	lane_enter(&r->queue->ranges, r);
+}
+
 static bool in_capacity(const struct blk_queue *q, uint64_t sector, uint64_t sectors)
 {
 	return sector <= q->blk->sectors && sectors <= q->blk->sectors - sector;
@@ -361,7 +396,9 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 		take_buffers(r, chain->iov, chain->num_out, HEADER, length);
 	else
 		take_buffers(r, chain->iov + chain->num_out, chain->num_in, 0, length);
-	if (needs_bounce(r))
+	if (may_be_hole(r) && is_zero(r))
+		make_hole(r);
+	else if (needs_bounce(r))
 		lane_enter(&r->queue->bounced, r);
 	else
 		move(r);
@@ -423,7 +460,7 @@ static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
 		return;
 	if (r->current < r->num)
 		lane_append(&q->ranges, r);
-	else if (q->writethrough && r->type == VIRTIO_BLK_T_WRITE_ZEROES)
+	else if (q->writethrough && r->type != VIRTIO_BLK_T_DISCARD)
 		flush(r);
 	else
 		finish(r, VIRTIO_BLK_S_OK);
@@ -592,6 +629,7 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	r->num = 0;
 	r->current = 0;
 	r->retries = 0;
+	r->hole = false;
 	if (iov_read(chain->iov, chain->num_out, 0, &header, HEADER) < HEADER) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		*why = "request without a whole header";

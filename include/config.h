@@ -20,6 +20,7 @@
 
 enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
 enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
+enum disk_detect_zeroes { DETECT_ZEROES_OFF, DETECT_ZEROES_UNMAP };
 enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
 
 struct disk_config {
@@ -28,6 +29,7 @@ struct disk_config {
 	bool readonly;
 	bool direct; /* O_DIRECT */
 	enum disk_discard discard;
+	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
 	enum disk_engine engine;
 	unsigned queues; /* 1 to 16 */
 };
@@ -65,8 +67,8 @@ int config_parse_size(const char *text, uint64_t unit, uint64_t *ret, struct err
  * INT64_MAX. -EINVAL, or -ERANGE on overflow, with a message. */
 int config_parse_duration(const char *text, uint64_t *ret, struct error *e);
 /* Parses and adds
- * "PATH[,readonly][,serial=S][,discard=unmap|ignore][,direct][,engine=...][,queues=N]"; a comma in
- * the path is written ",,". */
+ * "PATH[,readonly][,serial=S][,OPTION...]" with the options of disk_settings; a comma in the
+ * path is written ",,". */
 int config_add_disk(struct vm_config *config, const char *text, struct error *e);
 
 /* Adds what a JSON text says to *config: pure, no file is opened. Disks and `append` are added to

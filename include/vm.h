@@ -23,6 +23,7 @@ enum vm_end {
 struct disk_result {
 	uint64_t reads, writes, flushes, discards, write_zeroes, errors; /* requests */
 	uint64_t read_bytes, written_bytes, discarded_bytes;
+	uint64_t detected_zero_bytes; /* of written_bytes: punched, not written */
 };
 
 struct vm_result {

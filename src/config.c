@@ -13,6 +13,8 @@
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_discard) == sizeof(unsigned), "choices are stored as unsigned");
+static_assert(sizeof(enum disk_detect_zeroes) == sizeof(unsigned),
+	      "choices are stored as unsigned");
 
 void config_init(struct vm_config *config)
 {
@@ -452,6 +454,11 @@ int config_validate(const struct vm_config *config, struct error *e)
 		if (disk->queues < 1 || disk->queues > CONFIG_MAX_QUEUES)
 			return error_set(e, -EINVAL, "disk %zu (%.200s): queues: write 1 to %u",
 					 i + 1, disk->path, CONFIG_MAX_QUEUES);
+		if (disk->detect_zeroes == DETECT_ZEROES_UNMAP && disk->discard == DISCARD_IGNORE)
+			return error_set(e, -EINVAL,
+					 "disk %zu (%.200s): detect-zeroes=unmap punches holes, "
+					 "which discard=ignore rules out: leave one of them out",
+					 i + 1, disk->path);
 	}
 	if (config->console == CONSOLE_FILE && !config->console_path)
 		return error_set(e, -EINVAL, "the console's file has no path");

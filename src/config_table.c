@@ -17,6 +17,12 @@ static const char *const discard_choices[] = {
 	NULL,
 };
 
+static const char *const detect_zeroes_choices[] = {
+	[DETECT_ZEROES_OFF] = "off",
+	[DETECT_ZEROES_UNMAP] = "unmap",
+	NULL,
+};
+
 #define GUEST	"Guest"
 #define DEVICES "Devices"
 #define ENDS	"How it ends"
@@ -89,6 +95,9 @@ const struct setting disk_settings[] = {
 	{"discard", .arg = "unmap|ignore", .type = SETTING_CHOICE, FIELD(disk_config, discard),
 	 .choices = discard_choices,
 	 .help = "whether discards punch holes in the image (default: unmap)"},
+	{"detect-zeroes", .arg = "off|unmap", .type = SETTING_CHOICE,
+	 FIELD(disk_config, detect_zeroes), .choices = detect_zeroes_choices,
+	 .help = "whether a write of nothing but zeros punches a hole (default: off)"},
 	{"direct", .type = SETTING_BOOL, FIELD(disk_config, direct),
 	 .help = "bypass the host's page cache (O_DIRECT)"},
 	{"engine", .arg = "auto|uring|sync", .type = SETTING_CHOICE, FIELD(disk_config, engine),

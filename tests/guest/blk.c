@@ -275,3 +275,25 @@ void test_blk(void)
 	check_parallel(d, queues);
 	vio_reset(d);
 }
+
+/* Zeros that are written as data; the runner looks at what the image occupies then. */
+void test_blk_zeros(void)
+{
+	enum { PIECE = 128 };
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	uint8_t *buf = alloc(PIECE * SECTOR, 4096);
+	unsigned bad = 0;
+
+	CHECK(vio_start(d, FEATURES, 1, 128), "start");
+	for (unsigned i = 0; i < UNMAP_SECTORS; i += PIECE)
+		bad += blk_write(&d->vq[0], UNMAP_AREA + i, buf, PIECE * SECTOR) != VIRTIO_BLK_S_OK;
+	CHECK_EQ(bad, 0, "writes of zeros");
+	CHECK_EQ(blk_write(&d->vq[0], ODD_AREA, buf, SECTOR), VIRTIO_BLK_S_OK,
+		 "a write of one sector of zeros");
+	CHECK(holds_zeros(&d->vq[0], UNMAP_AREA, UNMAP_SECTORS), "zeros are there");
+	CHECK(holds_zeros(&d->vq[0], ODD_AREA, 1), "in the odd sector, too");
+	CHECK(holds(&d->vq[0], UNMAP_AREA - 8, 8, IMAGE_SEED) &&
+		      holds(&d->vq[0], UNMAP_AREA + UNMAP_SECTORS, 8, IMAGE_SEED),
+	      "and only there");
+	vio_reset(d);
+}

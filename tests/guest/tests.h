@@ -17,6 +17,7 @@
 	X(blk)                                                                                     \
 	X(blk_bad)                                                                                 \
 	X(blk_readonly)                                                                            \
+	X(blk_zeros)                                                                               \
 	X(hostile)                                                                                 \
 	X(hostile_life)                                                                            \
 	X(hostile_random)                                                                          \

@@ -3,7 +3,8 @@
  * DOC: Theory of operation. Requests that are in flight at once never touch the same sectors
  * (`busy`), so the model can be changed when a request is sent and reads can be judged when they
  * come back. The model of allocation is by blocks of 4096 bytes: a write or a zeroed range
- * allocates what it touches, a discard frees what it covers whole.
+ * allocates what it touches, a discard (or a write of zeros that is detected) frees what it covers
+ * whole.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -138,15 +139,20 @@ static void apply_range(struct model *m, uint64_t sector, uint64_t sectors, bool
 
 static void apply_write(struct model *m, const struct flight *f)
 {
-	uint64_t at = f->sector * BLK_SECTOR;
+	uint64_t at = f->sector * BLK_SECTOR, unit = m->run->disk->image->granularity;
+	bool zeros = m->run->zeros && below(m, 3) == 0;
 
 	for (unsigned i = 0; i < f->num_pieces; i++) {
 		uint8_t *p = drv_ptr(&m->run->disk->drv, f->piece[i].addr, f->piece[i].len);
 
 		for (uint32_t j = 0; j < f->piece[i].len; j++)
-			p[j] = (uint8_t)next(m);
+			p[j] = zeros ? 0 : (uint8_t)next(m);
 		memcpy(m->data + at, p, f->piece[i].len);
 		at += f->piece[i].len;
+	}
+	if (zeros && f->sector * BLK_SECTOR % unit == 0 && f->sectors * BLK_SECTOR % unit == 0) {
+		apply_range(m, f->sector, f->sectors, true);
+		return;
 	}
 	for (uint64_t s = f->sector; s < f->sector + f->sectors; s++)
 		m->allocated[s / BLOCK_SECTORS] = m->written[s / BLOCK_SECTORS] = true;

@@ -520,6 +520,69 @@ static void test_discard_ignore_keeps_what_is_allocated(void **state)
 	assert_in_range(disk_allocated(f->path), 2 * MIB, 2 * MIB + 64 * KIB);
 }
 
+static void test_zeros_become_holes(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = options(f);
+	struct drv_buf two[2];
+	struct disk_result result;
+	uint8_t *p;
+
+	disk_fill(f->path, 0, 4 * MIB);
+	o.detect_zeroes = true;
+	disk_up(&f->disk, f->path, &o);
+	memset(f->data, 0, MIB);
+	assert_int_equal(disk_write(&f->disk, 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->disk.length, 1);
+	assert_in_range(disk_allocated(f->path), 3 * MIB, 3 * MIB + 64 * KIB);
+	/* In two buffers, cut oddly. */
+	p = drv_ptr(&f->disk.drv, f->disk.buffer, 16 * KIB);
+	memset(p, 0, 16 * KIB);
+	two[0] = (struct drv_buf){f->disk.buffer, 4095, false};
+	two[1] = (struct drv_buf){GPA(f->disk.buffer.v + 8192), 4097, false};
+	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, 4096, two, 2), VIRTIO_BLK_S_OK);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.detected_zero_bytes, MIB + 8192);
+	/* One bit in the last byte is data. */
+	p[8192 + 4096] = 0x40;
+	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, 4096, two, 2), VIRTIO_BLK_S_OK);
+	/* No whole units: written, beside what is there. */
+	assert_int_equal(disk_write(&f->disk, 6145, f->data, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_write(&f->disk, 6144, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.detected_zero_bytes, MIB + 8192);
+	assert_int_equal(result.writes, 5);
+	assert_int_equal(result.written_bytes, MIB + 3 * 8192 + 512);
+	assert_int_equal(result.write_zeroes, 0);
+	assert_int_equal(result.discards, 0);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, MIB));
+	assert_true(disk_is_zero(f->data + MIB, MIB + 8191));
+	assert_int_equal(f->data[2 * MIB + 8191], 0x40);
+	assert_true(disk_is_fill(f->data + 2 * MIB + 8192, 2 * MIB + 8192, MIB - 8192));
+	assert_true(disk_is_zero(f->data + 3 * MIB, 8192 + 512));
+	assert_true(disk_is_fill(f->data + 3 * MIB + 8704, 3 * MIB + 8704, MIB - 8704));
+	/* A disk that grows by zeros takes no space. */
+	memset(f->data, 0, 4 * MIB);
+	for (uint64_t at = 4 * MIB; at < SIZE; at += 4 * MIB)
+		assert_int_equal(disk_write(&f->disk, at / 512, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->path), 3 * MIB, 3 * MIB + 64 * KIB);
+}
+
+static void test_zeros_are_written_by_default(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_result result;
+
+	up(f, MIB);
+	memset(f->data, 0, MIB);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->path), MIB, MIB + 64 * KIB);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.detected_zero_bytes, 0);
+}
+
 static void expect_needs_reset(struct disk *d)
 {
 	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
@@ -782,15 +845,12 @@ static unsigned model_requests(void)
 	return n ? (unsigned)strtoul(n, NULL, 10) : 8000;
 }
 
-static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned align,
-		      unsigned depth)
+static void run_model(struct fixture *f, struct disk_options o, unsigned align, unsigned depth)
 {
-	struct disk_options o = options(f);
 	struct error e = {""};
 	const char *wrong;
 
-	o.decline = decline;
-	o.direct = direct;
+	o.engine = f->engine;
 	if (disk_open(&f->disk, f->path, &o, &e) < 0) {
 		f->disk.dev = NULL;
 		print_message("# not opened: %s\n", e.msg);
@@ -802,9 +862,10 @@ static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned
 		.path = f->path,
 		.requests = model_requests(),
 		.depth = depth,
-		.seed = 20261123 + direct,
+		.seed = 20261123 + o.direct,
 		.odd_buffers = true,
 		.align = align,
+		.zeros = o.detect_zeroes,
 		.check_holes = true,
 	});
 	if (wrong)
@@ -813,19 +874,26 @@ static void run_model(struct fixture *f, uint64_t decline, bool direct, unsigned
 
 static void test_model(void **state)
 {
-	run_model(*state, 0, false, 1, 48);
+	run_model(*state, (struct disk_options){0}, 1, 48);
 }
 
 static void test_model_without_indirect_descriptors(void **state)
 {
 	/* So that the queue's descriptors are enough. */
-	run_model(*state, BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX), false, 1,
-		  8);
+	run_model(*state,
+		  (struct disk_options){.decline = BIT(VIRTIO_RING_F_INDIRECT_DESC) |
+						   BIT(VIRTIO_RING_F_EVENT_IDX)},
+		  1, 8);
 }
 
 static void test_model_direct(void **state)
 {
-	run_model(*state, 0, true, 8, 48);
+	run_model(*state, (struct disk_options){.direct = true}, 8, 48);
+}
+
+static void test_model_with_zeros_detected(void **state)
+{
+	run_model(*state, (struct disk_options){.detect_zeroes = true}, 1, 48);
 }
 
 #define TEST(name)                                                                                 \
@@ -865,6 +933,8 @@ int main(void)
 		TEST(no_more_sectors_than_offered),
 		TEST(write_zeroes),
 		TEST(discard_ignore_keeps_what_is_allocated),
+		TEST(zeros_become_holes),
+		TEST(zeros_are_written_by_default),
 		TEST(broken_requests_need_a_reset),
 		TEST(a_head_in_flight_is_not_taken_twice),
 		TEST(every_request_gets_its_status_once),
@@ -876,6 +946,7 @@ int main(void)
 		TEST(model),
 		TEST(model_without_indirect_descriptors),
 		TEST(model_direct),
+		TEST(model_with_zeros_detected),
 	};
 
 	if (loop_new(&loop, "probe", LOOP_URING, 8, &no_uring) < 0)

@@ -4,6 +4,7 @@
  * stands between the device and the sync engine's system calls.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -346,6 +347,128 @@ static void test_with_flush_they_are_not(void **state)
 	assert_int_equal(f->fake.log[2].op, BLK_FLUSH);
 }
 
+static void up_detecting(struct fixture *f, uint64_t decline,
+			 int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	up_with(f,
+		&(struct disk_options){
+			.engine = ENGINE_SYNC, .detect_zeroes = true, .decline = decline},
+		script);
+}
+
+static void test_a_hole_for_zeros_is_durable_like_a_write(void **state)
+{
+	struct fixture *f = *state;
+
+	up_detecting(f, BIT(VIRTIO_BLK_F_FLUSH), NULL);
+	memset(f->data, 0, 8192);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, 2);
+	assert_int_equal(f->fake.log[0].op, BLK_ZERO_PUNCH);
+	assert_int_equal(f->fake.log[0].offset, 4096);
+	assert_int_equal(f->fake.log[0].length, 8192);
+	assert_int_equal(f->fake.log[1].op, BLK_FLUSH);
+}
+
+/* The granularity is what the image says, and need not be a power of two. */
+static void test_zeros_smaller_than_a_hole_are_written(void **state)
+{
+	struct fixture *f = *state;
+
+	up_detecting(f, 0, NULL);
+	f->disk.image->granularity = 192 * KIB;
+	memset(f->data, 0, MIB);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 128 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[0].op, BLK_WRITE);
+	assert_int_equal(disk_write(&f->disk, 256, f->data, 192 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[1].op, BLK_WRITE);
+	assert_int_equal(disk_write(&f->disk, 384, f->data, 384 * KIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[2].op, BLK_ZERO_PUNCH);
+	assert_int_equal(f->fake.submitted, 3);
+}
+
+static void test_zeros_are_written_where_no_hole_can_be(void **state)
+{
+	struct fixture *f = *state;
+
+	up_detecting(f, 0, run_no_zeroing);
+	memset(f->data, 0, 8192);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[0].op, BLK_ZERO_PUNCH);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 16384), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 4096));
+	assert_true(disk_is_zero(f->data + 4096, 8192));
+	assert_true(disk_is_fill(f->data + 12288, 12288, 4096));
+	/* From now on a write is a write. */
+	f->fake.submitted = 0;
+	memset(f->data, 0, 512);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.log[0].op, BLK_WRITE);
+}
+
+static int64_t run_errors_on_punch(struct fake *fake, const struct blk_req *req)
+{
+	return req->op == BLK_ZERO_PUNCH ? -fake->error : blk_sync_run(fake->engine.image, req);
+}
+
+static void test_a_failed_hole_is_a_failed_write(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_result result;
+
+	up_detecting(f, 0, run_errors_on_punch);
+	f->fake.error = EIO;
+	memset(f->data, 0, 8192);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_IOERR);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.errors, 1);
+	assert_int_equal(result.detected_zero_bytes, 0);
+}
+
+struct racer {
+	volatile uint8_t *data;
+	_Atomic bool stop;
+};
+
+/* Zeros but for the last byte, or the same value at every 64th byte: never all zeros. */
+static void *race(void *arg)
+{
+	struct racer *racer = arg;
+
+	while (!racer->stop) {
+		for (unsigned i = 63; i < 4095; i += 64)
+			racer->data[i] = 5;
+		for (unsigned i = 63; i < 4095; i += 64)
+			racer->data[i] = 0;
+	}
+	return NULL;
+}
+
+/* The guest writes to its buffer while that is looked at: what was never all zeros is no hole. */
+static void test_a_racing_guest_loses_no_data(void **state)
+{
+	struct fixture *f = *state;
+	struct drv_buf buf;
+	struct racer racer = {0};
+	struct disk_result result;
+	pthread_t thread;
+
+	up_detecting(f, 0, NULL);
+	buf = (struct drv_buf){f->disk.buffer, 4096, false};
+	racer.data = drv_ptr(&f->disk.drv, buf.addr, 4096);
+	memset(drv_ptr(&f->disk.drv, buf.addr, 4096), 0, 4096);
+	racer.data[4095] = 5;
+	assert_int_equal(pthread_create(&thread, NULL, race, &racer), 0);
+	for (unsigned i = 0; i < 5000; i++)
+		assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, 8 * (i % 1000), &buf, 1),
+				 VIRTIO_BLK_S_OK);
+	racer.stop = true;
+	pthread_join(thread, NULL);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.writes, 5000);
+	assert_int_equal(result.detected_zero_bytes, 0);
+}
+
 static void send_range(struct fixture *f, unsigned i, uint32_t type, uint64_t sector, uint32_t n)
 {
 	struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
@@ -591,6 +714,11 @@ int main(void)
 		TEST(zeros_are_written_as_a_last_resort),
 		TEST(without_flush_writes_are_durable),
 		TEST(with_flush_they_are_not),
+		TEST(a_hole_for_zeros_is_durable_like_a_write),
+		TEST(zeros_smaller_than_a_hole_are_written),
+		TEST(zeros_are_written_where_no_hole_can_be),
+		TEST(a_failed_hole_is_a_failed_write),
+		TEST(a_racing_guest_loses_no_data),
 		TEST(a_large_discard_goes_in_steps),
 		TEST(only_some_ranges_are_at_work_at_once),
 		TEST(discards_that_touch_go_together),

@@ -235,13 +235,15 @@ static void test_disks(void **state)
 					 "engine=sync,queues=16",
 					 &e),
 			 0);
-	assert_int_equal(config_add_disk(&c, ",,,direct", &e), 0); /* the path is "," */
+	/* The path is ",". */
+	assert_int_equal(config_add_disk(&c, ",,,direct,detect-zeroes=unmap", &e), 0);
 	assert_int_equal(c.num_disks, 3);
 	assert_string_equal(c.disks[0].path, "a.img");
 	assert_string_equal(c.disks[0].serial, "");
 	assert_false(c.disks[0].readonly || c.disks[0].direct);
 	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
+	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
@@ -251,6 +253,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[1].queues, 16);
 	assert_string_equal(c.disks[2].path, ",");
 	assert_true(c.disks[2].direct);
+	assert_int_equal(c.disks[2].detect_zeroes, DETECT_ZEROES_UNMAP);
 	config_destroy(&c);
 }
 
@@ -274,6 +277,7 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,engine=", "auto|uring|sync"},
 		{"a,queues=0", "from 1 to 16"},
 		{"a,queues=17", "from 1 to 16"},
+		{"a,detect-zeroes=on", "off|unmap"},
 		{"a,direct,readonly,direct", "given twice"},
 	};
 	struct vm_config c;
@@ -359,6 +363,13 @@ static void test_contradictions(void **state)
 	c.disks[1].queues = 17;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "b.img"));
+	c.disks[1].queues = 1;
+	assert_int_equal(config_validate(&c, &e), 0);
+	c.disks[1].detect_zeroes = DETECT_ZEROES_UNMAP;
+	assert_int_equal(config_validate(&c, &e), 0);
+	c.disks[1].discard = DISCARD_IGNORE;
+	assert_int_equal(config_validate(&c, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "detect-zeroes=unmap"));
 	config_destroy(&c);
 }
 
@@ -550,6 +561,8 @@ static void random_config(struct vm_config *c)
 					.readonly = random_u64() & 1,
 					.direct = random_u64() & 1,
 					.discard = (enum disk_discard)(random_u64() % 2),
+					.detect_zeroes =
+						(enum disk_detect_zeroes)(random_u64() % 2),
 					.engine = (enum disk_engine)(random_u64() % 3),
 					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
 
@@ -594,6 +607,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].readonly, b->disks[i].readonly);
 		assert_int_equal(a->disks[i].direct, b->disks[i].direct);
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
+		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
 		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
 		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
 	}
