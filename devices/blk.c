@@ -123,6 +123,8 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 
 	q->stopping = true;
 	q->ranges.max = q->bounced.max = 0;
+	if (q->blk->wait_for_space)
+		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);
 	blk_requests_reset(q);
 }
@@ -136,6 +138,8 @@ static void blk_destroy(struct virtio_dev *dev)
 
 		if (q->engine)
 			q->engine->ops->close(q->engine);
+		if (q->blk && q->blk->wait_for_space)
+			loop_timer_close(&q->held_timer);
 		if (q->memory)
 			munmap(q->memory, sizeof(*q->memory));
 	}
@@ -224,6 +228,11 @@ static int open_engine(struct blk_queue *q, enum disk_engine wanted, struct erro
 	return blk_sync_open(&q->engine, image, loop, e);
 }
 
+static void try_held(struct loop_timer *t)
+{
+	blk_requests_retry(container_of(t, struct blk_queue, held_timer));
+}
+
 static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 		     enum disk_engine engine, struct error *e)
 {
@@ -241,7 +250,14 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 	q->vq->loop = loop;
 	q->again.fn = again;
 	q->hook.fn = turn_ends;
+	q->held_timer.watch.fd = -1;
 	blk_requests_reset(q);
+	if (blk->wait_for_space) {
+		int r = loop_timer_init(loop, &q->held_timer, try_held);
+
+		if (r < 0)
+			return error_set(e, r, "cannot make a timer: %s", strerror(-r));
+	}
 	return open_engine(q, engine, e);
 }
 
@@ -286,6 +302,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	blk->num_queues = n;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
 	blk->discard = image->discard && config->discard == DISCARD_UNMAP;
+	blk->wait_for_space = config->werror == WERROR_ENOSPC_PAUSE;
 	set_detect_zeroes(blk, config);
 	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
 	if (needs_worker(blk, config, loops))
@@ -315,7 +332,7 @@ void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret)
 {
 	const struct blk_device *blk = to_blk(dev);
 
-	*ret = (struct disk_result){0};
+	*ret = (struct disk_result){.space_pauses = blk->space_pauses};
 	for (unsigned i = 0; i < blk->num_queues; i++) {
 		const struct blk_queue *q = &blk->queue[i];
 

@@ -41,13 +41,15 @@ struct blk_request {
 	uint32_t type;
 	uint32_t in_bytes; /* device-writable, the status byte included */
 	uint16_t head;
-	uint16_t current;	    /* range at work */
-	unsigned num;		    /* buffers or ranges */
-	uint8_t retries;	    /* of transient errors */
-	uint8_t bounce;		    /* index of the bounce buffer */
-	bool hole;		    /* OUT of zeros that is carried out as a WRITE_ZEROES */
-	struct iovec piece;	    /* a bounce buffer, or zeros */
-	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
+	uint16_t current; /* range at work */
+	unsigned num;	  /* buffers or ranges */
+	uint8_t retries;  /* of transient errors */
+	uint8_t bounce;	  /* index of the bounce buffer */
+	bool hole;	  /* OUT of zeros that is carried out as a WRITE_ZEROES */
+	bool held;	  /* found no space; not done since */
+	void (*again)(struct blk_request *r); /* held: how it goes on */
+	struct iovec piece;		      /* a bounce buffer, or zeros */
+	union blk_buffers *buffers;	      /* what is left to do; small, or the head's slot */
 	union blk_buffers small[BLK_SMALL];
 };
 
@@ -80,6 +82,10 @@ struct blk_queue {
 	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
 	unsigned bounces;	/* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
+	struct blk_lane held;	      /* those that wait for space, to be tried again */
+	unsigned num_held;	      /* `held` requests, in the list or being tried */
+	uint64_t held_ns;	      /* until the next try */
+	struct loop_timer held_timer; /* with werror=enospc-pause */
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, errors;
 		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes, detected_zero_bytes;
@@ -94,6 +100,9 @@ struct blk_device {
 	uint64_t sectors;	     /* capacity */
 	bool discard;		     /* offered */
 	bool detect_zeroes;
+	bool wait_for_space;		/* werror=enospc-pause */
+	_Atomic unsigned paused_queues; /* that hold requests */
+	_Atomic uint64_t space_pauses;
 	unsigned num_queues;
 	struct blk_queue queue[];
 };
@@ -101,6 +110,9 @@ struct blk_device {
 /* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
  * when the driver broke the protocol; where there is a status byte, it says so. */
 int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
+
+/* Tries all again that wait for space. */
+void blk_requests_retry(struct blk_queue *q);
 
 /* Sets up the lanes of an idle queue. */
 void blk_requests_reset(struct blk_queue *q);

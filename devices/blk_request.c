@@ -18,6 +18,9 @@
  * the request goes to the end of its lane; so what discards hold up is bounded by a few steps.
  * A step takes along the discards that wait and go on where it ends (`riders`).
  *
+ * With werror=enospc-pause a request that finds no space on the host leaves its lane and is held
+ * until it is tried again: reads go on, and discards, which make space.
+ *
  * At reset (`stopping`, and the lanes are closed) no further operation is submitted, and nothing is
  *written to the guest.
  */
@@ -27,9 +30,14 @@
 #include <string.h>
 
 #include "blk_device.h"
+#include "log.h"
 
 #define HEADER	    ((uint32_t)sizeof(struct virtio_blk_outhdr))
 #define MAX_RETRIES 16u
+
+/* Between tries of requests that wait for space: twice as long each time. */
+#define HELD_MIN_NS (NSEC_PER_SEC / 64)
+#define HELD_MAX_NS NSEC_PER_SEC
 
 /* Where neither PUNCH_HOLE nor ZERO_RANGE work, zeros are written from here, this much at once.
  * Never written to, so it takes no memory. */
@@ -95,10 +103,23 @@ static uint32_t used_length(const struct blk_request *r)
 	return data == r->in_bytes - 1 ? r->in_bytes : data;
 }
 
+/* The last request that a queue held is done, or given up. */
+static void holds_none(struct blk_queue *q)
+{
+	q->held_ns = HELD_MIN_NS;
+	if (atomic_fetch_sub(&q->blk->paused_queues, 1) == 1)
+		log_guest("disk %s: goes on", q->blk->image->path);
+}
+
 static void finish(struct blk_request *r, uint8_t status)
 {
 	struct blk_queue *q = r->queue;
 
+	if (r->held) {
+		r->held = false;
+		if (!--q->num_held)
+			holds_none(q);
+	}
 	if (q->stopping)
 		return;
 	*(volatile uint8_t *)r->status = status;
@@ -129,6 +150,11 @@ static bool retried(struct blk_request *r, int64_t result)
 }
 
 /* Lanes. */
+
+static void lane_reset(struct blk_lane *lane, unsigned max, void (*step)(struct blk_request *r))
+{
+	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
+}
 
 static struct blk_request *lane_take(struct blk_lane *lane)
 {
@@ -161,11 +187,61 @@ static void lane_enter(struct blk_lane *lane, struct blk_request *r)
 	lane_run(lane);
 }
 
+static void enter_bounced(struct blk_request *r)
+{
+	lane_enter(&r->queue->bounced, r);
+}
+
+static void enter_ranges(struct blk_request *r)
+{
+	lane_enter(&r->queue->ranges, r);
+}
+
 /* A request's turn is over; the next one gets its place. */
 static void lane_leave(struct blk_lane *lane)
 {
 	lane->at_work--;
 	lane_run(lane);
+}
+
+/* Requests that wait for space. */
+
+/* True when the request is kept, to go on by `again`. */
+static bool hold(struct blk_request *r, int64_t result, void (*again)(struct blk_request *r))
+{
+	struct blk_queue *q = r->queue;
+
+	if ((result != -ENOSPC && result != -EDQUOT) || !q->blk->wait_for_space || q->stopping ||
+	    r->type == VIRTIO_BLK_T_IN)
+		return false;
+	r->again = again;
+	r->retries = 0;
+	if (!r->held) {
+		r->held = true;
+		if (!q->num_held++ && !atomic_fetch_add(&q->blk->paused_queues, 1)) {
+			atomic_fetch_add(&q->blk->space_pauses, 1);
+			log_guest("disk %s: no space is left on the host (%s): writes wait until "
+				  "there is",
+				  q->blk->image->path, strerror((int)-result));
+		}
+	}
+	if (!q->held.first) {
+		loop_timer_set(&q->held_timer, q->held_ns);
+		q->held_ns = MIN(q->held_ns * 2, HELD_MAX_NS);
+	}
+	lane_append(&q->held, r);
+	return true;
+}
+
+void blk_requests_retry(struct blk_queue *q)
+{
+	struct blk_request *r = q->held.first, *next;
+
+	lane_reset(&q->held, 0, NULL);
+	for (; r; r = next) {
+		next = r->next;
+		r->again(r);
+	}
 }
 
 /* FLUSH. */
@@ -213,6 +289,8 @@ static void moved(struct blk_req *io, int64_t result)
 	struct blk_request *r = container_of(io, struct blk_request, io);
 
 	if (retried(r, result))
+		return;
+	if (hold(r, result, move))
 		return;
 	/* Nothing moved: the file ends before its size did when it was opened. */
 	if (result <= 0 || (uint64_t)result > r->length - r->moved) {
@@ -264,12 +342,10 @@ static void bounced(struct blk_req *io, int64_t result)
 		r->moved += (uint64_t)result;
 	}
 	q->bounces &= ~(1u << r->bounce);
-	if (result <= 0)
-		finish(r, VIRTIO_BLK_S_IOERR);
-	else if (r->moved == r->length)
-		finish(r, VIRTIO_BLK_S_OK);
-	else
+	if (result > 0 && r->moved < r->length)
 		lane_append(&q->bounced, r);
+	else if (!hold(r, result, enter_bounced))
+		finish(r, result > 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 	lane_leave(&q->bounced);
 }
 
@@ -360,7 +436,7 @@ static void make_hole(struct blk_request *r)
 		.flags = VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 	};
 	r->num = 1;
-	lane_enter(&r->queue->ranges, r);
+	enter_ranges(r);
 }
 
 static bool in_capacity(const struct blk_queue *q, uint64_t sector, uint64_t sectors)
@@ -399,7 +475,7 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 	if (may_be_hole(r) && is_zero(r))
 		make_hole(r);
 	else if (needs_bounce(r))
-		lane_enter(&r->queue->bounced, r);
+		enter_bounced(r);
 	else
 		move(r);
 }
@@ -448,7 +524,8 @@ static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
 	struct blk_queue *q = r->queue;
 
 	if (result < 0) {
-		finish(r, status_of(result));
+		if (!hold(r, result, enter_ranges))
+			finish(r, status_of(result));
 		return;
 	}
 	r->moved += bytes;
@@ -572,7 +649,7 @@ static void discard_or_zero(struct blk_request *r, const struct virtq_chain *cha
 	else
 		status = take_ranges(r, chain);
 	if (status == VIRTIO_BLK_S_OK && r->num)
-		lane_enter(&r->queue->ranges, r);
+		enter_ranges(r);
 	else
 		finish(r, status);
 }
@@ -629,7 +706,7 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	r->num = 0;
 	r->current = 0;
 	r->retries = 0;
-	r->hole = false;
+	r->hole = r->held = false;
 	if (iov_read(chain->iov, chain->num_out, 0, &header, HEADER) < HEADER) {
 		finish(r, VIRTIO_BLK_S_IOERR);
 		*why = "request without a whole header";
@@ -640,14 +717,15 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	return 0;
 }
 
-static void lane_reset(struct blk_lane *lane, unsigned max, void (*step)(struct blk_request *r))
-{
-	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
-}
-
 void blk_requests_reset(struct blk_queue *q)
 {
 	lane_reset(&q->ranges, BLK_MAX_RANGES_AT_WORK, range_step);
 	lane_reset(&q->bounced, BLK_MAX_BOUNCES, bounce_step);
+	lane_reset(&q->held, 0, NULL);
 	q->bounces = 0;
+	if (q->num_held) {
+		q->num_held = 0;
+		holds_none(q);
+	}
+	q->held_ns = HELD_MIN_NS;
 }

@@ -20,6 +20,7 @@
 
 enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
 enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
+enum disk_werror { WERROR_REPORT, WERROR_ENOSPC_PAUSE };
 enum disk_detect_zeroes { DETECT_ZEROES_OFF, DETECT_ZEROES_UNMAP };
 enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
 
@@ -30,6 +31,7 @@ struct disk_config {
 	bool direct; /* O_DIRECT */
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
+	enum disk_werror werror;	       /* what a write does that finds no space */
 	enum disk_engine engine;
 	unsigned queues; /* 1 to 16 */
 };

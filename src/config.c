@@ -13,6 +13,7 @@
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_discard) == sizeof(unsigned), "choices are stored as unsigned");
+static_assert(sizeof(enum disk_werror) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_detect_zeroes) == sizeof(unsigned),
 	      "choices are stored as unsigned");
 

@@ -23,6 +23,12 @@ static const char *const detect_zeroes_choices[] = {
 	NULL,
 };
 
+static const char *const werror_choices[] = {
+	[WERROR_REPORT] = "report",
+	[WERROR_ENOSPC_PAUSE] = "enospc-pause",
+	NULL,
+};
+
 #define GUEST	"Guest"
 #define DEVICES "Devices"
 #define ENDS	"How it ends"
@@ -98,6 +104,10 @@ const struct setting disk_settings[] = {
 	{"detect-zeroes", .arg = "off|unmap", .type = SETTING_CHOICE,
 	 FIELD(disk_config, detect_zeroes), .choices = detect_zeroes_choices,
 	 .help = "whether a write of nothing but zeros punches a hole (default: off)"},
+	{"werror", .arg = "report|enospc-pause", .type = SETTING_CHOICE, FIELD(disk_config, werror),
+	 .choices = werror_choices,
+	 .help = "whether a write that finds the host's disk full is an error or waits for space "
+		 "(default: report)"},
 	{"direct", .type = SETTING_BOOL, FIELD(disk_config, direct),
 	 .help = "bypass the host's page cache (O_DIRECT)"},
 	{"engine", .arg = "auto|uring|sync", .type = SETTING_CHOICE, FIELD(disk_config, engine),

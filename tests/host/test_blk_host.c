@@ -381,6 +381,60 @@ static void test_full_file_system(void **state)
 	unmount();
 }
 
+/* With werror=enospc-pause nothing fails. */
+static void test_full_file_system_pauses(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+	struct disk_result result;
+	struct drv_buf in;
+	char path[64];
+	uint8_t status;
+
+	assert_int_equal(mount("tmpfs", mount_point, "tmpfs", 0, "size=8m"), 0);
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 32M %s", path), 0);
+	f->options.wait_for_space = true;
+	up_on(f, path);
+	f->options = o;
+	memset(drv_ptr(&f->disk.drv, f->disk.buffer, MIB), 0x11, MIB);
+	in = (struct drv_buf){GPA(f->disk.buffer.v + 2 * MIB), 65536, true};
+	for (unsigned i = 0; i < 16; i++)
+		assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_OUT, i * 2048,
+				      &(struct drv_buf){f->disk.buffer, MIB, false}, 1) >= 0);
+	disk_kick(&f->disk, 0);
+	for (unsigned i = 0; i < 6; i++) {
+		disk_reap(&f->disk, 0, &status, NULL);
+		assert_int_equal(status, VIRTIO_BLK_S_OK);
+	}
+	do
+		blk_device_result(f->disk.dev, &result);
+	while (!result.space_pauses);
+	/* It reads on; then there is room. */
+	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 31 * 2048, &in, 1) >= 0);
+	disk_kick(&f->disk, 0);
+	do {
+		disk_reap(&f->disk, 0, &status, NULL);
+		assert_int_equal(status, VIRTIO_BLK_S_OK);
+		blk_device_result(f->disk.dev, &result);
+	} while (!result.reads);
+	assert_true(result.writes < 16);
+	assert_int_equal(mount("tmpfs", mount_point, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+	do
+		blk_device_result(f->disk.dev, &result);
+	while (result.writes < 16);
+	assert_int_equal(result.errors, 0);
+	assert_int_equal(result.space_pauses, 1);
+	disk_restart(&f->disk);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < 8 * MIB; i++)
+		assert_int_equal(f->data[i], 0x11);
+	assert_int_equal(disk_read(&f->disk, 15 * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->data[MIB - 1], 0x11);
+	down(f);
+	unmount();
+}
+
 static void model_on(struct fixture *f, const char *type, unsigned align)
 {
 	char path[64], device[32];
@@ -527,6 +581,8 @@ int main(void)
 		NAMED(sync, device_errors),
 		NAMED(uring, full_file_system),
 		NAMED(sync, full_file_system),
+		NAMED(uring, full_file_system_pauses),
+		NAMED(sync, full_file_system_pauses),
 		NAMED(uring, model_on_ext4),
 		NAMED(sync, model_on_ext4),
 		NAMED(direct, model_on_ext4),

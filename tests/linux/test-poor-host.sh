@@ -28,3 +28,26 @@ test_host_disk_full() {
 	is "host disk full: discards make room again" "$(value after)" ok
 	umount "$work/small"
 }
+
+# The same with werror=enospc-pause: the guest waits until the host has room, and loses nothing.
+test_host_disk_full_pauses() {
+	local end=$((SECONDS + 120))
+	mkdir -p "$work/small"
+	mount -t tmpfs -o size=8M tmpfs "$work/small"
+	truncate -s 24M "$work/small/disk"
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -d "$work/small/disk,serial=full,werror=enospc-pause" \
+		-a 'skep.mount=off -- /t/wait'
+	until complained 'writes wait' || [ "$SECONDS" -ge "$end" ]; do sleep 0.2; done
+	check "host disk full, writes wait: it says so" complained 'no space is left'
+	mount -o remount,size=64M "$work/small"
+	finish
+	ends "host disk full, writes wait: the guest powered off" 0
+	is "host disk full, writes wait: the write succeeds" "$(value write)" succeeded
+	is "host disk full, writes wait: nothing is lost" "$(sha "$work/small/disk")" "$(value sum)"
+	check "host disk full, writes wait: it says that it goes on" complained 'goes on'
+	check "host disk full, writes wait: the result counts it" python3 -c '
+import json, sys
+disk = json.load(open(sys.argv[1]))["disks"][0]
+assert disk["space_pauses"] >= 1 and disk["errors"] == 0, disk' "$vm/result"
+	umount "$work/small"
+}

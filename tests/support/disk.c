@@ -36,6 +36,7 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		.direct = options->direct,
 		.discard = options->ignore ? DISCARD_IGNORE : DISCARD_UNMAP,
 		.detect_zeroes = options->detect_zeroes ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_OFF,
+		.werror = options->wait_for_space ? WERROR_ENOSPC_PAUSE : WERROR_REPORT,
 		.engine = options->engine,
 		.queues = MAX(options->queues, 1u),
 	};

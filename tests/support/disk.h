@@ -23,9 +23,10 @@ struct disk_options {
 	enum disk_engine engine;
 	bool readonly, direct, ignore;
 	bool detect_zeroes;
-	bool blkdiscard;  /* as on a kernel without BLOCK_URING_CMD_DISCARD */
-	unsigned queues;  /* 0: 1 */
-	uint64_t decline; /* feature bits that the driver does not accept */
+	bool wait_for_space; /* werror=enospc-pause */
+	bool blkdiscard;     /* as on a kernel without BLOCK_URING_CMD_DISCARD */
+	unsigned queues;     /* 0: 1 */
+	uint64_t decline;    /* feature bits that the driver does not accept */
 	const char *serial;
 };
 

@@ -236,7 +236,8 @@ static void test_disks(void **state)
 					 &e),
 			 0);
 	/* The path is ",". */
-	assert_int_equal(config_add_disk(&c, ",,,direct,detect-zeroes=unmap", &e), 0);
+	assert_int_equal(
+		config_add_disk(&c, ",,,direct,detect-zeroes=unmap,werror=enospc-pause", &e), 0);
 	assert_int_equal(c.num_disks, 3);
 	assert_string_equal(c.disks[0].path, "a.img");
 	assert_string_equal(c.disks[0].serial, "");
@@ -244,6 +245,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
 	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
+	assert_int_equal(c.disks[0].werror, WERROR_REPORT);
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
@@ -254,6 +256,7 @@ static void test_disks(void **state)
 	assert_string_equal(c.disks[2].path, ",");
 	assert_true(c.disks[2].direct);
 	assert_int_equal(c.disks[2].detect_zeroes, DETECT_ZEROES_UNMAP);
+	assert_int_equal(c.disks[2].werror, WERROR_ENOSPC_PAUSE);
 	config_destroy(&c);
 }
 
@@ -278,6 +281,7 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,queues=0", "from 1 to 16"},
 		{"a,queues=17", "from 1 to 16"},
 		{"a,detect-zeroes=on", "off|unmap"},
+		{"a,werror=enospc", "did you mean"},
 		{"a,direct,readonly,direct", "given twice"},
 	};
 	struct vm_config c;
@@ -563,6 +567,7 @@ static void random_config(struct vm_config *c)
 					.discard = (enum disk_discard)(random_u64() % 2),
 					.detect_zeroes =
 						(enum disk_detect_zeroes)(random_u64() % 2),
+					.werror = (enum disk_werror)(random_u64() % 2),
 					.engine = (enum disk_engine)(random_u64() % 3),
 					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
 
@@ -608,6 +613,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].direct, b->disks[i].direct);
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
 		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
+		assert_int_equal(a->disks[i].werror, b->disks[i].werror);
 		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
 		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
 	}

@@ -100,7 +100,7 @@ static json_int_t number(const json_t *object, const char *key)
 
 static void test_everything_is_written(void **state)
 {
-	struct disk_result counters[2] = {{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}};
+	struct disk_result counters[2] = {{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}};
 	struct disk_config disks[2] = {{.path = (char *)(uintptr_t) "a"},
 				       {.path = (char *)(uintptr_t) "\xff\"b"}};
 	struct vm_config config = {.disks = disks, .num_disks = 2};
@@ -140,6 +140,7 @@ static void test_everything_is_written(void **state)
 	assert_int_equal(number(disk, "written_bytes"), 8);
 	assert_int_equal(number(disk, "discarded_bytes"), 9);
 	assert_int_equal(number(disk, "detected_zero_bytes"), 10);
+	assert_int_equal(number(disk, "space_pauses"), 11);
 	json_decref(doc);
 }
 
