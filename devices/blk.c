@@ -143,6 +143,7 @@ static void blk_destroy(struct virtio_dev *dev)
 		if (q->memory)
 			munmap(q->memory, sizeof(*q->memory));
 	}
+	pthread_mutex_destroy(&blk->space.lock);
 	blk_image_close(blk->image);
 	free(blk);
 }
@@ -268,6 +269,33 @@ static bool needs_worker(const struct blk_device *blk, const struct disk_config 
 	       config->engine != ENGINE_SYNC && loop_is_uring(loops[0]);
 }
 
+void blk_space_begin(struct blk_device *blk)
+{
+	pthread_mutex_lock(&blk->space.lock);
+	if (!blk->space.at_work++)
+		blk->space.last = blk_image_allocated(blk->image);
+	pthread_mutex_unlock(&blk->space.lock);
+}
+
+void blk_space_sample(struct blk_device *blk)
+{
+	int64_t now;
+
+	pthread_mutex_lock(&blk->space.lock);
+	now = blk_image_allocated(blk->image);
+	if (now < blk->space.last)
+		blk->space.returned += blk->space.last - now;
+	blk->space.last = now;
+	pthread_mutex_unlock(&blk->space.lock);
+}
+
+void blk_space_end(struct blk_device *blk)
+{
+	pthread_mutex_lock(&blk->space.lock);
+	blk->space.at_work--;
+	pthread_mutex_unlock(&blk->space.lock);
+}
+
 static void set_detect_zeroes(struct blk_device *blk, const struct disk_config *config)
 {
 	const struct blk_image *image = blk->image;
@@ -298,6 +326,8 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 		free(blk);
 		return r;
 	}
+	pthread_mutex_init(&blk->space.lock, NULL);
+	blk->space.start = blk_image_allocated(image);
 	blk->image = image;
 	blk->num_queues = n;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
@@ -328,11 +358,21 @@ struct loop *blk_device_worker(const struct virtio_dev *dev)
 	return to_blk(dev)->worker;
 }
 
-void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret)
+void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
 {
-	const struct blk_device *blk = to_blk(dev);
+	struct blk_device *blk = to_blk(dev);
 
-	*ret = (struct disk_result){.space_pauses = blk->space_pauses};
+	*ret = (struct disk_result){
+		.space_pauses = blk->space_pauses,
+		.allocated_start = blk->space.start,
+		.allocated_end = blk_image_allocated(blk->image),
+		.returned_bytes = -1,
+	};
+	if (!blk->image->device) {
+		pthread_mutex_lock(&blk->space.lock);
+		ret->returned_bytes = blk->space.returned;
+		pthread_mutex_unlock(&blk->space.lock);
+	}
 	for (unsigned i = 0; i < blk->num_queues; i++) {
 		const struct blk_queue *q = &blk->queue[i];
 

@@ -4,6 +4,7 @@
 #define SKEP_BLK_DEVICE_H
 
 #include <linux/virtio_blk.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "blk.h"
@@ -82,6 +83,7 @@ struct blk_queue {
 	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
 	unsigned bounces;	/* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
+	bool ranges_at_work;	      /* as told to blk_space_begin() */
 	struct blk_lane held;	      /* those that wait for space, to be tried again */
 	unsigned num_held;	      /* `held` requests, in the list or being tried */
 	uint64_t held_ns;	      /* until the next try */
@@ -100,7 +102,12 @@ struct blk_device {
 	uint64_t sectors;	     /* capacity */
 	bool discard;		     /* offered */
 	bool detect_zeroes;
-	bool wait_for_space;		/* werror=enospc-pause */
+	bool wait_for_space; /* werror=enospc-pause */
+	struct {
+		pthread_mutex_t lock;
+		unsigned at_work; /* queues with ranges at work */
+		int64_t start, last, returned;
+	} space;			/* what the image occupies, bytes; -1: unknown */
 	_Atomic unsigned paused_queues; /* that hold requests */
 	_Atomic uint64_t space_pauses;
 	unsigned num_queues;
@@ -110,6 +117,12 @@ struct blk_device {
 /* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
  * when the driver broke the protocol; where there is a status byte, it says so. */
 int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
+
+/* Ranges of the queue are at work from now on, or not any more; one more step of theirs is done.
+ * What the image shrank by meanwhile is what discards gave back. */
+void blk_space_begin(struct blk_device *blk);
+void blk_space_sample(struct blk_device *blk);
+void blk_space_end(struct blk_device *blk);
 
 /* Tries all again that wait for space. */
 void blk_requests_retry(struct blk_queue *q);

@@ -562,7 +562,13 @@ static void ranged(struct blk_req *io, int64_t result)
 		range_advance(rider, range_left(rider), result);
 	}
 	range_advance(r, bytes, result);
+	if (!q->blk->image->device)
+		blk_space_sample(q->blk);
 	lane_leave(&q->ranges);
+	if (!q->ranges.at_work) {
+		q->ranges_at_work = false;
+		blk_space_end(q->blk);
+	}
 }
 
 /* Discards that wait and go on where this one ends come along, as far as `limit`. */
@@ -587,6 +593,10 @@ static void range_step(struct blk_request *r)
 	/* Steps end at multiples of their size, so that no block is cut in two. */
 	uint64_t limit = start - start % step + step;
 
+	if (!r->queue->ranges_at_work) {
+		r->queue->ranges_at_work = true;
+		blk_space_begin(r->queue->blk);
+	}
 	r->riders = NULL;
 	r->io.op = range_op(r);
 	r->io.offset = start;

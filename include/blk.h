@@ -49,6 +49,8 @@ struct blk_image {
  * is mounted is not written under its file system.
  */
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
+/* Bytes that the image's file occupies; -1 for a device, where nobody knows. Any thread. */
+int64_t blk_image_allocated(const struct blk_image *image);
 void blk_image_close(struct blk_image *image); /* NULL-safe */
 
 enum blk_op {
@@ -127,7 +129,8 @@ int blk_fallocate_mode(enum blk_op op);
  */
 struct loop *blk_device_worker(const struct virtio_dev *dev);
 
-/* The counters so far: requests that succeeded, and `errors` that did not. Any thread. */
-void blk_device_result(const struct virtio_dev *dev, struct disk_result *ret);
+/* The counters so far: requests that succeeded, and `errors` that did not; what the image occupies
+ * now. Any thread. */
+void blk_device_result(struct virtio_dev *dev, struct disk_result *ret);
 
 #endif

@@ -25,6 +25,9 @@ struct disk_result {
 	uint64_t read_bytes, written_bytes, discarded_bytes;
 	uint64_t detected_zero_bytes; /* of written_bytes: punched, not written */
 	uint64_t space_pauses;	      /* times that writes had to wait for space */
+	/* What the image occupied when it was opened and at the end, and by how much it shrank
+	 * while ranges were discarded or zeroed; -1: unknown (a block device). */
+	int64_t allocated_start, allocated_end, returned_bytes;
 };
 
 struct vm_result {

@@ -56,18 +56,26 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 	}
 }
 
+static json_t *bytes_or_null(int64_t bytes)
+{
+	return bytes < 0 ? json_null() : json_integer(bytes);
+}
+
 static json_t *disk_json(const struct disk_config *config, const struct disk_result *disk)
 {
-	return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "path",
-			 json_from_bytes(config->path), "reads", (json_int_t)disk->reads, "writes",
-			 (json_int_t)disk->writes, "flushes", (json_int_t)disk->flushes, "discards",
-			 (json_int_t)disk->discards, "write_zeroes", (json_int_t)disk->write_zeroes,
-			 "errors", (json_int_t)disk->errors, "read_bytes",
-			 (json_int_t)disk->read_bytes, "written_bytes",
-			 (json_int_t)disk->written_bytes, "discarded_bytes",
-			 (json_int_t)disk->discarded_bytes, "detected_zero_bytes",
-			 (json_int_t)disk->detected_zero_bytes, "space_pauses",
-			 (json_int_t)disk->space_pauses);
+	return json_pack(
+		"{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
+		"path", json_from_bytes(config->path), "reads", (json_int_t)disk->reads, "writes",
+		(json_int_t)disk->writes, "flushes", (json_int_t)disk->flushes, "discards",
+		(json_int_t)disk->discards, "write_zeroes", (json_int_t)disk->write_zeroes,
+		"errors", (json_int_t)disk->errors, "read_bytes", (json_int_t)disk->read_bytes,
+		"written_bytes", (json_int_t)disk->written_bytes, "discarded_bytes",
+		(json_int_t)disk->discarded_bytes, "detected_zero_bytes",
+		(json_int_t)disk->detected_zero_bytes, "space_pauses",
+		(json_int_t)disk->space_pauses, "returned_bytes",
+		bytes_or_null(disk->returned_bytes), "allocated_bytes_start",
+		bytes_or_null(disk->allocated_start), "allocated_bytes",
+		bytes_or_null(disk->allocated_end));
 }
 
 static json_t *disks_json(const struct vm_config *config, const struct vm_result *result)

@@ -103,6 +103,8 @@ static const struct row table[] = {
 	CALL(CONTROL | DISK_SYNC, epoll_ctl), /* a watch pauses */
 	CALL(DISK_URING, io_uring_enter),     /* on a sealed ring: see loop_uring.c */
 
+	CALL(DISK_URING | DISK_SYNC, fstat), /* blk.c: what an image occupies */
+
 	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD there. */
 	CALL(DISK_SYNC, preadv2),
 	CALL(DISK_SYNC, pwritev2),

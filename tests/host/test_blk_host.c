@@ -151,6 +151,7 @@ static void test_loop_discard(void **state)
 		{.sector = 2048, .num_sectors = 2048},
 		{.sector = 8192, .num_sectors = 4096},
 	};
+	struct disk_result result;
 
 	up_on_loop(f, 8 * MIB, 0);
 	assert_true(f->disk.image->device);
@@ -172,6 +173,12 @@ static void test_loop_discard(void **state)
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
 			 VIRTIO_BLK_S_OK);
 	assert_in_range(disk_allocated(f->backing), 0, 64 * KIB);
+	/* What a device does with it, nobody knows. */
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.discarded_bytes, 3 * MIB + SIZE);
+	assert_int_equal(result.returned_bytes, -1);
+	assert_int_equal(result.allocated_start, -1);
+	assert_int_equal(result.allocated_end, -1);
 }
 
 static void test_loop_write_zeroes(void **state)

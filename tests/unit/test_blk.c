@@ -454,7 +454,37 @@ static void test_discard_frees_blocks(void **state)
 	blk_device_result(f->disk.dev, &result);
 	assert_int_equal(result.discards, 2);
 	assert_int_equal(result.discarded_bytes, 6 * MIB + SIZE);
+	/* Of which it gave back what was there. */
+	assert_in_range(result.allocated_start, SIZE, SIZE + 64 * KIB);
+	assert_in_range(result.allocated_end, 0, 64 * KIB);
+	assert_int_equal(result.returned_bytes, result.allocated_start - result.allocated_end);
 	assert_int_equal(result.errors, 0);
+}
+
+/* What is written meanwhile, or before, is not set off against what is given back. */
+static void test_returned_bytes_are_of_discards(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_result result;
+
+	up(f, 0);
+	memset(f->data, 0x5a, 4 * MIB);
+	for (unsigned round = 1; round <= 3; round++) {
+		assert_int_equal(disk_write(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 2048, 2048, 0),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 2048, UNMAP),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 4096, 0),
+				 VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_write(&f->disk, 16384, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+		blk_device_result(f->disk.dev, &result);
+		assert_in_range(result.returned_bytes, round * 2 * MIB - 64 * KIB,
+				round * 2 * MIB + 64 * KIB);
+		assert_in_range(result.allocated_end, 6 * MIB, 6 * MIB + 128 * KIB);
+	}
+	assert_in_range(result.allocated_start, 0, 64 * KIB);
 }
 
 static void test_no_more_sectors_than_offered(void **state)
@@ -930,6 +960,7 @@ int main(void)
 		TEST(readonly),
 		TEST(ranges_are_in_sectors_of_512),
 		TEST(discard_frees_blocks),
+		TEST(returned_bytes_are_of_discards),
 		TEST(no_more_sectors_than_offered),
 		TEST(write_zeroes),
 		TEST(discard_ignore_keeps_what_is_allocated),

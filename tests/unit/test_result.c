@@ -100,7 +100,9 @@ static json_int_t number(const json_t *object, const char *key)
 
 static void test_everything_is_written(void **state)
 {
-	struct disk_result counters[2] = {{0}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}};
+	struct disk_result counters[2] = {
+		{.allocated_start = -1, .allocated_end = -1, .returned_bytes = -1},
+		{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0}};
 	struct disk_config disks[2] = {{.path = (char *)(uintptr_t) "a"},
 				       {.path = (char *)(uintptr_t) "\xff\"b"}};
 	struct vm_config config = {.disks = disks, .num_disks = 2};
@@ -141,6 +143,13 @@ static void test_everything_is_written(void **state)
 	assert_int_equal(number(disk, "discarded_bytes"), 9);
 	assert_int_equal(number(disk, "detected_zero_bytes"), 10);
 	assert_int_equal(number(disk, "space_pauses"), 11);
+	assert_int_equal(number(disk, "allocated_bytes_start"), 12);
+	assert_int_equal(number(disk, "allocated_bytes"), 13);
+	assert_int_equal(number(disk, "returned_bytes"), 0);
+	disk = json_array_get(json_object_get(doc, "disks"), 0);
+	assert_true(json_is_null(json_object_get(disk, "allocated_bytes_start")));
+	assert_true(json_is_null(json_object_get(disk, "allocated_bytes")));
+	assert_true(json_is_null(json_object_get(disk, "returned_bytes")));
 	json_decref(doc);
 }
 
