@@ -7,8 +7,8 @@
  * everything is a batch. With the sync engine the hook also carries the requests out, a slice of
  * time a turn.
  *
- * Only what the image can do is offered. `discard=ignore` offers no DISCARD, and makes WRITE_ZEROES
- * keep what it zeroes allocated: a preallocated image stays so.
+ * Only what the image can do is offered. `discard=ignore` offers neither DISCARD nor SECURE_ERASE,
+ * and makes WRITE_ZEROES keep what it zeroes allocated: a preallocated image stays so.
  */
 #include <assert.h>
 #include <endian.h>
@@ -186,6 +186,11 @@ static void fill_config(struct blk_device *blk)
 		c.max_discard_seg = htole32(BLK_MAX_RANGES);
 		c.discard_sector_alignment = htole32(image->granularity >> BLK_SECTOR_SHIFT);
 	}
+	if (blk->secure_erase) {
+		c.max_secure_erase_sectors = htole32(BLK_MAX_RANGE_SECTORS);
+		c.max_secure_erase_seg = htole32(BLK_MAX_RANGES);
+		c.secure_erase_sector_alignment = htole32(image->granularity >> BLK_SECTOR_SHIFT);
+	}
 	if (!image->readonly) {
 		c.max_write_zeroes_sectors = htole32(BLK_MAX_RANGE_SECTORS);
 		c.max_write_zeroes_seg = htole32(BLK_MAX_RANGES);
@@ -209,6 +214,8 @@ static void offer_features(struct blk_device *blk)
 		f |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 	if (blk->discard)
 		f |= 1ull << VIRTIO_BLK_F_DISCARD;
+	if (blk->secure_erase)
+		f |= 1ull << VIRTIO_BLK_F_SECURE_ERASE;
 	blk->dev.features |= f;
 }
 
@@ -265,7 +272,7 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 static bool needs_worker(const struct blk_device *blk, const struct disk_config *config,
 			 struct loop *const *loops)
 {
-	return blk->discard && blk_uring_needs_worker(blk->image) &&
+	return (blk->discard || blk->secure_erase) && blk_uring_needs_worker(blk->image) &&
 	       config->engine != ENGINE_SYNC && loop_is_uring(loops[0]);
 }
 
@@ -332,6 +339,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	blk->num_queues = n;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
 	blk->discard = image->discard && config->discard == DISCARD_UNMAP;
+	blk->secure_erase = image->secure_erase && config->discard == DISCARD_UNMAP;
 	blk->wait_for_space = config->werror == WERROR_ENOSPC_PAUSE;
 	set_detect_zeroes(blk, config);
 	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
@@ -381,6 +389,7 @@ void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
 		ret->flushes += q->count.flushes;
 		ret->discards += q->count.discards;
 		ret->write_zeroes += q->count.write_zeroes;
+		ret->secure_erases += q->count.secure_erases;
 		ret->errors += q->count.errors;
 		ret->read_bytes += q->count.read_bytes;
 		ret->written_bytes += q->count.written_bytes;

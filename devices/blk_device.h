@@ -89,7 +89,8 @@ struct blk_queue {
 	uint64_t held_ns;	      /* until the next try */
 	struct loop_timer held_timer; /* with werror=enospc-pause */
 	struct {
-		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, errors;
+		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
+			errors;
 		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes, detected_zero_bytes;
 	} count;
 };
@@ -100,7 +101,7 @@ struct blk_device {
 	struct loop *worker;
 	char serial[BLK_SERIAL_LEN]; /* not terminated when it is full */
 	uint64_t sectors;	     /* capacity */
-	bool discard;		     /* offered */
+	bool discard, secure_erase;  /* offered */
 	bool detect_zeroes;
 	bool wait_for_space; /* werror=enospc-pause */
 	struct {

@@ -16,6 +16,7 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/utsname.h>
 
 #include "blk.h"
 #include "log.h"
@@ -248,14 +249,30 @@ static int settle_size(struct blk_image *image, struct error *e)
 	return 0;
 }
 
+/* A range that begins within a sector is always refused, but not before the device's ability is
+ * looked at. Before Linux 5.19 there was but one answer, so there it counts as none. */
+static bool probe_secure_erase(int fd)
+{
+	uint64_t nowhere[2] = {1, 0};
+	unsigned version = 0, patchlevel = 0;
+	struct utsname u;
+
+	if (uname(&u) < 0 || sscanf(u.release, "%u.%u", &version, &patchlevel) != 2 ||
+	    version < 5 || (version == 5 && patchlevel < 19))
+		return false;
+	return ioctl(fd, BLKSECDISCARD, nowhere) < 0 && errno == EINVAL;
+}
+
 static void probe_device(struct blk_image *image, const struct stat *st,
 			 const struct disk_config *config)
 {
-	uint64_t max = queue_limit(st, "discard_max_bytes"), step = MIN(DISCARD_STEP, max);
+	uint64_t max = queue_limit(st, "discard_max_bytes");
+	uint64_t step = max ? MIN(DISCARD_STEP, max) : DISCARD_STEP;
 
 	image->discard = max > 0;
 	image->discard_step = MAX(step - step % image->granularity, image->granularity);
 	image->zero_punch = queue_limit(st, "write_zeroes_max_bytes") > 0;
+	image->secure_erase = probe_secure_erase(image->fd);
 	if (!image->discard && config->discard == DISCARD_UNMAP)
 		log_warn("disk %s: the device does not discard: not offered to the guest",
 			 image->path);

@@ -11,7 +11,8 @@
  *	IN, OUT               move() ──► moved() ──► rest of a short transfer, or finish()
  *	  by bounce buffer    lane ──► bounce_step() ──► bounced() ──► next piece, or finish()
  *	  OUT of zeros        like a WRITE_ZEROES that may unmap, with detect-zeroes=unmap
- *	DISCARD, WRITE_ZEROES lane ──► range_step() ──► ranged() ──► back into the lane, or finish()
+ *	DISCARD, WRITE_ZEROES,
+ *	SECURE_ERASE          lane ──► range_step() ──► ranged() ──► back into the lane, or finish()
  *	FLUSH                 submitted ──► flushed() ──► finish()
  *
  * Lanes limit how many requests are at work in them. A range is worked off in steps, between which
@@ -87,6 +88,9 @@ static void account(const struct blk_request *r, uint8_t status)
 		break;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
 		count(&q->count.write_zeroes, 1);
+		break;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		count(&q->count.secure_erases, 1);
 		break;
 	default:
 		break;
@@ -480,7 +484,7 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 		move(r);
 }
 
-/* DISCARD and WRITE_ZEROES. */
+/* DISCARD, WRITE_ZEROES and SECURE_ERASE. */
 
 static enum blk_op range_op(const struct blk_request *r)
 {
@@ -488,6 +492,8 @@ static enum blk_op range_op(const struct blk_request *r)
 
 	if (r->type == VIRTIO_BLK_T_DISCARD)
 		return BLK_DISCARD;
+	if (r->type == VIRTIO_BLK_T_SECURE_ERASE)
+		return BLK_SECURE_ERASE;
 	if (!q->no_punch && q->blk->discard && q->blk->image->zero_punch &&
 	    r->buffers[r->current].range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
 		return BLK_ZERO_PUNCH;
@@ -616,7 +622,8 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 {
 	const struct blk_queue *q = r->queue;
 	uint32_t bytes = chain->out_bytes - HEADER, size = sizeof(r->buffers->range);
-	uint32_t flags = r->type == VIRTIO_BLK_T_DISCARD ? 0 : VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	uint32_t flags =
+		r->type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 	uint32_t n = bytes / size;
 	uint64_t total = 0;
 
@@ -645,11 +652,9 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 	return VIRTIO_BLK_S_OK;
 }
 
-static void discard_or_zero(struct blk_request *r, const struct virtq_chain *chain)
+static void change_ranges(struct blk_request *r, const struct virtq_chain *chain, unsigned feature)
 {
 	const struct blk_device *blk = r->queue->blk;
-	unsigned feature =
-		r->type == VIRTIO_BLK_T_DISCARD ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES;
 	uint8_t status;
 
 	if (blk->image->readonly)
@@ -687,8 +692,13 @@ static void dispatch(struct blk_request *r, const struct virtq_chain *chain, uin
 		get_id(r, chain);
 		break;
 	case VIRTIO_BLK_T_DISCARD:
+		change_ranges(r, chain, VIRTIO_BLK_F_DISCARD);
+		break;
 	case VIRTIO_BLK_T_WRITE_ZEROES:
-		discard_or_zero(r, chain);
+		change_ranges(r, chain, VIRTIO_BLK_F_WRITE_ZEROES);
+		break;
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		change_ranges(r, chain, VIRTIO_BLK_F_SECURE_ERASE);
 		break;
 	default:
 		finish(r, VIRTIO_BLK_S_UNSUPP);

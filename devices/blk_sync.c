@@ -2,7 +2,7 @@
 /*
  * DOC: Theory of operation. The engine for hosts without io_uring: requests queue up in submit and
  * are carried out one after the other by commit, which the disk calls at the end of a turn of its
- * loop. System calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD).
+ * loop. System calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,6 +46,8 @@ static int64_t run_once(const struct blk_image *image, const struct blk_req *req
 	case BLK_ZERO_RANGE:
 		return fallocate(image->fd, blk_fallocate_mode(req->op), offset,
 				 (off_t)req->length);
+	case BLK_SECURE_ERASE:
+		return ioctl(image->fd, BLKSECDISCARD, range);
 	}
 	errno = ENOSYS;
 	return -1;

@@ -5,7 +5,8 @@
  * their completions to `ring`. FSYNC and FALLOCATE run on the kernel's own workers (io-wq).
  *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
- * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone.
+ * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone, and
+ * for ioctl(BLKSECDISCARD), which has no other form.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -61,7 +62,13 @@ static void worker_run(struct loop_work *work)
 
 bool blk_uring_needs_worker(const struct blk_image *image)
 {
-	return image->device && image->discard && !image->uring_discard;
+	return image->device && (image->secure_erase || (image->discard && !image->uring_discard));
+}
+
+static bool on_worker(const struct uring_engine *u, const struct blk_req *req)
+{
+	return req->op == BLK_SECURE_ERASE ||
+	       (req->op == BLK_DISCARD && u->worker && !u->engine.image->uring_discard);
 }
 
 static void prepare_discard(struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t length)
@@ -130,6 +137,8 @@ static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *
 		io_uring_prep_fallocate(sqe, file, blk_fallocate_mode(req->op), (off_t)req->offset,
 					(off_t)req->length);
 		break;
+	case BLK_SECURE_ERASE: /* the worker's */
+		break;
 	}
 }
 
@@ -140,7 +149,7 @@ static void uring_submit(struct blk_engine *engine, struct blk_req *req)
 
 	req->engine = engine;
 	u->pending++;
-	if (req->op == BLK_DISCARD && u->worker) {
+	if (on_worker(u, req)) {
 		req->work.fn = worker_run;
 		loop_post(u->worker, &req->work);
 		return;

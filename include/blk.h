@@ -40,6 +40,7 @@ struct blk_image {
 	uint32_t granularity;  /* of what a discard frees, bytes, a power of two */
 	uint64_t discard_step; /* the most that one operation discards: a multiple of granularity */
 	bool zero_punch;       /* a hole punched reads as zeros */
+	bool secure_erase;     /* BLKSECDISCARD works on this device */
 };
 
 /*
@@ -56,10 +57,11 @@ void blk_image_close(struct blk_image *image); /* NULL-safe */
 enum blk_op {
 	BLK_READ,
 	BLK_WRITE,
-	BLK_FLUSH,	/* fdatasync */
-	BLK_DISCARD,	/* file: PUNCH_HOLE; device: BLOCK_URING_CMD_DISCARD or BLKDISCARD */
-	BLK_ZERO_PUNCH, /* PUNCH_HOLE, which reads as zeros on both */
-	BLK_ZERO_RANGE, /* ZERO_RANGE: stays allocated */
+	BLK_FLUSH,	  /* fdatasync */
+	BLK_DISCARD,	  /* file: PUNCH_HOLE; device: BLOCK_URING_CMD_DISCARD or BLKDISCARD */
+	BLK_ZERO_PUNCH,	  /* PUNCH_HOLE, which reads as zeros on both */
+	BLK_ZERO_RANGE,	  /* ZERO_RANGE: stays allocated */
+	BLK_SECURE_ERASE, /* BLKSECDISCARD, of devices only */
 };
 
 /*
@@ -102,8 +104,8 @@ struct blk_engine_ops {
 
 /*
  * io_uring: operations are SQEs on the loop's own ring, submitted with all others when the loop
- * next waits. `worker` is a loop with a thread of its own for BLKDISCARD, needed where
- * blk_uring_needs_worker() says so. Before the loop starts.
+ * next waits. `worker` is a loop with a thread of its own for BLKDISCARD and BLKSECDISCARD, needed
+ * where blk_uring_needs_worker() says so. Before the loop starts.
  */
 int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
 		   struct loop *worker, struct error *e);

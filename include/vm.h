@@ -21,7 +21,8 @@ enum vm_end {
 };
 
 struct disk_result {
-	uint64_t reads, writes, flushes, discards, write_zeroes, errors; /* requests */
+	uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
+		errors; /* requests */
 	uint64_t read_bytes, written_bytes, discarded_bytes;
 	uint64_t detected_zero_bytes; /* of written_bytes: punched, not written */
 	uint64_t space_pauses;	      /* times that writes had to wait for space */

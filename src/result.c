@@ -56,26 +56,44 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 	}
 }
 
-static json_t *bytes_or_null(int64_t bytes)
-{
-	return bytes < 0 ? json_null() : json_integer(bytes);
-}
+/* In the order of docs/result.md. */
+static const struct {
+	const char *name;
+	size_t offset;
+} disk_numbers[] = {
+#define NUMBER(name, member)                                                                       \
+	{                                                                                          \
+		name, offsetof(struct disk_result, member)                                         \
+	}
+	NUMBER("reads", reads),
+	NUMBER("writes", writes),
+	NUMBER("flushes", flushes),
+	NUMBER("discards", discards),
+	NUMBER("write_zeroes", write_zeroes),
+	NUMBER("secure_erases", secure_erases),
+	NUMBER("errors", errors),
+	NUMBER("read_bytes", read_bytes),
+	NUMBER("written_bytes", written_bytes),
+	NUMBER("discarded_bytes", discarded_bytes),
+	NUMBER("detected_zero_bytes", detected_zero_bytes),
+	NUMBER("space_pauses", space_pauses),
+	NUMBER("returned_bytes", returned_bytes),
+	NUMBER("allocated_bytes_start", allocated_start),
+	NUMBER("allocated_bytes", allocated_end),
+};
 
 static json_t *disk_json(const struct disk_config *config, const struct disk_result *disk)
 {
-	return json_pack(
-		"{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o}",
-		"path", json_from_bytes(config->path), "reads", (json_int_t)disk->reads, "writes",
-		(json_int_t)disk->writes, "flushes", (json_int_t)disk->flushes, "discards",
-		(json_int_t)disk->discards, "write_zeroes", (json_int_t)disk->write_zeroes,
-		"errors", (json_int_t)disk->errors, "read_bytes", (json_int_t)disk->read_bytes,
-		"written_bytes", (json_int_t)disk->written_bytes, "discarded_bytes",
-		(json_int_t)disk->discarded_bytes, "detected_zero_bytes",
-		(json_int_t)disk->detected_zero_bytes, "space_pauses",
-		(json_int_t)disk->space_pauses, "returned_bytes",
-		bytes_or_null(disk->returned_bytes), "allocated_bytes_start",
-		bytes_or_null(disk->allocated_start), "allocated_bytes",
-		bytes_or_null(disk->allocated_end));
+	json_t *object = json_pack("{s:o}", "path", json_from_bytes(config->path));
+
+	for (size_t i = 0; i < ARRAY_SIZE(disk_numbers); i++) {
+		int64_t n;
+
+		memcpy(&n, (const char *)disk + disk_numbers[i].offset, sizeof(n));
+		json_object_set_new(object, disk_numbers[i].name,
+				    n < 0 ? json_null() : json_integer(n));
+	}
+	return object;
 }
 
 static json_t *disks_json(const struct vm_config *config, const struct vm_result *result)

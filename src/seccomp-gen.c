@@ -105,12 +105,13 @@ static const struct row table[] = {
 
 	CALL(DISK_URING | DISK_SYNC, fstat), /* blk.c: what an image occupies */
 
-	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD there. */
+	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD and BLKSECDISCARD there. */
 	CALL(DISK_SYNC, preadv2),
 	CALL(DISK_SYNC, pwritev2),
 	CALL(DISK_SYNC, fdatasync),
 	CALL(DISK_SYNC, fallocate),
 	IOCTL(DISK_SYNC, BLKDISCARD),
+	IOCTL(DISK_SYNC, BLKSECDISCARD),
 
 	/* Console and entropy devices. */
 	CALL(CONTROL, getrandom),

@@ -503,7 +503,13 @@ static int alloc_result(struct vm_result *result, const struct vm_config *config
 	if (!config->num_disks)
 		return 0;
 	result->disks = calloc(config->num_disks, sizeof(*result->disks));
-	return result->disks ? 0 : error_set(e, -ENOMEM, "out of memory");
+	if (!result->disks)
+		return error_set(e, -ENOMEM, "out of memory");
+	/* Until they are asked, nobody knows. */
+	for (size_t i = 0; i < config->num_disks; i++)
+		result->disks[i].allocated_start = result->disks[i].allocated_end =
+			result->disks[i].returned_bytes = -1;
+	return 0;
 }
 
 int vm_run(const struct vm_config *config, struct vm_result *result, struct error *e)

@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define QUEUE_SIZE 32u
 #define AREA	   (512 * KIB) /* buffers, at the end of RAM */
 
-enum option { READONLY = 1, IGNORE = 2, DIRECT = 4, CHANGING = 8 };
+enum option { READONLY = 1, IGNORE = 2, DIRECT = 4, CHANGING = 8, DETECT = 16, ERASE = 32 };
 
 struct script {
 	const uint8_t *at, *end;
@@ -122,6 +122,8 @@ static uint32_t pick_type(struct script *s)
 	};
 	uint64_t v = take(s, 1);
 
+	if (v == 249)
+		return VIRTIO_BLK_T_SECURE_ERASE;
 	return v < 250 ? types[v % ARRAY_SIZE(types)] : (uint32_t)take(s, 4);
 }
 
@@ -251,9 +253,12 @@ static void set_up(uint8_t options, uint64_t declined)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fuzz.image_fd);
 	config.path = path;
 	config.discard = options & IGNORE ? DISCARD_IGNORE : DISCARD_UNMAP;
+	config.detect_zeroes = options & DETECT ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_OFF;
 	CHECK(blk_image_open(&image, &config, NULL) == 0);
 	/* The demands of O_DIRECT, without what makes it slow. */
 	image->direct = options & DIRECT;
+	/* A file has no secure erase: each fails, after all that is done before. */
+	image->secure_erase = options & ERASE;
 	image->memory_align = options & DIRECT ? 512 : 1;
 	image->discard_step = 64 * KIB;
 	drv_init(&fuzz.drv, RAM);

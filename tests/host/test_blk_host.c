@@ -224,6 +224,38 @@ static void test_loop_of_4096_byte_blocks(void **state)
 	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_OK);
 }
 
+/* A loop device cannot, which is found out without an erasure. */
+static void test_no_secure_erase(void **state)
+{
+	struct fixture *f = *state;
+
+	up_on_loop(f, 4 * MIB, 0);
+	assert_false(f->disk.image->secure_erase);
+	assert_false(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_SECURE_ERASE));
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_SECURE_ERASE, 0, 8, 0),
+			 VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 4 * MIB));
+}
+
+/* Were it asked, it says no, and the guest is told; discards take their way as before. */
+static void test_secure_erase_refused(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+
+	f->options.secure_erase = true;
+	up_on_loop(f, 4 * MIB, 0);
+	f->options = o;
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_SECURE_ERASE, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 4 * MIB));
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
+			 VIRTIO_BLK_S_OK);
+	assert_in_range(disk_allocated(f->backing), 0, 64 * KIB);
+}
+
 static void test_readonly_device(void **state)
 {
 	struct fixture *f = *state;
@@ -578,6 +610,8 @@ int main(void)
 		TEST(loop_discard),
 		TEST(loop_write_zeroes),
 		TEST(loop_of_4096_byte_blocks),
+		TEST(no_secure_erase),
+		TEST(secure_erase_refused),
 		TEST(reset_with_device_discards_in_flight),
 		TEST(loop_model),
 		TEST(loop_model_of_4096_byte_blocks),

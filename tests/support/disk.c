@@ -48,6 +48,8 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 	r = blk_image_open(&ret->image, &config, e);
 	if (r < 0)
 		return r;
+	if (options->secure_erase)
+		ret->image->secure_erase = true;
 	if (options->blkdiscard)
 		ret->image->uring_discard = false;
 	ret->queues = config.queues;

@@ -24,6 +24,7 @@ struct disk_options {
 	bool readonly, direct, ignore;
 	bool detect_zeroes;
 	bool wait_for_space; /* werror=enospc-pause */
+	bool secure_erase;   /* as on a device that has it */
 	bool blkdiscard;     /* as on a kernel without BLOCK_URING_CMD_DISCARD */
 	unsigned queues;     /* 0: 1 */
 	uint64_t decline;    /* feature bits that the driver does not accept */

@@ -277,6 +277,76 @@ static void test_more_than_was_asked_for_is_an_error(void **state)
 	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
 }
 
+/* No device at hand has it: what is asked of one, and what is made of its answers. */
+static int64_t run_erases(struct fake *fake, const struct blk_req *req)
+{
+	if (req->op == BLK_SECURE_ERASE)
+		return -fake->error;
+	return blk_sync_run(fake->engine.image, req);
+}
+
+static void up_erasing(struct fixture *f, uint64_t decline)
+{
+	up_with(f,
+		&(struct disk_options){
+			.engine = ENGINE_SYNC, .secure_erase = true, .decline = decline},
+		run_erases);
+}
+
+static uint8_t erase(struct fixture *f, uint64_t sector, uint32_t sectors, uint32_t flags)
+{
+	return disk_range(&f->disk, VIRTIO_BLK_T_SECURE_ERASE, sector, sectors, flags);
+}
+
+static void test_secure_erase(void **state)
+{
+	struct fixture *f = *state;
+	const struct virtio_blk_config *c;
+	struct virtio_blk_discard_write_zeroes two[2] = {{.sector = 9, .num_sectors = 8192},
+							 {.sector = SECTORS - 1, .num_sectors = 1}};
+	struct disk_result result;
+
+	up_erasing(f, 0);
+	f->disk.image->discard_step = 2 * MIB;
+	c = (const void *)f->disk.dev->config;
+	assert_true(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_SECURE_ERASE));
+	assert_int_equal(c->max_secure_erase_sectors, BLK_MAX_RANGE_SECTORS);
+	assert_int_equal(c->max_secure_erase_seg, BLK_MAX_RANGES);
+	assert_int_equal(c->secure_erase_sector_alignment, f->disk.image->granularity / 512);
+	assert_int_equal(disk_ranges(&f->disk, VIRTIO_BLK_T_SECURE_ERASE, two, 2), VIRTIO_BLK_S_OK);
+	/* In steps, that end at multiples of their size. */
+	assert_int_equal(f->fake.submitted, 4);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(f->fake.log[i].op, BLK_SECURE_ERASE);
+	assert_int_equal(f->fake.log[0].offset, 9 * 512);
+	assert_int_equal(f->fake.log[0].length, 2 * MIB - 9 * 512);
+	assert_int_equal(f->fake.log[1].length, 2 * MIB);
+	assert_int_equal(f->fake.log[2].length, 9 * 512);
+	assert_int_equal(f->fake.log[3].offset, SIZE - 512);
+	f->fake.error = EIO;
+	assert_int_equal(erase(f, 0, 8, 0), VIRTIO_BLK_S_IOERR);
+	f->fake.error = EOPNOTSUPP;
+	assert_int_equal(erase(f, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(f->fake.submitted, 6);
+	/* These are not asked of the device. */
+	assert_int_equal(erase(f, 0, 8, UNMAP), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(erase(f, SECTORS - 7, 8, 0), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(f->fake.submitted, 6);
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.secure_erases, 1);
+	assert_int_equal(result.errors, 4);
+	assert_int_equal(result.discarded_bytes, 0);
+}
+
+static void test_secure_erase_is_for_those_who_accepted_it(void **state)
+{
+	struct fixture *f = *state;
+
+	up_erasing(f, BIT(VIRTIO_BLK_F_SECURE_ERASE));
+	assert_int_equal(erase(f, 0, 8, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(f->fake.submitted, 0);
+}
+
 static void test_a_discard_refused_is_unsupported(void **state)
 {
 	struct fixture *f = *state;
@@ -872,6 +942,8 @@ int main(void)
 		TEST(errors_reach_the_guest),
 		TEST(more_than_was_asked_for_is_an_error),
 		TEST(a_discard_refused_is_unsupported),
+		TEST(secure_erase),
+		TEST(secure_erase_is_for_those_who_accepted_it),
 		TEST(zeros_are_written_as_a_last_resort),
 		TEST(without_flush_writes_are_durable),
 		TEST(with_flush_they_are_not),

@@ -102,7 +102,7 @@ static void test_everything_is_written(void **state)
 {
 	struct disk_result counters[2] = {
 		{.allocated_start = -1, .allocated_end = -1, .returned_bytes = -1},
-		{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 0}};
+		{1, 2, 3, 4, 5, 14, 6, 7, 8, 9, 10, 11, 12, 13, 0}};
 	struct disk_config disks[2] = {{.path = (char *)(uintptr_t) "a"},
 				       {.path = (char *)(uintptr_t) "\xff\"b"}};
 	struct vm_config config = {.disks = disks, .num_disks = 2};
@@ -137,6 +137,7 @@ static void test_everything_is_written(void **state)
 	assert_int_equal(number(disk, "flushes"), 3);
 	assert_int_equal(number(disk, "discards"), 4);
 	assert_int_equal(number(disk, "write_zeroes"), 5);
+	assert_int_equal(number(disk, "secure_erases"), 14);
 	assert_int_equal(number(disk, "errors"), 6);
 	assert_int_equal(number(disk, "read_bytes"), 7);
 	assert_int_equal(number(disk, "written_bytes"), 8);

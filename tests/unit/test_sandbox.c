@@ -284,6 +284,7 @@ static const struct {
 	{ONLY(DISK_SYNC), SYS(fdatasync, -1), EBADF},
 	{ONLY(DISK_SYNC), SYS(fallocate, -1), EBADF},
 	{ONLY(DISK_SYNC), SYS(ioctl, -1, BLKDISCARD), EBADF},
+	{ONLY(DISK_SYNC), SYS(ioctl, -1, BLKSECDISCARD), EBADF},
 	{ONLY(DISK_URING), SYS(io_uring_enter, -1), EBADF},
 	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
 	{ONLY(CONTROL), SYS(getrandom, 0, 0, 0), 0},
