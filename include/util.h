@@ -43,7 +43,8 @@ ssize_t read_full(int fd, void *buf, size_t len);
 ssize_t write_full(int fd, const void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
 
-/* Whether all `len` bytes are zero, at the speed of memcmp(); none are. Any alignment. */
+/* Whether all `len` bytes are zero; none are. Any alignment. Each byte is read once, so of memory
+ * that somebody else writes to, "yes" means that every byte was zero when it was looked at. */
 bool mem_is_zero(const void *buf, size_t len);
 
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */

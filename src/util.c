@@ -96,13 +96,16 @@ ssize_t write_full(int fd, const void *buf, size_t len)
 bool mem_is_zero(const void *buf, size_t len)
 {
 	const uint8_t *p = buf;
-	size_t head = MIN(len, 64u);
-	uint8_t any = 0;
+	uint64_t block[16], any = 0;
 
-	/* Data mostly shows at once; past that, each byte is to equal the one 64 before it. */
-	for (size_t i = 0; i < head; i++)
-		any |= p[i];
-	return !any && memcmp(p, p + head, len - head) == 0;
+	for (; len >= sizeof(block) && !any; p += sizeof(block), len -= sizeof(block)) {
+		memcpy(block, p, sizeof(block));
+		for (size_t i = 0; i < ARRAY_SIZE(block); i++)
+			any |= block[i];
+	}
+	for (; len && !any; p++, len--)
+		any = *p;
+	return !any;
 }
 
 void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
