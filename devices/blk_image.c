@@ -93,6 +93,27 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 	return error_set(e, -err, "cannot open: %s", strerror(err));
 }
 
+/* Of a device that is claimed: says by which VM. 0 when by none, or by one that is gone now. */
+static int explain_claim(const char *path, struct error *e)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? 0 : blk_lock(fd, BLK_LOCK_LOOK, e);
+}
+
+static int lock_file(const struct blk_image *image, struct error *e)
+{
+	struct error why = {""};
+	int r = blk_lock(image->fd, image->readonly ? BLK_LOCK_READ : BLK_LOCK_WRITE, &why);
+
+	if (r == -ENOLCK) {
+		log_warn("disk %s: %s: see to it yourself that no other VM %s it", image->path,
+			 why.msg, image->readonly ? "writes" : "uses");
+		return 0;
+	}
+	return r < 0 ? error_set(e, r, "%s", why.msg) : 0;
+}
+
 static int open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
 		     struct error *e)
 {
@@ -110,11 +131,18 @@ static int open_file(struct blk_image *image, const struct disk_config *config, 
 	if (S_ISBLK(st->st_mode) && !config->readonly)
 		flags |= O_EXCL;
 	image->fd = open(config->path, flags);
+	if (image->fd < 0 && errno == EBUSY && (flags & O_EXCL)) {
+		r = explain_claim(config->path, e);
+		if (r < 0)
+			return r;
+		image->fd = open(config->path, flags);
+	}
 	if (image->fd < 0)
 		return explain_open(errno, config, st, e);
 	if (fstat(image->fd, st) < 0)
 		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
-	return check_kind(st, e);
+	r = check_kind(st, e);
+	return r < 0 ? r : lock_file(image, e);
 }
 
 /* A number from the queue/ directory of a device or, for a partition, of its whole device; 0 when
@@ -381,8 +409,11 @@ void blk_image_close(struct blk_image *image)
 {
 	if (!image)
 		return;
-	if (image->fd >= 0)
+	if (image->fd >= 0) {
+		/* An io_uring may have the file for a while longer. */
+		blk_unlock(image->fd);
 		close(image->fd);
+	}
 	free(image->path);
 	free(image);
 }

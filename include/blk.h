@@ -46,13 +46,27 @@ struct blk_image {
 /*
  * Opens the image that `config` names and finds out what it can do, without changing its content.
  * 0, or a negative errno with a message that does not repeat the path. What cannot be offered to
- * the guest is logged, one line each. A writable block device is claimed (O_EXCL), so that one that
- * is mounted is not written under its file system.
+ * the guest is logged, one line each. The image is locked (blk_lock()). A writable block device is
+ * claimed (O_EXCL) besides, so that one that is mounted is not written under its file system.
  */
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
 /* Bytes that the image's file occupies; -1 for a device, where nobody knows. Any thread. */
 int64_t blk_image_allocated(const struct blk_image *image);
 void blk_image_close(struct blk_image *image); /* NULL-safe */
+
+enum blk_lock {
+	BLK_LOCK_READ,	/* to read: nobody writes; `fd` is open for reading */
+	BLK_LOCK_WRITE, /* to write: nobody else reads or writes; `fd` is open for writing */
+	BLK_LOCK_LOOK,	/* takes no lock; refuses where BLK_LOCK_WRITE would be */
+};
+
+/*
+ * Locks the image against other VMs, QEMU's too, until blk_unlock() or until nobody has the open
+ * file description any more. -EBUSY with a message that names the holder and the remedy, after up
+ * to two seconds when the holder cannot be seen; -ENOLCK when the file system has no locks.
+ */
+int blk_lock(int fd, enum blk_lock how, struct error *e);
+void blk_unlock(int fd);
 
 enum blk_op {
 	BLK_READ,

@@ -9,6 +9,7 @@
  * too.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
@@ -119,7 +120,8 @@ static const struct row table[] = {
 
 	/* Teardown and the result, on the main thread. */
 	CALL(CONTROL, close),
-	CALL(CONTROL, fstat), /* stdio looks at what it writes to */
+	CALL_IF(CONTROL, fcntl, INT_IS(1, F_OFD_SETLK)), /* blk_lock.c: lets go of images */
+	CALL(CONTROL, fstat),				 /* stdio looks at what it writes to */
 	CALL(CONTROL, newfstatat),
 	CALL(CONTROL, lseek),
 };

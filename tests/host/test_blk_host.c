@@ -289,8 +289,42 @@ static void test_a_device_in_use(void **state)
 	assert_true(held >= 0);
 	assert_int_equal(disk_open(&f->disk, f->device, &f->options, &e), -EBUSY);
 	f->disk.dev = NULL;
-	assert_non_null(strstr(e.msg, "in use"));
+	assert_non_null(strstr(e.msg, "mounted"));
 	close(held);
+}
+
+/* A VM's claim has a name, and ends with the VM, whatever its io_uring still has in hand. */
+static void test_a_device_of_another_vm(void **state)
+{
+	struct fixture *f = *state;
+	struct error e = {""};
+	char who[32], byte;
+	int ready[2], status;
+	pid_t pid;
+
+	f->loop_fd = attach(f->backing, 0, 0, f->device);
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		disk_up(&f->disk, f->device, &f->options);
+		(void)!write(ready[1], "r", 1);
+		for (;;)
+			pause();
+	}
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	snprintf(who, sizeof(who), "in use by process %d (", (int)pid);
+	for (unsigned readonly = 0; readonly < 2; readonly++) {
+		f->options.readonly = readonly;
+		assert_int_equal(disk_open(&f->disk, f->device, &f->options, &e), -EBUSY);
+		assert_non_null(strstr(e.msg, who));
+	}
+	f->options.readonly = false;
+	f->disk.dev = NULL;
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	close(ready[0]);
+	close(ready[1]);
+	disk_up(&f->disk, f->device, &f->options);
 }
 
 /* A device whose medium fails: reads past the end of the shrunk file are EIO. */
@@ -618,6 +652,7 @@ int main(void)
 		TEST(dm_error),
 		NAMED(uring, readonly_device),
 		NAMED(uring, a_device_in_use),
+		NAMED(uring, a_device_of_another_vm),
 		NAMED(uring, device_errors),
 		NAMED(sync, device_errors),
 		NAMED(uring, full_file_system),

@@ -290,6 +290,7 @@ static const struct {
 	{ONLY(CONTROL), SYS(getrandom, 0, 0, 0), 0},
 	{ONLY(CONTROL), SYS(ioctl, -1, TIOCGWINSZ), EBADF},
 	{ONLY(CONTROL), SYS(close, -1), EBADF},
+	{ONLY(CONTROL), SYS(fcntl, -1, F_OFD_SETLK), EBADF},
 	{ONLY(CONTROL) | ONLY(DISK_SYNC), SYS(epoll_wait, -1), EBADF},
 	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(read, -1), EBADF},
 	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(timerfd_settime, -1), EFAULT},

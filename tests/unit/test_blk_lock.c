@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Locks on images: who keeps whom out, across processes and within one, and what the user is told.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "disk.h"
+
+static int open_image(struct blk_image **ret, const char *path, bool readonly, struct error *e)
+{
+	struct disk_config config = {
+		.path = (char *)path, .readonly = readonly, .engine = ENGINE_AUTO, .queues = 1};
+
+	*ret = NULL;
+	return blk_image_open(ret, &config, e);
+}
+
+static int setup(void **state)
+{
+	*state = disk_file(MIB);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	unlink(*state);
+	free(*state);
+	return 0;
+}
+
+static void end(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+}
+
+/* A process named "holder" that has the image open; killed by the caller. */
+static pid_t start_holder(const char *path, bool readonly)
+{
+	struct blk_image *image;
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	assert_int_equal(pipe(ready), 0);
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_NAME, "holder");
+		if (open_image(&image, path, readonly, NULL) == 0)
+			(void)!write(ready[1], "r", 1);
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+	return pid;
+}
+
+static void expect_open(const char *path, bool readonly, int code, const char *text)
+{
+	struct blk_image *image;
+	struct error e = {""};
+
+	assert_int_equal(open_image(&image, path, readonly, &e), code);
+	if (code < 0 && !strstr(e.msg, text))
+		fail_msg("\"%s\" is not in \"%s\"", text, e.msg);
+	blk_image_close(image);
+}
+
+static void test_processes(void **state)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		bool theirs = i & 1, ours = i & 2;
+		pid_t pid = start_holder(*state, theirs);
+		char who[64];
+
+		snprintf(who, sizeof(who), "in use by process %d (holder)", (int)pid);
+		expect_open(*state, ours, theirs && ours ? 0 : -EBUSY, who);
+		if (theirs && !ours)
+			expect_open(*state, ours, -EBUSY, "`,readonly`");
+		end(pid);
+		expect_open(*state, ours, 0, NULL);
+	}
+}
+
+static void test_one_process(void **state)
+{
+	struct blk_image *image;
+
+	for (unsigned i = 0; i < 4; i++) {
+		bool first = i & 1, second = i & 2;
+
+		assert_int_equal(open_image(&image, *state, first, NULL), 0);
+		expect_open(*state, second, first && second ? 0 : -EBUSY, "given twice");
+		blk_image_close(image);
+	}
+	/* A second name is no second image. */
+	assert_int_equal(open_image(&image, *state, false, NULL), 0);
+	{
+		_cleanup_free_ char *other = NULL;
+
+		assert_true(asprintf(&other, "%s.link", (char *)*state) > 0);
+		assert_int_equal(link(*state, other), 0);
+		expect_open(other, false, -EBUSY, "given twice");
+		unlink(other);
+	}
+	blk_image_close(image);
+}
+
+/* What keeps readers out was refused: nothing of the attempt is left. */
+static void test_a_refusal_leaves_nothing(void **state)
+{
+	struct blk_image *reader;
+	pid_t pid;
+
+	assert_int_equal(open_image(&reader, *state, true, NULL), 0);
+	expect_open(*state, false, -EBUSY, "given twice");
+	pid = start_holder(*state, true);
+	end(pid);
+	blk_image_close(reader);
+	expect_open(*state, false, 0, NULL);
+}
+
+/* The kernel takes a killed VM's io_uring down after the process is gone. */
+static void test_a_killed_vm_is_no_holder(void **state)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		struct disk_options options = {.engine = ENGINE_AUTO};
+		uint8_t data[512] = {1};
+		struct disk disk;
+		int ready[2];
+		char byte;
+		pid_t pid;
+
+		assert_int_equal(pipe(ready), 0);
+		pid = fork();
+		if (!pid) {
+			disk_up(&disk, *state, &options);
+			disk_write(&disk, i, data, sizeof(data));
+			(void)!write(ready[1], "r", 1);
+			for (;;)
+				pause();
+		}
+		close(ready[1]);
+		assert_int_equal(read(ready[0], &byte, 1), 1);
+		close(ready[0]);
+		end(pid);
+		expect_open(*state, false, 0, NULL);
+	}
+}
+
+/* Runs `fn` in a child process, which may give up rights; 0 or the number of the check that failed.
+ */
+static int in_child(int (*fn)(const char *path), const char *path)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(fn(path));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+#define CHECK(condition)                                                                           \
+	do {                                                                                       \
+		if (!(condition)) {                                                                \
+			fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, e.msg);        \
+			return 1;                                                                  \
+		}                                                                                  \
+	} while (0)
+
+static int as_nobody(const char *path)
+{
+	struct blk_image *image;
+	struct error e = {""};
+
+	CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+	CHECK(open_image(&image, path, false, &e) == -EBUSY);
+	CHECK(strstr(e.msg, "cannot be seen from here"));
+	return 0;
+}
+
+static void test_an_invisible_holder(void **state)
+{
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(chmod(*state, 0666), 0);
+	pid = start_holder(*state, false);
+	assert_int_equal(in_child(as_nobody, *state), 0);
+	end(pid);
+}
+
+static int on_a_readonly_file_system(const char *path)
+{
+	struct blk_image *image, *second;
+	struct error e = {""};
+	char dir[] = "/tmp/skep-test-XXXXXX", inside[64];
+
+	CHECK(unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+	CHECK(mkdtemp(dir) && mount("none", dir, "tmpfs", 0, NULL) == 0);
+	snprintf(inside, sizeof(inside), "%s/image", dir);
+	CHECK(close(open(inside, O_CREAT | O_WRONLY, 0600)) == 0 && truncate(inside, MIB) == 0);
+	CHECK(mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0);
+	CHECK(open_image(&image, inside, false, &e) == -EROFS);
+	CHECK(open_image(&image, inside, true, &e) == 0);
+	CHECK(open_image(&second, inside, true, &e) == 0);
+	blk_image_close(image);
+	blk_image_close(second);
+	CHECK(umount(dir) == 0 && rmdir(dir) == 0);
+	(void)path;
+	return 0;
+}
+
+static void test_a_readonly_file_system(void **state)
+{
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(in_child(on_a_readonly_file_system, *state), 0);
+}
+
+/* As a file system without locks answers. */
+static int without_locks(const char *path)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_OFD_SETLK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+	struct blk_image *image;
+	struct error e = {""};
+
+	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	CHECK(open_image(&image, path, false, &e) == 0);
+	CHECK(blk_lock(image->fd, BLK_LOCK_WRITE, &e) == -ENOLCK);
+	CHECK(strstr(e.msg, "cannot be locked"));
+	blk_image_close(image);
+	return 0;
+}
+
+static void test_without_locks(void **state)
+{
+	assert_int_equal(in_child(without_locks, *state), 0);
+}
+
+/* A lock of another program elsewhere in the file is none of ours. */
+static void test_other_bytes(void **state)
+{
+	struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 4096, .l_len = 1};
+	int fd = open(*state, O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	expect_open(*state, false, 0, NULL);
+	lock.l_start = 0;
+	lock.l_len = 0;
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	expect_open(*state, false, -EBUSY, "given twice");
+	expect_open(*state, true, -EBUSY, "given twice");
+	close(fd);
+}
+
+/* QEMU's own storage daemon exports the image; NULL when it does not. */
+static pid_t start_qemu(const char *path, bool writable)
+{
+	_cleanup_free_ char *block = NULL, *export = NULL, *socket = NULL, *pidfile = NULL;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		FILE *err = freopen("/dev/null", "w", stderr);
+
+		if (!err ||
+		    asprintf(&block, "driver=file,node-name=n,filename=%s,read-only=%s", path,
+			     writable ? "off" : "on") < 0 ||
+		    asprintf(&export,
+			     "vhost-user-blk,id=e,node-name=n,writable=%s,addr.type=unix,"
+			     "addr.path=%s.sock",
+			     writable ? "on" : "off", path) < 0 ||
+		    asprintf(&pidfile, "%s.pid", path) < 0)
+			_exit(126);
+		execlp("qemu-storage-daemon", "qemu-storage-daemon", "--daemonize", "--pidfile",
+		       pidfile, "--blockdev", block, "--export", export, NULL);
+		_exit(127);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(asprintf(&pidfile, "%s.pid", path) > 0);
+	assert_true(asprintf(&socket, "%s.sock", path) > 0);
+	unlink(socket);
+	if (!WIFEXITED(status) || WEXITSTATUS(status) == 127)
+		return -1;
+	if (WEXITSTATUS(status))
+		return 0;
+	{
+		FILE *f = fopen(pidfile, "r");
+
+		assert_non_null(f);
+		assert_int_equal(fscanf(f, "%d", &pid), 1);
+		fclose(f);
+		unlink(pidfile);
+	}
+	return pid;
+}
+
+static void test_qemu(void **state)
+{
+	struct blk_image *image;
+
+	/* The daemon's parent ends: this becomes its next. */
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	for (unsigned i = 0; i < 4; i++) {
+		bool theirs = i & 1, ours = i & 2;
+		pid_t pid = start_qemu(*state, !theirs);
+
+		if (pid < 0)
+			skip();
+		assert_true(pid > 0);
+		expect_open(*state, ours, theirs && ours ? 0 : -EBUSY, "(qemu-storage-da)");
+		end(pid);
+		assert_int_equal(open_image(&image, *state, ours, NULL), 0);
+		pid = start_qemu(*state, !theirs);
+		if (theirs && ours)
+			assert_true(pid > 0);
+		else
+			assert_int_equal(pid, 0);
+		if (pid > 0)
+			end(pid);
+		blk_image_close(image);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(processes),
+		TEST(one_process),
+		TEST(a_refusal_leaves_nothing),
+		TEST(a_killed_vm_is_no_holder),
+		TEST(an_invisible_holder),
+		TEST(a_readonly_file_system),
+		TEST(without_locks),
+		TEST(other_bytes),
+		TEST(qemu),
+	};
+
+	return cmocka_run_group_tests_name("blk_lock", tests, NULL, NULL);
+}
