@@ -112,8 +112,6 @@ static void blk_start_queue(struct virtio_dev *dev, unsigned index)
 	struct blk_queue *q = &to_blk(dev)->queue[index];
 
 	q->stopping = q->pushed = false;
-	/* Section 5.2.6.2: a driver that cannot flush takes a write that is done for stable. */
-	q->writethrough = !virtio_has(dev, VIRTIO_BLK_F_FLUSH);
 	blk_requests_reset(q);
 }
 
@@ -127,6 +125,43 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);
 	blk_requests_reset(q);
+}
+
+/* Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
+static void set_wce(struct blk_device *blk, bool on)
+{
+	uint8_t wce = on;
+
+	virtio_dev_set_config_locked(&blk->dev, offsetof(struct virtio_blk_config, wce), &wce,
+				     sizeof(wce), false);
+	atomic_store(&blk->writethrough, !on);
+}
+
+/* Sections 5.2.5.2 and 5.2.6.2: a driver that cannot flush takes a write that is done for stable.
+ */
+static void blk_features_ok(struct virtio_dev *dev)
+{
+	set_wce(to_blk(dev), to_blk(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+}
+
+static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
+			     uint32_t len)
+{
+	uint8_t wce;
+
+	if (!virtio_has(dev, VIRTIO_BLK_F_CONFIG_WCE) || len != sizeof(wce) ||
+	    offset != offsetof(struct virtio_blk_config, wce)) {
+		log_guest("virtio-blk: ignored %u bytes written to configuration offset %u", len,
+			  offset);
+		return;
+	}
+	memcpy(&wce, data, sizeof(wce));
+	set_wce(to_blk(dev), wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+}
+
+static void blk_reset(struct virtio_dev *dev)
+{
+	set_wce(to_blk(dev), to_blk(dev)->wce);
 }
 
 static void blk_destroy(struct virtio_dev *dev)
@@ -151,6 +186,9 @@ static void blk_destroy(struct virtio_dev *dev)
 static const struct virtio_ops blk_ops = {
 	.name = "blk",
 	.device_id = 2,
+	.features_ok = blk_features_ok,
+	.config_write = blk_config_write,
+	.reset = blk_reset,
 	.start_queue = blk_start_queue,
 	.kick = blk_kick,
 	.stop_queue = blk_stop_queue,
@@ -177,6 +215,7 @@ static void fill_config(struct blk_device *blk)
 		.min_io_size =
 			htole16((uint16_t)MIN(MAX(image->min_io / logical, ratio), UINT16_MAX)),
 		.opt_io_size = htole32(image->optimal_io / logical),
+		.wce = blk->wce,
 	};
 
 	if (blk->num_queues > 1)
@@ -211,7 +250,7 @@ static void offer_features(struct blk_device *blk)
 	if (blk->image->readonly)
 		f |= 1ull << VIRTIO_BLK_F_RO;
 	else
-		f |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
+		f |= 1ull << VIRTIO_BLK_F_WRITE_ZEROES | 1ull << VIRTIO_BLK_F_CONFIG_WCE;
 	if (blk->discard)
 		f |= 1ull << VIRTIO_BLK_F_DISCARD;
 	if (blk->secure_erase)
@@ -342,6 +381,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	blk->secure_erase = image->secure_erase && config->discard == DISCARD_UNMAP;
 	blk->wait_for_space = config->werror == WERROR_ENOSPC_PAUSE;
 	set_detect_zeroes(blk, config);
+	blk->wce = config->cache != CACHE_WRITETHROUGH;
 	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
 	if (needs_worker(blk, config, loops))
 		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);

@@ -79,7 +79,6 @@ struct blk_queue {
 	bool again_posted, again_kick;
 	bool stopping;		/* reset: nothing new is submitted */
 	bool pushed;		/* used entries wait to be published */
-	bool writethrough;	/* FLUSH is not negotiated: each write is durable when done */
 	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
 	unsigned bounces;	/* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
@@ -111,6 +110,8 @@ struct blk_device {
 	} space;			/* what the image occupies, bytes; -1: unknown */
 	_Atomic unsigned paused_queues; /* that hold requests */
 	_Atomic uint64_t space_pauses;
+	bool wce;		   /* the configuration's, to begin with */
+	_Atomic bool writethrough; /* a write is stable when it is done */
 	unsigned num_queues;
 	struct blk_queue queue[];
 };

@@ -82,10 +82,10 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 	case ETXTBSY:
 		return error_set(e, -err, "is in use as swap or as a running program");
 	case EINVAL:
-		if (config->direct)
+		if (config->cache == CACHE_NONE)
 			return error_set(e, -err,
-					 "its file system does not take O_DIRECT: leave `direct` "
-					 "out");
+					 "its file system does not take O_DIRECT: leave "
+					 "`cache=none` out");
 		break;
 	default:
 		break;
@@ -126,7 +126,7 @@ static int open_file(struct blk_image *image, const struct disk_config *config, 
 	if (r < 0)
 		return r;
 	flags |= config->readonly ? O_RDONLY : O_RDWR;
-	if (config->direct)
+	if (config->cache == CACHE_NONE)
 		flags |= O_DIRECT;
 	if (S_ISBLK(st->st_mode) && !config->readonly)
 		flags |= O_EXCL;
@@ -232,7 +232,7 @@ static int direct_alignment(struct blk_image *image, struct error *e)
 			if (!unit)
 				return error_set(e, -EINVAL,
 						 "its file system does not take O_DIRECT for this "
-						 "file: leave `direct` out");
+						 "file: leave `cache=none` out");
 		}
 	}
 #endif
@@ -241,7 +241,7 @@ static int direct_alignment(struct blk_image *image, struct error *e)
 	if (unit > 4096)
 		return error_set(e, -EINVAL,
 				 "O_DIRECT needs units of %u bytes here, more than guests take: "
-				 "leave `direct` out",
+				 "leave `cache=none` out",
 				 unit);
 	image->logical_block = MAX(image->logical_block, unit);
 	image->memory_align = MAX(memory, 1u);
@@ -363,7 +363,8 @@ int blk_image_open(struct blk_image **ret, const struct disk_config *config, str
 		return error_set(e, -ENOMEM, "out of memory");
 	image->fd = -1;
 	image->readonly = config->readonly;
-	image->direct = config->direct;
+	image->direct = config->cache == CACHE_NONE;
+	image->unsafe = config->cache == CACHE_UNSAFE;
 	image->path = strdup(config->path);
 	r = image->path ? open_file(image, config, &st, e) : error_set(e, -ENOMEM, "out of memory");
 	if (r < 0)

@@ -260,7 +260,9 @@ static void flushed(struct blk_req *io, int64_t result)
 
 static void flush(struct blk_request *r)
 {
-	if (r->queue->blk->image->readonly) {
+	const struct blk_image *image = r->queue->blk->image;
+
+	if (image->readonly || image->unsafe) {
 		finish(r, VIRTIO_BLK_S_OK);
 		return;
 	}
@@ -471,7 +473,7 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 		return;
 	}
 	r->io.op = out ? BLK_WRITE : BLK_READ;
-	r->io.durable = r->queue->writethrough;
+	r->io.durable = atomic_load(&r->queue->blk->writethrough) && !image->unsafe;
 	if (out)
 		take_buffers(r, chain->iov, chain->num_out, HEADER, length);
 	else
@@ -543,7 +545,7 @@ static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
 		return;
 	if (r->current < r->num)
 		lane_append(&q->ranges, r);
-	else if (q->writethrough && r->type != VIRTIO_BLK_T_DISCARD)
+	else if (atomic_load(&q->blk->writethrough) && r->type != VIRTIO_BLK_T_DISCARD)
 		flush(r);
 	else
 		finish(r, VIRTIO_BLK_S_OK);

@@ -188,6 +188,8 @@ static bool status_step(struct virtio_dev *dev, uint32_t before, uint32_t bit)
 		return false;
 	if (bit == VIRTIO_CONFIG_S_FEATURES_OK && !features_ok(dev))
 		return false;
+	if (bit == VIRTIO_CONFIG_S_FEATURES_OK && dev->ops->features_ok)
+		dev->ops->features_ok(dev);
 	add_status(dev, bit);
 	if (bit == VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_dev_start(dev);

@@ -28,6 +28,7 @@ struct blk_image {
 	bool readonly;
 	bool device; /* a block device, not a regular file */
 	bool direct; /* O_DIRECT */
+	bool unsafe; /* nothing needs to be on stable storage, ever */
 
 	uint64_t size; /* bytes the guest sees: a multiple of logical_block */
 	uint32_t logical_block, physical_block;

@@ -22,16 +22,17 @@ enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
 enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
 enum disk_werror { WERROR_REPORT, WERROR_ENOSPC_PAUSE };
 enum disk_detect_zeroes { DETECT_ZEROES_OFF, DETECT_ZEROES_UNMAP };
+enum disk_cache { CACHE_WRITEBACK, CACHE_WRITETHROUGH, CACHE_NONE, CACHE_UNSAFE };
 enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
 
 struct disk_config {
 	char *path;
 	char serial[BLK_SERIAL_LEN + 1]; /* empty: derived from the disk's index */
 	bool readonly;
-	bool direct; /* O_DIRECT */
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
 	enum disk_werror werror;	       /* what a write does that finds no space */
+	enum disk_cache cache;
 	enum disk_engine engine;
 	unsigned queues; /* 1 to 16 */
 };

@@ -40,6 +40,9 @@ struct virtio_ops {
 	const char *name;   /* "blk": for messages */
 	uint32_t device_id; /* virtio 1.3, section 5 */
 
+	/* The driver's features are accepted (FEATURES_OK). vCPU thread, under the lock. May be
+	 * NULL. */
+	void (*features_ok)(struct virtio_dev *dev);
 	/* Driver wrote the configuration space, bounds checked against config_len. vCPU thread,
 	 * under the lock. NULL: writes are ignored. */
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data,

@@ -29,6 +29,14 @@ static const char *const werror_choices[] = {
 	NULL,
 };
 
+static const char *const cache_choices[] = {
+	[CACHE_WRITEBACK] = "writeback",
+	[CACHE_WRITETHROUGH] = "writethrough",
+	[CACHE_NONE] = "none",
+	[CACHE_UNSAFE] = "unsafe",
+	NULL,
+};
+
 #define GUEST	"Guest"
 #define DEVICES "Devices"
 #define ENDS	"How it ends"
@@ -108,8 +116,10 @@ const struct setting disk_settings[] = {
 	 .choices = werror_choices,
 	 .help = "whether a write that finds the host's disk full is an error or waits for space "
 		 "(default: report)"},
-	{"direct", .type = SETTING_BOOL, FIELD(disk_config, direct),
-	 .help = "bypass the host's page cache (O_DIRECT)"},
+	{"cache", .arg = "writeback|writethrough|none|unsafe", .type = SETTING_CHOICE,
+	 FIELD(disk_config, cache), .choices = cache_choices,
+	 .help = "when writes reach stable storage: as the guest flushes; at once; as the guest "
+		 "flushes, and past the host's page cache; never (default: writeback)"},
 	{"engine", .arg = "auto|uring|sync", .type = SETTING_CHOICE, FIELD(disk_config, engine),
 	 .choices = engine_choices,
 	 .help = "how the host does I/O (default: auto, which is io_uring where the host has it)"},

@@ -260,6 +260,38 @@ static void check_parallel(struct vio *d, unsigned queues)
 	CHECK_EQ(bad, 0, "parallel requests");
 }
 
+/* Section 5.2.5: `writeback`, and that the driver can switch it. */
+void test_blk_cache(void)
+{
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	uint64_t wce = cmdline_u64("wce", 1);
+	static uint8_t buf[8 * SECTOR];
+	static struct blk r;
+
+	CHECK(vio_device_features(d) & FEATURE(VIRTIO_BLK_F_CONFIG_WCE), "CONFIG_WCE is offered");
+	CHECK_EQ(CONFIG(d, wce), wce, "the mode");
+	for (unsigned i = 0; i < 4; i++) {
+		CHECK(vio_start(d, FEATURES | FEATURE(VIRTIO_BLK_F_CONFIG_WCE), 1, 16), "start");
+		CHECK_EQ(CONFIG(d, wce), wce, "the mode is as configured");
+		if (i & 1) {
+			wce = !wce;
+			mmio_write8(d->base + VIRTIO_MMIO_CONFIG +
+					    offsetof(struct virtio_blk_config, wce),
+				    (uint8_t)wce);
+			CHECK_EQ(CONFIG(d, wce), wce, "the mode is as written");
+		}
+		pattern_fill(buf, sizeof(buf), WRITE_SEED, WRITE_AREA + 8 * i);
+		CHECK_EQ(blk_write(&d->vq[0], WRITE_AREA + 8 * i, buf, sizeof(buf)),
+			 VIRTIO_BLK_S_OK, "a write");
+		CHECK_EQ(blk_do(&d->vq[0], &r, VIRTIO_BLK_T_FLUSH, 0, NULL, 0), VIRTIO_BLK_S_OK,
+			 "a flush");
+		CHECK(holds(&d->vq[0], WRITE_AREA + 8 * i, 8, WRITE_SEED), "is read again");
+		vio_reset(d);
+		wce = cmdline_u64("wce", 1);
+		CHECK_EQ(CONFIG(d, wce), wce, "a reset forgets what was written");
+	}
+}
+
 void test_blk(void)
 {
 	struct vio *d = need(VIRTIO_ID_BLOCK, 0);

@@ -15,6 +15,7 @@
 	X(rings)                                                                                   \
 	X(exits)                                                                                   \
 	X(blk)                                                                                     \
+	X(blk_cache)                                                                               \
 	X(blk_bad)                                                                                 \
 	X(blk_readonly)                                                                            \
 	X(blk_zeros)                                                                               \

@@ -57,6 +57,21 @@ test_large() {
 	value text >"$work/text.2"
 }
 
+test_cache_modes() {
+	local disk
+	named_image "$work/back" back
+	named_image "$work/through" through
+	boot -k "$cloud/vmlinuz" -i "$cloud/initrd" -d "$work/back,serial=back" \
+		-d "$work/through,serial=through,cache=writethrough" -a 'skep.mount=off -- /t/cache'
+	ends "cache modes" 0
+	is "the cache is write-back" "$(value back.before)" "write back"
+	is "the cache is write-through" "$(value through.before)" "write through"
+	for disk in back through; do
+		is "$disk: the guest can make it write-through" "$(value $disk.through)" "write through"
+		is "$disk: the guest can make it write-back" "$(value $disk.back)" "write back"
+	done
+}
+
 test_generic_kernel() {
 	named_image "$work/one" solo
 	boot -k "$generic/vmlinuz" -i "$generic/initrd" -m 256M -c 2 -d "$work/one,serial=solo" \

@@ -22,6 +22,7 @@
 struct disk_options {
 	enum disk_engine engine;
 	bool readonly, direct, ignore;
+	enum disk_cache cache;
 	bool detect_zeroes;
 	bool wait_for_space; /* werror=enospc-pause */
 	bool secure_erase;   /* as on a device that has it */

@@ -539,6 +539,105 @@ static void test_a_racing_guest_loses_no_data(void **state)
 	assert_int_equal(result.detected_zero_bytes, 0);
 }
 
+static unsigned shown_wce(struct fixture *f)
+{
+	return f->disk.drv.page[VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce)];
+}
+
+static void write_wce(struct fixture *f, uint8_t value)
+{
+	virtio_mmio_write(f->disk.dev, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce),
+			  &value, 1);
+}
+
+static bool next_write_is_durable(struct fixture *f)
+{
+	unsigned n = f->fake.submitted;
+
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, n + 1);
+	return f->fake.log[n].durable;
+}
+
+static void expect_cache_mode(struct fixture *f, enum disk_cache cache)
+{
+	bool through = cache == CACHE_WRITETHROUGH, unsafe = cache == CACHE_UNSAFE;
+	unsigned n;
+
+	up_with(f, &(struct disk_options){.engine = ENGINE_SYNC, .cache = cache}, NULL);
+	assert_true(drv_device_features(&f->disk.drv) & BIT(VIRTIO_BLK_F_CONFIG_WCE));
+	assert_int_equal(shown_wce(f), !through);
+	assert_int_equal(next_write_is_durable(f), through);
+	write_wce(f, 0);
+	assert_int_equal(shown_wce(f), 0);
+	assert_int_equal(next_write_is_durable(f), !unsafe);
+	write_wce(f, 1);
+	assert_int_equal(shown_wce(f), 1);
+	assert_false(next_write_is_durable(f));
+	n = f->fake.submitted;
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, n + !unsafe);
+	/* Reset forgets what the driver wrote. */
+	write_wce(f, through);
+	disk_restart(&f->disk);
+	assert_int_equal(shown_wce(f), !through);
+	assert_int_equal(next_write_is_durable(f), through);
+}
+
+static void test_writeback(void **state)
+{
+	expect_cache_mode(*state, CACHE_WRITEBACK);
+}
+
+static void test_writethrough(void **state)
+{
+	expect_cache_mode(*state, CACHE_WRITETHROUGH);
+}
+
+static void test_unsafe(void **state)
+{
+	expect_cache_mode(*state, CACHE_UNSAFE);
+}
+
+/* The features that the field depends on (virtio 1.3, section 5.2.5). */
+static void test_the_cache_mode_as_negotiated(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t all = 0;
+
+	up_with(f,
+		&(struct disk_options){.engine = ENGINE_SYNC,
+				       .decline = BIT(VIRTIO_BLK_F_CONFIG_WCE)},
+		NULL);
+	write_wce(f, 0);
+	assert_int_equal(shown_wce(f), 1);
+	assert_false(next_write_is_durable(f));
+	disk_close(&f->disk);
+
+	up_with(f,
+		&(struct disk_options){.engine = ENGINE_SYNC, .decline = BIT(VIRTIO_BLK_F_FLUSH)},
+		NULL);
+	assert_int_equal(shown_wce(f), 0);
+	write_wce(f, 1);
+	assert_int_equal(shown_wce(f), 0);
+	assert_true(next_write_is_durable(f));
+	drv_reset(&f->disk.drv);
+	assert_int_equal(shown_wce(f), 1);
+	/* It is so as soon as the features are accepted. */
+	assert_true(drv_negotiate(&f->disk.drv,
+				  BIT(VIRTIO_BLK_F_CONFIG_WCE) | BIT(VIRTIO_F_VERSION_1)));
+	assert_int_equal(shown_wce(f), 0);
+	disk_close(&f->disk);
+
+	/* Nothing else can be written. */
+	up(f, NULL);
+	virtio_mmio_write(f->disk.dev, VIRTIO_MMIO_CONFIG, &all, 4);
+	virtio_mmio_write(f->disk.dev, VIRTIO_MMIO_CONFIG + offsetof(struct virtio_blk_config, wce),
+			  &all, 2);
+	assert_int_equal(shown_wce(f), 1);
+	assert_int_equal(drv_page32(&f->disk.drv, VIRTIO_MMIO_CONFIG), SECTORS);
+}
+
 static void send_range(struct fixture *f, unsigned i, uint32_t type, uint64_t sector, uint32_t n)
 {
 	struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
@@ -956,6 +1055,10 @@ int main(void)
 		TEST(half_a_write_waits),
 		TEST(another_error_ends_the_wait),
 		TEST(reset_while_writes_wait),
+		TEST(writeback),
+		TEST(writethrough),
+		TEST(unsafe),
+		TEST(the_cache_mode_as_negotiated),
 		TEST(a_large_discard_goes_in_steps),
 		TEST(only_some_ranges_are_at_work_at_once),
 		TEST(discards_that_touch_go_together),

@@ -128,7 +128,7 @@ static void test_a_readonly_image_is_not_probed(void **state)
 
 static void test_direct(void **state)
 {
-	struct disk_config config = {.direct = true, .queues = 1};
+	struct disk_config config = {.cache = CACHE_NONE, .queues = 1};
 	struct blk_image *image;
 	struct error e = {""};
 	char *path = disk_file(MIB);
@@ -137,7 +137,7 @@ static void test_direct(void **state)
 	config.path = path;
 	if (blk_image_open(&image, &config, &e) < 0) {
 		/* A file system without it says what to do. */
-		assert_non_null(strstr(e.msg, "leave `direct` out"));
+		assert_non_null(strstr(e.msg, "leave `cache=none` out"));
 	} else {
 		assert_true(fcntl(image->fd, F_GETFL) & O_DIRECT);
 		assert_in_range(image->logical_block, 512, 4096);

@@ -399,7 +399,9 @@ static void test_completion(void **state)
 	expect_completion("stdio\nfile=\noff\n", ARGS("run", "--console", ""));
 	expect_completion("", ARGS("run", "--cpus", ""));
 	expect_completion(":files\n", ARGS("run", "-d", "a"));
-	expect_completion("a,direct,readonly\n", ARGS("run", "-d", "a,direct,r"));
+	expect_completion("a,cache=none,readonly\n", ARGS("run", "-d", "a,cache=none,r"));
+	expect_completion("a,cache=writeback\na,cache=writethrough\n",
+			  ARGS("run", "-d", "a,cache=wr"));
 	expect_completion("a,engine=uring\n", ARGS("run", "-d", "a,engine=u"));
 	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,e"));
 	expect_completion("--json\n--help\n", ARGS("check", "--"));

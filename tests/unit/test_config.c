@@ -230,18 +230,20 @@ static void test_disks(void **state)
 	(void)state;
 	config_init(&c);
 	assert_int_equal(config_add_disk(&c, "a.img", &e), 0);
-	assert_int_equal(config_add_disk(&c,
-					 "/x,,y,,.img,readonly,serial=S 1,discard=ignore,direct,"
-					 "engine=sync,queues=16",
-					 &e),
-			 0);
-	/* The path is ",". */
 	assert_int_equal(
-		config_add_disk(&c, ",,,direct,detect-zeroes=unmap,werror=enospc-pause", &e), 0);
+		config_add_disk(&c,
+				"/x,,y,,.img,readonly,serial=S 1,discard=ignore,cache=none,"
+				"engine=sync,queues=16",
+				&e),
+		0);
+	assert_int_equal(
+		config_add_disk(&c, ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause", &e),
+		0); /* the path is "," */
 	assert_int_equal(c.num_disks, 3);
 	assert_string_equal(c.disks[0].path, "a.img");
 	assert_string_equal(c.disks[0].serial, "");
-	assert_false(c.disks[0].readonly || c.disks[0].direct);
+	assert_false(c.disks[0].readonly);
+	assert_int_equal(c.disks[0].cache, CACHE_WRITEBACK);
 	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
 	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
@@ -249,14 +251,15 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
-	assert_true(c.disks[1].readonly && c.disks[1].direct);
+	assert_true(c.disks[1].readonly);
+	assert_int_equal(c.disks[1].cache, CACHE_NONE);
 	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
 	assert_int_equal(c.disks[1].engine, ENGINE_SYNC);
 	assert_int_equal(c.disks[1].queues, 16);
 	assert_string_equal(c.disks[2].path, ",");
-	assert_true(c.disks[2].direct);
 	assert_int_equal(c.disks[2].detect_zeroes, DETECT_ZEROES_UNMAP);
 	assert_int_equal(c.disks[2].werror, WERROR_ENOSPC_PAUSE);
+	assert_int_equal(c.disks[2].cache, CACHE_UNSAFE);
 	config_destroy(&c);
 }
 
@@ -282,7 +285,10 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,queues=17", "from 1 to 16"},
 		{"a,detect-zeroes=on", "off|unmap"},
 		{"a,werror=enospc", "did you mean"},
-		{"a,direct,readonly,direct", "given twice"},
+		{"a,cache=none,readonly,cache=none", "given twice"},
+		{"a,cache=writeback,cache=none", "given twice"},
+		{"a,cache=writetrough", "did you mean 'writethrough'"},
+		{"a,cache", "cache=writeback|writethrough|none|unsafe"},
 	};
 	struct vm_config c;
 
@@ -394,7 +400,7 @@ static void test_json_sets_everything(void **state)
 		"  \"result\": \"r\", \"cache\": false, \"sandbox\": false, \"verbose\": true,\n"
 		"  \"quiet\": false, \"trap-registers\": true,\n"
 		"  \"disks\": [{\"path\": \"a,b\"}, {\"path\": \"c\", \"readonly\": true,\n"
-		"    \"serial\": \"S\", \"discard\": \"ignore\", \"direct\": true,\n"
+		"    \"serial\": \"S\", \"discard\": \"ignore\", \"cache\": \"none\",\n"
 		"    \"engine\": \"uring\", \"queues\": 2}]\n"
 		"}\n";
 	struct vm_config c;
@@ -419,7 +425,8 @@ static void test_json_sets_everything(void **state)
 	assert_int_equal(c.num_disks, 2);
 	assert_string_equal(c.disks[0].path, "a,b");
 	assert_int_equal(c.disks[0].queues, 1);
-	assert_true(c.disks[1].readonly && c.disks[1].direct);
+	assert_true(c.disks[1].readonly);
+	assert_int_equal(c.disks[1].cache, CACHE_NONE);
 	assert_string_equal(c.disks[1].serial, "S");
 	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
 	assert_int_equal(c.disks[1].engine, ENGINE_URING);
@@ -563,7 +570,7 @@ static void random_config(struct vm_config *c)
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),
 					.readonly = random_u64() & 1,
-					.direct = random_u64() & 1,
+					.cache = (enum disk_cache)(random_u64() % 4),
 					.discard = (enum disk_discard)(random_u64() % 2),
 					.detect_zeroes =
 						(enum disk_detect_zeroes)(random_u64() % 2),
@@ -610,7 +617,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_string_equal(a->disks[i].path, b->disks[i].path);
 		assert_string_equal(a->disks[i].serial, b->disks[i].serial);
 		assert_int_equal(a->disks[i].readonly, b->disks[i].readonly);
-		assert_int_equal(a->disks[i].direct, b->disks[i].direct);
+		assert_int_equal(a->disks[i].cache, b->disks[i].cache);
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
 		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
 		assert_int_equal(a->disks[i].werror, b->disks[i].werror);
