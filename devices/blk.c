@@ -258,21 +258,43 @@ static void offer_features(struct blk_device *blk)
 	blk->dev.features |= f;
 }
 
-static int open_engine(struct blk_queue *q, enum disk_engine wanted, struct error *e)
+static int open_plain_engine(struct blk_engine **ret, const struct blk_queue *q,
+			     const struct blk_image *image, enum disk_engine wanted,
+			     struct error *e)
 {
 	static atomic_flag said = ATOMIC_FLAG_INIT;
-	const struct blk_image *image = q->blk->image;
 	struct loop *loop = q->vq->loop;
 
 	if (wanted != ENGINE_SYNC && loop_is_uring(loop))
-		return blk_uring_open(&q->engine, image, loop, q->blk->worker, e);
+		return blk_uring_open(ret, image, loop, q->blk->worker, e);
 	if (wanted == ENGINE_URING)
 		return error_set(e, -ENOTSUP,
 				 "io_uring is not available: use engine=auto or engine=sync");
 	if (wanted == ENGINE_AUTO && !atomic_flag_test_and_set(&said))
 		log_warn("io_uring is not available (see `skep check`): disks use the slower sync "
 			 "engine");
-	return blk_sync_open(&q->engine, image, loop, e);
+	return blk_sync_open(ret, image, loop, e);
+}
+
+static int open_engine(struct blk_queue *q, enum disk_engine wanted, struct error *e)
+{
+	const struct blk_image *image = q->blk->image;
+	struct blk_engine *upper, *base;
+	int r = open_plain_engine(&upper, q, image, wanted, e);
+
+	if (r < 0 || !image->base) {
+		q->engine = r < 0 ? NULL : upper;
+		return r;
+	}
+	r = open_plain_engine(&base, q, image->base, wanted, e);
+	if (r >= 0) {
+		r = blk_overlay_engine(&q->engine, upper, base, e);
+		if (r < 0)
+			base->ops->close(base);
+	}
+	if (r < 0)
+		upper->ops->close(upper);
+	return r;
 }
 
 static void try_held(struct loop_timer *t)

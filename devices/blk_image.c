@@ -190,17 +190,23 @@ static int device_geometry(struct blk_image *image, const struct stat *st, struc
 	return 0;
 }
 
-static void file_geometry(struct blk_image *image, const struct stat *st)
+/* Of the file system that the file is on. */
+static void block_size(struct blk_image *image)
 {
 	struct statvfs fs = {0};
 
-	image->size = (uint64_t)st->st_size;
-	image->logical_block = BLK_SECTOR;
 	if (fstatvfs(image->fd, &fs) < 0 || fs.f_frsize < BLK_SECTOR || fs.f_frsize > 64 * KIB)
 		fs.f_frsize = 4096;
 	/* Less than a block of the file system is read, changed and written. */
 	image->physical_block = (uint32_t)fs.f_frsize;
 	image->granularity = (uint32_t)fs.f_frsize;
+}
+
+static void file_geometry(struct blk_image *image, const struct stat *st)
+{
+	image->size = (uint64_t)st->st_size;
+	image->logical_block = BLK_SECTOR;
+	block_size(image);
 }
 
 /* Without statx(STATX_DIOALIGN) (Linux 6.1): the smallest unit that can be read. */
@@ -353,10 +359,64 @@ static void warn_of_format(const struct blk_image *image)
 				 image->path, formats[i].name);
 }
 
+static int look_at(struct blk_image *image, const struct disk_config *config, struct error *e)
+{
+	struct stat st;
+	int r = open_file(image, config, &st, e);
+
+	if (r < 0)
+		return r;
+	image->device = S_ISBLK(st.st_mode);
+	if (image->device)
+		r = device_geometry(image, &st, e);
+	else
+		file_geometry(image, &st);
+	if (r >= 0)
+		r = direct_alignment(image, e);
+	if (r < 0)
+		return r;
+	settle_geometry(image);
+	r = settle_size(image, e);
+	if (r < 0)
+		return r;
+	if (!image->readonly) {
+		if (image->device)
+			probe_device(image, &st, config);
+		else
+			probe_file(image, config);
+	}
+	warn_of_format(image);
+	return 0;
+}
+
+/* The overlay or clone of a base that is open: the guest sees the base's size and blocks. */
+static int cover(struct blk_image *image, const struct disk_config *config, struct error *e)
+{
+	struct blk_image *base;
+	struct disk_config read_only = *config;
+	int r;
+
+	read_only.readonly = true;
+	read_only.ephemeral = false;
+	r = blk_image_open(&base, &read_only, e);
+	if (r < 0)
+		return r;
+	image->unsafe = true;
+	image->size = base->size;
+	image->logical_block = base->logical_block;
+	image->memory_align = 1;
+	r = blk_overlay_open(image, base, e);
+	if (r < 0)
+		return r;
+	block_size(image);
+	settle_geometry(image);
+	probe_file(image, config);
+	return 0;
+}
+
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e)
 {
 	struct blk_image *image = calloc(1, sizeof(*image));
-	struct stat st;
 	int r;
 
 	if (!image)
@@ -366,34 +426,18 @@ int blk_image_open(struct blk_image **ret, const struct disk_config *config, str
 	image->direct = config->cache == CACHE_NONE;
 	image->unsafe = config->cache == CACHE_UNSAFE;
 	image->path = strdup(config->path);
-	r = image->path ? open_file(image, config, &st, e) : error_set(e, -ENOMEM, "out of memory");
-	if (r < 0)
-		goto fail;
-	image->device = S_ISBLK(st.st_mode);
-	if (image->device)
-		r = device_geometry(image, &st, e);
+	if (!image->path)
+		r = error_set(e, -ENOMEM, "out of memory");
+	else if (config->ephemeral)
+		r = cover(image, config, e);
 	else
-		file_geometry(image, &st);
-	if (r >= 0)
-		r = direct_alignment(image, e);
-	if (r < 0)
-		goto fail;
-	settle_geometry(image);
-	r = settle_size(image, e);
-	if (r < 0)
-		goto fail;
-	if (!image->readonly) {
-		if (image->device)
-			probe_device(image, &st, config);
-		else
-			probe_file(image, config);
+		r = look_at(image, config, e);
+	if (r < 0) {
+		blk_image_close(image);
+		return r;
 	}
-	warn_of_format(image);
 	*ret = image;
 	return 0;
-fail:
-	blk_image_close(image);
-	return r;
 }
 
 int64_t blk_image_allocated(const struct blk_image *image)
@@ -410,6 +454,7 @@ void blk_image_close(struct blk_image *image)
 {
 	if (!image)
 		return;
+	blk_overlay_close(image);
 	if (image->fd >= 0) {
 		/* An io_uring may have the file for a while longer. */
 		blk_unlock(image->fd);

@@ -170,7 +170,7 @@ static int refuse(enum blk_lock how, const struct flock *other, const struct hol
 		  struct error *e)
 {
 	const char * or = how == BLK_LOCK_WRITE && other->l_type == F_RDLCK
-				  ? "or add `,readonly` if that one only reads it"
+				  ? "or add `,readonly` or `,ephemeral` if it only reads"
 				  : "or give this VM a copy";
 
 	if (!holder->pid)

@@ -8,6 +8,7 @@
 #ifndef SKEP_BLK_H
 #define SKEP_BLK_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -42,6 +43,11 @@ struct blk_image {
 	uint64_t discard_step; /* the most that one operation discards: a multiple of granularity */
 	bool zero_punch;       /* a hole punched reads as zeros */
 	bool secure_erase;     /* BLKSECDISCARD works on this device */
+
+	/* A throw-away disk that is no clone: `fd` has the sectors of which the bit is set in
+	 * `written` (by all of the disk's threads), `base` has the others. Else NULL. */
+	struct blk_image *base;
+	_Atomic uint64_t *written;
 };
 
 /*
@@ -69,6 +75,15 @@ enum blk_lock {
 int blk_lock(int fd, enum blk_lock how, struct error *e);
 void blk_unlock(int fd);
 
+/*
+ * The rest of opening a throw-away disk: a nameless file for what is written to `image`, of which
+ * path and size are set, that starts as a clone of `base` or lies over it; `base` is the image's
+ * from here on. In $TMPDIR, else /var/tmp; a clone beside the image. 0, or a negative errno with a
+ * message; in either case blk_image_close(), which calls blk_overlay_close(), undoes it.
+ */
+int blk_overlay_open(struct blk_image *image, struct blk_image *base, struct error *e);
+void blk_overlay_close(struct blk_image *image);
+
 enum blk_op {
 	BLK_READ,
 	BLK_WRITE,
@@ -91,6 +106,15 @@ struct blk_req {
 	const struct iovec *iov; /* BLK_READ, BLK_WRITE */
 	unsigned num_iov;
 	void (*done)(struct blk_req *req, int64_t result);
+
+	/* The overlay's: what it takes the place of while an engine has the request. */
+	struct {
+		void (*done)(struct blk_req *req, int64_t result);
+		const struct iovec *iov;
+		unsigned num_iov;
+		uint64_t length;
+	} whole;
+	struct iovec part;
 
 	/* The engine's. */
 	struct blk_engine *engine;
@@ -132,6 +156,11 @@ bool blk_uring_probe_discard(int fd);
 /* Sync: system calls on the loop's thread, in commit. */
 int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
 		  struct error *e);
+
+/* For an image with a base: an engine over one on it and one on the base, of the same kind and
+ * loop, which are its own from then on (not on error). */
+int blk_overlay_engine(struct blk_engine **ret, struct blk_engine *upper, struct blk_engine *base,
+		       struct error *e);
 
 /* The system call for one operation, restarted on EINTR; what blk_req.result says. */
 int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req);

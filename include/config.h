@@ -29,6 +29,7 @@ struct disk_config {
 	char *path;
 	char serial[BLK_SERIAL_LEN + 1]; /* empty: derived from the disk's index */
 	bool readonly;
+	bool ephemeral; /* what is written is thrown away */
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
 	enum disk_werror werror;	       /* what a write does that finds no space */

@@ -422,7 +422,8 @@ static int check_paths(const struct vm_config *config, struct error *e)
 
 	for (size_t i = 0; i < config->num_disks; i++)
 		all[n++] = (struct named_path){config->disks[i].path, "a disk",
-					       !config->disks[i].readonly};
+					       !config->disks[i].readonly &&
+						       !config->disks[i].ephemeral};
 	for (size_t i = 0; i < n; i++)
 		for (size_t j = i + 1; j < n; j++)
 			if (all[i].path && all[j].path && (all[i].written || all[j].written) &&
@@ -459,6 +460,20 @@ int config_validate(const struct vm_config *config, struct error *e)
 			return error_set(e, -EINVAL,
 					 "disk %zu (%.200s): detect-zeroes=unmap punches holes, "
 					 "which discard=ignore rules out: leave one of them out",
+					 i + 1, disk->path);
+	}
+	for (size_t i = 0; i < config->num_disks; i++) {
+		const struct disk_config *disk = &config->disks[i];
+
+		if (disk->ephemeral && disk->readonly)
+			return error_set(
+				e, -EINVAL,
+				"disk %zu (%.200s): readonly and ephemeral: give one of them",
+				i + 1, disk->path);
+		if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)
+			return error_set(e, -EINVAL,
+					 "disk %zu (%.200s): nothing of an ephemeral disk is kept: "
+					 "leave `cache` out",
 					 i + 1, disk->path);
 	}
 	if (config->console == CONSOLE_FILE && !config->console_path)

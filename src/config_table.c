@@ -104,6 +104,8 @@ const struct setting disk_settings[] = {
 	{"path", .arg = "PATH", .type = SETTING_STRING, FIELD(disk_config, path)},
 	{"readonly", .type = SETTING_BOOL, FIELD(disk_config, readonly),
 	 .help = "the guest cannot write"},
+	{"ephemeral", .type = SETTING_BOOL, FIELD(disk_config, ephemeral),
+	 .help = "what the guest writes is thrown away; many VMs can share the image"},
 	{"serial", .arg = "S", .type = SETTING_SERIAL, FIELD(disk_config, serial),
 	 .help = "serial number, at most 20 characters (default: made from the disk's position)"},
 	{"discard", .arg = "unmap|ignore", .type = SETTING_CHOICE, FIELD(disk_config, discard),

@@ -508,9 +508,10 @@ static void test_full_file_system_pauses(void **state)
 	unmount();
 }
 
-static void model_on(struct fixture *f, const char *type, unsigned align)
+/* A file system of `type` at mount_point; the loop device's descriptor, or -1. */
+static int mount_fs(struct fixture *f, const char *type)
 {
-	char path[64], device[32];
+	char device[32];
 	int fd = -1;
 
 	if (!strcmp(type, "tmpfs")) {
@@ -529,6 +530,14 @@ static void model_on(struct fixture *f, const char *type, unsigned align)
 			skip();
 		}
 	}
+	return fd;
+}
+
+static void model_on(struct fixture *f, const char *type, unsigned align)
+{
+	char path[64];
+	int fd = mount_fs(f, type);
+
 	snprintf(path, sizeof(path), "%s/image", mount_point);
 	assert_int_equal(run("truncate -s 32M %s", path), 0);
 	up_on(f, path);
@@ -541,6 +550,91 @@ static void model_on(struct fixture *f, const char *type, unsigned align)
 	unmount();
 	if (fd >= 0)
 		close(fd);
+}
+
+static void up_ephemeral(struct fixture *f, const char *path)
+{
+	f->options.ephemeral = true;
+	up_on(f, path);
+	f->options.ephemeral = false;
+}
+
+static void expect_untouched(const struct fixture *f, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread_full(fd, f->data, 8 * MIB, 0), 8 * MIB);
+	assert_true(disk_is_fill(f->data, 0, 8 * MIB));
+	close(fd);
+}
+
+static void run_ephemeral_model(struct fixture *f, const char *path, unsigned align)
+{
+	const char *wrong = blk_model(&(struct blk_model_run){.disk = &f->disk,
+							      .path = path,
+							      .requests = 3000,
+							      .depth = 32,
+							      .seed = 20261125,
+							      .odd_buffers = true,
+							      .align = align,
+							      .ephemeral = true});
+
+	if (wrong)
+		fail_msg("%s", wrong);
+}
+
+/* A throw-away disk is a clone where the file system has them. */
+static void ephemeral_on(struct fixture *f, const char *type, bool clone)
+{
+	int fd = mount_fs(f, type);
+	char path[64];
+
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 32M %s", path), 0);
+	disk_fill(path, 0, 8 * MIB);
+	up_ephemeral(f, path);
+	assert_int_equal(!f->disk.image->base, clone);
+	run_ephemeral_model(f, path, 1);
+	down(f);
+	expect_untouched(f, path);
+	unmount();
+	if (fd >= 0)
+		close(fd);
+}
+
+static void test_ephemeral_on_ext4(void **state)
+{
+	ephemeral_on(*state, "ext4", false);
+}
+
+static void test_ephemeral_on_xfs(void **state)
+{
+	ephemeral_on(*state, "xfs", true);
+}
+
+static void test_ephemeral_on_btrfs(void **state)
+{
+	ephemeral_on(*state, "btrfs", true);
+}
+
+static void test_ephemeral_on_tmpfs(void **state)
+{
+	ephemeral_on(*state, "tmpfs", false);
+}
+
+static void test_ephemeral_on_a_device(void **state)
+{
+	struct fixture *f = *state;
+
+	disk_fill(f->backing, 0, 8 * MIB);
+	f->loop_fd = attach(f->backing, 0, 4096, f->device);
+	up_ephemeral(f, f->device);
+	assert_true(f->disk.image->base && f->disk.image->base->device);
+	assert_int_equal(config(&f->disk)->blk_size, 4096);
+	run_ephemeral_model(f, f->device, 8);
+	down(f);
+	expect_untouched(f, f->backing);
 }
 
 static void test_model_on_ext4(void **state)
@@ -669,6 +763,14 @@ int main(void)
 		NAMED(sync, model_on_btrfs),
 		NAMED(uring, model_on_tmpfs),
 		NAMED(sync, model_on_tmpfs),
+		NAMED(uring, ephemeral_on_ext4),
+		NAMED(sync, ephemeral_on_ext4),
+		NAMED(uring, ephemeral_on_xfs),
+		NAMED(sync, ephemeral_on_xfs),
+		NAMED(uring, ephemeral_on_btrfs),
+		NAMED(uring, ephemeral_on_tmpfs),
+		NAMED(uring, ephemeral_on_a_device),
+		NAMED(sync, ephemeral_on_a_device),
 		NAMED(uring, ramfs_offers_no_discard),
 		NAMED(sync, ramfs_offers_no_discard),
 	};

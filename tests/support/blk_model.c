@@ -302,6 +302,27 @@ static const char *check_bytes(struct model *m, int fd)
 	return NULL;
 }
 
+/* The same by way of the device. */
+static const char *check_disk(struct model *m)
+{
+	uint64_t size = m->sectors * BLK_SECTOR;
+	uint8_t *buf = malloc(MIB);
+	const char *r = buf ? NULL : "out of memory";
+
+	for (uint64_t at = 0; at < size && !r; at += MIB) {
+		uint32_t len = (uint32_t)MIN(MIB, size - at);
+
+		if (disk_read(m->run->disk, at / BLK_SECTOR, buf, len) != VIRTIO_BLK_S_OK)
+			r = bad(m, "cannot read the disk at %llu", (unsigned long long)at);
+		for (size_t i = 0; i < len && !r; i++)
+			if (buf[i] != m->data[at + i])
+				r = bad(m, "the disk differs at byte %llu",
+					(unsigned long long)(at + i));
+	}
+	free(buf);
+	return r;
+}
+
 static const char *check_holes(struct model *m, int fd)
 {
 	uint64_t blocks = m->sectors / BLOCK_SECTORS, allocated = 0, found;
@@ -324,6 +345,16 @@ static const char *check_holes(struct model *m, int fd)
 		return bad(m, "%llu bytes are allocated, expected %llu", (unsigned long long)found,
 			   (unsigned long long)(allocated * BLOCK));
 	return NULL;
+}
+
+static bool load(struct model *m)
+{
+	size_t size = m->sectors * BLK_SECTOR;
+	int fd = open(m->run->path, O_RDONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && pread_full(fd, m->data, size, 0) == (ssize_t)size;
+
+	close(fd);
+	return ok;
 }
 
 static const char *run(struct model *m)
@@ -350,7 +381,7 @@ static const char *run(struct model *m)
 	fd = open(m->run->path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return bad(m, "cannot open the image: %s", strerror(errno));
-	r = check_bytes(m, fd);
+	r = m->run->ephemeral ? check_disk(m) : check_bytes(m, fd);
 	if (!r && m->run->check_holes)
 		r = check_holes(m, fd);
 	close(fd);
@@ -374,7 +405,7 @@ const char *blk_model(const struct blk_model_run *what)
 	m->written = calloc(size / BLOCK + 1, sizeof(bool));
 	m->buffer = drv_alloc(&what->disk->drv, 2 * MAX_DEPTH * MAX_BYTES, 4096);
 	if (m->data && m->busy && m->allocated && m->written)
-		r = run(m);
+		r = what->ephemeral && !load(m) ? "cannot read the image" : run(m);
 	free(m->data);
 	free(m->busy);
 	free(m->allocated);

@@ -17,6 +17,7 @@ struct blk_model_run {
 	bool odd_buffers; /* cut data into pieces of odd sizes at odd addresses */
 	unsigned align;	  /* of offsets and lengths, sectors */
 	bool zeros;	  /* some writes are of zeros; the disk detects these */
+	bool ephemeral;	  /* the image may hold anything, and stays as it is */
 	bool check_holes; /* blocks of 4096 that were discarded are holes in the image */
 };
 

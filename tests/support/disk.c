@@ -33,6 +33,7 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 	struct disk_config config = {
 		.path = (char *)path,
 		.readonly = options->readonly,
+		.ephemeral = options->ephemeral,
 		.cache = options->direct ? CACHE_NONE : options->cache,
 		.discard = options->ignore ? DISCARD_IGNORE : DISCARD_UNMAP,
 		.detect_zeroes = options->detect_zeroes ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_OFF,

@@ -21,7 +21,7 @@
 
 struct disk_options {
 	enum disk_engine engine;
-	bool readonly, direct, ignore;
+	bool readonly, direct, ignore, ephemeral;
 	enum disk_cache cache;
 	bool detect_zeroes;
 	bool wait_for_space; /* werror=enospc-pause */

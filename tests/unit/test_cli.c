@@ -403,7 +403,7 @@ static void test_completion(void **state)
 	expect_completion("a,cache=writeback\na,cache=writethrough\n",
 			  ARGS("run", "-d", "a,cache=wr"));
 	expect_completion("a,engine=uring\n", ARGS("run", "-d", "a,engine=u"));
-	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,e"));
+	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,en"));
 	expect_completion("--json\n--help\n", ARGS("check", "--"));
 	expect_completion(":files\n", ARGS("check", ""));
 	expect_completion("create\ninfo\ncompact\nresize\n", ARGS("disk", ""));

@@ -231,10 +231,11 @@ static void test_disks(void **state)
 	config_init(&c);
 	assert_int_equal(config_add_disk(&c, "a.img", &e), 0);
 	assert_int_equal(
-		config_add_disk(&c,
-				"/x,,y,,.img,readonly,serial=S 1,discard=ignore,cache=none,"
-				"engine=sync,queues=16",
-				&e),
+		config_add_disk(
+			&c,
+			"/x,,y,,.img,ephemeral,readonly,serial=S 1,discard=ignore,cache=none,"
+			"engine=sync,queues=16",
+			&e),
 		0);
 	assert_int_equal(
 		config_add_disk(&c, ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause", &e),
@@ -242,7 +243,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.num_disks, 3);
 	assert_string_equal(c.disks[0].path, "a.img");
 	assert_string_equal(c.disks[0].serial, "");
-	assert_false(c.disks[0].readonly);
+	assert_false(c.disks[0].readonly || c.disks[0].ephemeral);
 	assert_int_equal(c.disks[0].cache, CACHE_WRITEBACK);
 	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
@@ -251,7 +252,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
-	assert_true(c.disks[1].readonly);
+	assert_true(c.disks[1].readonly && c.disks[1].ephemeral);
 	assert_int_equal(c.disks[1].cache, CACHE_NONE);
 	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
 	assert_int_equal(c.disks[1].engine, ENGINE_SYNC);
@@ -361,6 +362,22 @@ static void test_contradictions(void **state)
 	c.disks[0].readonly = true;
 	assert_int_equal(config_validate(&c, &e), 0);
 
+	/* Or its writes are thrown away. */
+	c.disks[0].readonly = false;
+	c.disks[0].ephemeral = true;
+	assert_int_equal(config_validate(&c, &e), 0);
+	c.disks[0].readonly = true;
+	assert_int_equal(config_validate(&c, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "a.img"));
+	c.disks[0].readonly = false;
+	for (c.disks[0].cache = CACHE_WRITETHROUGH; c.disks[0].cache <= CACHE_UNSAFE;
+	     c.disks[0].cache++) {
+		assert_int_equal(config_validate(&c, &e), -EINVAL);
+		assert_non_null(strstr(e.msg, "`cache`"));
+	}
+	c.disks[0].cache = CACHE_WRITEBACK;
+	assert_int_equal(config_validate(&c, &e), 0);
+
 	c.verbose = c.quiet = true;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	c.quiet = false;
@@ -400,6 +417,7 @@ static void test_json_sets_everything(void **state)
 		"  \"result\": \"r\", \"cache\": false, \"sandbox\": false, \"verbose\": true,\n"
 		"  \"quiet\": false, \"trap-registers\": true,\n"
 		"  \"disks\": [{\"path\": \"a,b\"}, {\"path\": \"c\", \"readonly\": true,\n"
+		"    \"ephemeral\": false,\n"
 		"    \"serial\": \"S\", \"discard\": \"ignore\", \"cache\": \"none\",\n"
 		"    \"engine\": \"uring\", \"queues\": 2}]\n"
 		"}\n";
@@ -570,6 +588,7 @@ static void random_config(struct vm_config *c)
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),
 					.readonly = random_u64() & 1,
+					.ephemeral = random_u64() & 1,
 					.cache = (enum disk_cache)(random_u64() % 4),
 					.discard = (enum disk_discard)(random_u64() % 2),
 					.detect_zeroes =
@@ -617,6 +636,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_string_equal(a->disks[i].path, b->disks[i].path);
 		assert_string_equal(a->disks[i].serial, b->disks[i].serial);
 		assert_int_equal(a->disks[i].readonly, b->disks[i].readonly);
+		assert_int_equal(a->disks[i].ephemeral, b->disks[i].ephemeral);
 		assert_int_equal(a->disks[i].cache, b->disks[i].cache);
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
 		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
