@@ -15,7 +15,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 
 #include "blk.h"
@@ -59,7 +58,7 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 	switch (err) {
 	case ENOENT:
 		return error_set(e, -err,
-				 "no such file: make one with `truncate -s 2G %s`, "
+				 "no such file: make one with `skep disk create %s 2G`, "
 				 "or correct the path",
 				 path);
 	case EACCES:
@@ -145,28 +144,6 @@ static int open_file(struct blk_image *image, const struct disk_config *config, 
 	return r < 0 ? r : lock_file(image, e);
 }
 
-/* A number from the queue/ directory of a device or, for a partition, of its whole device; 0 when
- * it is not there. */
-static uint64_t queue_limit(const struct stat *st, const char *name)
-{
-	static const char *const where[] = {"queue", "../queue"};
-	unsigned long long value;
-
-	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
-		char path[128], text[32] = "";
-		_cleanup_close_ int fd = -1;
-
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
-			 minor(st->st_rdev), where[i], name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
-			continue;
-		if (sscanf(text, "%llu", &value) == 1)
-			return value;
-	}
-	return 0;
-}
-
 static int device_geometry(struct blk_image *image, const struct stat *st, struct error *e)
 {
 	int logical = 512, readonly = 0, offset = 0;
@@ -186,7 +163,7 @@ static int device_geometry(struct blk_image *image, const struct stat *st, struc
 	image->min_io = min_io;
 	image->optimal_io = optimal_io;
 	image->alignment_offset = offset > 0 ? (uint32_t)offset : 0;
-	image->granularity = (uint32_t)queue_limit(st, "discard_granularity");
+	image->granularity = (uint32_t)block_queue_limit(st->st_rdev, "discard_granularity");
 	return 0;
 }
 
@@ -273,7 +250,7 @@ static int settle_size(struct blk_image *image, struct error *e)
 	if (size - tail == 0)
 		return error_set(e, -EINVAL,
 				 "has %llu bytes, which is no whole block of %u: enlarge it with "
-				 "`truncate -s 2G %s`",
+				 "`skep disk resize %s 2G`",
 				 (unsigned long long)size, image->logical_block, image->path);
 	if (tail)
 		log_warn("disk %s: the last %llu bytes are not visible to the guest: the size is "
@@ -300,12 +277,12 @@ static bool probe_secure_erase(int fd)
 static void probe_device(struct blk_image *image, const struct stat *st,
 			 const struct disk_config *config)
 {
-	uint64_t max = queue_limit(st, "discard_max_bytes");
+	uint64_t max = block_queue_limit(st->st_rdev, "discard_max_bytes");
 	uint64_t step = max ? MIN(DISCARD_STEP, max) : DISCARD_STEP;
 
 	image->discard = max > 0;
 	image->discard_step = MAX(step - step % image->granularity, image->granularity);
-	image->zero_punch = queue_limit(st, "write_zeroes_max_bytes") > 0;
+	image->zero_punch = block_queue_limit(st->st_rdev, "write_zeroes_max_bytes") > 0;
 	image->secure_erase = probe_secure_erase(image->fd);
 	if (!image->discard && config->discard == DISCARD_UNMAP)
 		log_warn("disk %s: the device does not discard: not offered to the guest",

@@ -142,6 +142,25 @@ ok "resize: by too much" complains 2 "more than any file holds|too large to grow
 ok "resize: by nothing there is" complains 2 "is not a size" disk resize odd.img +
 ok "resize: no file is made" complains 125 "'skep disk create' makes images" disk resize none 1M
 
+# An image in use stays as it is.
+head -c $mib /dev/urandom >used.img
+hash=$(sha used.img)
+python3 -c 'import fcntl, time
+f = open("used.img", "r+")
+fcntl.lockf(f, fcntl.LOCK_EX, 104, 100)
+print("locked", flush=True)
+time.sleep(60)' >locked &
+holder=$!
+until [ -s locked ]; do sleep 0.05; done
+ok "in use: no compact" complains 125 "in use by process $holder \\(python3\\)" disk compact used.img
+ok "in use: no resize" complains 125 "in use by process $holder" disk resize used.img 4M
+ok "in use: not created anew" complains 125 "in use by process $holder" disk create used.img 4M --force
+ok "in use: info" info used.img 'd["size"] == 1 << 20'
+ok "in use: unchanged" [ "$(sha used.img)" = "$hash" ]
+kill $holder
+wait $holder 2>/dev/null || true
+ok "no longer in use: resize" does resize used.img 4M
+
 # compact
 cat >sieve.py <<'PY'
 """sieve.py FILE SEED: writes data, zeros and holes of odd lengths at odd offsets."""
