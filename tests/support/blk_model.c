@@ -37,7 +37,8 @@ struct flight {
 
 struct model {
 	const struct blk_model_run *run;
-	uint64_t random;
+	unsigned requests;
+	uint64_t seed, random;
 	uint64_t sectors;
 	uint8_t *data;
 	uint8_t *busy;	 /* by sector */
@@ -70,7 +71,7 @@ __attribute__((format(printf, 2, 3))) static const char *bad(const struct model 
 							     ...)
 {
 	va_list ap;
-	int n = snprintf(why, sizeof(why), "seed %llu: ", (unsigned long long)m->run->seed);
+	int n = snprintf(why, sizeof(why), "seed %llu: ", (unsigned long long)m->seed);
 
 	va_start(ap, fmt);
 	vsnprintf(why + n, sizeof(why) - (size_t)n, fmt, ap);
@@ -362,9 +363,9 @@ static const char *run(struct model *m)
 	const char *r = NULL;
 	int fd;
 
-	for (unsigned i = 0; i < m->run->requests && !r;) {
+	for (unsigned i = 0; i < m->requests && !r;) {
 		/* In bursts, so that batches of all sizes happen. */
-		while (m->in_flight < m->run->depth && i < m->run->requests && below(m, 8) && !r) {
+		while (m->in_flight < m->run->depth && i < m->requests && below(m, 8) && !r) {
 			r = send(m);
 			i++;
 		}
@@ -388,6 +389,13 @@ static const char *run(struct model *m)
 	return r;
 }
 
+static uint64_t environment(const char *name, uint64_t otherwise)
+{
+	const char *value = getenv(name);
+
+	return value && *value ? strtoull(value, NULL, 10) : otherwise;
+}
+
 const char *blk_model(const struct blk_model_run *what)
 {
 	uint64_t size = what->disk->image->size;
@@ -397,7 +405,9 @@ const char *blk_model(const struct blk_model_run *what)
 	if (!m)
 		return r;
 	m->run = what;
-	m->random = what->seed;
+	m->requests = (unsigned)environment("SKEP_BLK_MODEL_REQUESTS", what->requests);
+	m->seed = what->seed + environment("SKEP_BLK_MODEL_SEED", 0);
+	m->random = m->seed;
 	m->sectors = size / BLK_SECTOR;
 	m->data = calloc(1, size);
 	m->busy = calloc(1, m->sectors);
