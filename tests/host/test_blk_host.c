@@ -347,6 +347,39 @@ static void test_device_errors(void **state)
 	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
 }
 
+/* The device becomes smaller, and is as large as before again. */
+static void test_a_device_that_vanishes(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t large = 65536, small = 4096;
+
+	disk_fill(f->backing, 0, SIZE);
+	up_on_loop(f, 0, 0);
+	for (unsigned round = 0; round < 2; round++) {
+		assert_int_equal(truncate(f->backing, MIB), 0);
+		assert_int_equal(ioctl(f->loop_fd, LOOP_SET_CAPACITY, 0), 0);
+		assert_int_equal(disk_read(&f->disk, SECTORS / 2, f->data, small),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_read(&f->disk, 2048 - 8, f->data, large), VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_write(&f->disk, SECTORS / 2, f->data, large),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, SECTORS / 2, 2048, 0),
+				 VIRTIO_BLK_S_IOERR);
+		assert_int_equal(
+			disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, SECTORS / 2, 2048, 0),
+			VIRTIO_BLK_S_IOERR);
+		/* What is left of it works. */
+		assert_int_equal(disk_read(&f->disk, 0, f->data, large), VIRTIO_BLK_S_OK);
+		assert_true(disk_is_fill(f->data, 0, large));
+		assert_int_equal(disk_write(&f->disk, 0, f->data, large), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+		assert_int_equal(truncate(f->backing, SIZE), 0);
+		assert_int_equal(ioctl(f->loop_fd, LOOP_SET_CAPACITY, 0), 0);
+		assert_int_equal(disk_write(&f->disk, SECTORS / 2, f->data, large),
+				 VIRTIO_BLK_S_OK);
+	}
+}
+
 static void test_reset_with_device_discards_in_flight(void **state)
 {
 	struct fixture *f = *state;
@@ -375,11 +408,10 @@ static void test_reset_with_device_discards_in_flight(void **state)
 
 static void run_model(struct fixture *f, const char *image, unsigned align)
 {
-	const char *n = getenv("SKEP_BLK_MODEL_REQUESTS");
 	const char *wrong = blk_model(&(struct blk_model_run){
 		.disk = &f->disk,
 		.path = image,
-		.requests = n ? (unsigned)strtoul(n, NULL, 10) : 4000,
+		.requests = 4000,
 		.depth = 48,
 		.seed = 20261123,
 		.odd_buffers = true,
@@ -452,6 +484,50 @@ static void test_full_file_system(void **state)
 	assert_int_equal(f->data[MIB - 1], 0x11);
 	down(f);
 	unmount();
+}
+
+/* Where blocks are allocated late, and with O_DIRECT at once. */
+static void test_full_ext4(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_result result;
+	char path[64], device[32];
+	uint8_t *pattern;
+	int fd;
+
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		skip();
+	fd = attach(f->backing, 0, 0, device);
+	assert_int_equal(run("mkfs.ext4 -q -m 0 -O ^has_journal %s", device), 0);
+	assert_int_equal(mount(device, mount_point, "ext4", 0, NULL), 0);
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 64M %s", path), 0);
+	up_on(f, path);
+	memset(f->data, 0x22, MIB);
+	for (unsigned i = 0; i < 64; i++)
+		assert_in_range(disk_write(&f->disk, i * 2048, f->data, MIB), VIRTIO_BLK_S_OK,
+				VIRTIO_BLK_S_IOERR);
+	blk_device_result(f->disk.dev, &result);
+	assert_in_range(result.writes, 20, 32);
+	assert_int_equal(result.writes + result.errors, 64);
+	/* What it said was written is there, and its end is no end of the disk. */
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	pattern = malloc(MIB);
+	memset(pattern, 0x22, MIB);
+	for (unsigned i = 0; i < result.writes; i++) {
+		assert_int_equal(disk_read(&f->disk, i * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+		assert_memory_equal(f->data, pattern, MIB);
+	}
+	free(pattern);
+	assert_int_equal(disk_read(&f->disk, 63 * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	/* An overwrite needs no space; a discard makes some. */
+	assert_int_equal(disk_write(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 16384, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_write(&f->disk, 62 * 2048, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	down(f);
+	unmount();
+	close(fd);
 }
 
 /* With werror=enospc-pause nothing fails. */
@@ -738,6 +814,7 @@ int main(void)
 		TEST(loop_discard),
 		TEST(loop_write_zeroes),
 		TEST(loop_of_4096_byte_blocks),
+		TEST(a_device_that_vanishes),
 		TEST(no_secure_erase),
 		TEST(secure_erase_refused),
 		TEST(reset_with_device_discards_in_flight),
@@ -751,6 +828,9 @@ int main(void)
 		NAMED(sync, device_errors),
 		NAMED(uring, full_file_system),
 		NAMED(sync, full_file_system),
+		NAMED(uring, full_ext4),
+		NAMED(sync, full_ext4),
+		NAMED(direct, full_ext4),
 		NAMED(uring, full_file_system_pauses),
 		NAMED(sync, full_file_system_pauses),
 		NAMED(uring, model_on_ext4),

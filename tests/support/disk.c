@@ -55,7 +55,8 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		ret->image->uring_discard = false;
 	ret->queues = config.queues;
 	for (unsigned i = 0; i < ret->queues && r >= 0; i++)
-		r = loop_new(&ret->loop[i], "disk", loop_engines[options->engine], 256, e);
+		r = loop_new(&ret->loop[i], "disk", loop_engines[options->engine],
+			     options->entries ? options->entries : 256, e);
 	drv_init(&ret->drv, DISK_RAM);
 	if (r >= 0)
 		r = blk_device_new(&ret->dev, &ret->drv.mem, ret->image, &config, ret->loop, e);

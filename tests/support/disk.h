@@ -29,6 +29,7 @@ struct disk_options {
 	bool blkdiscard;     /* as on a kernel without BLOCK_URING_CMD_DISCARD */
 	unsigned queues;     /* 0: 1 */
 	uint64_t decline;    /* feature bits that the driver does not accept */
+	unsigned entries;    /* of the loop's ring, 0: 256 */
 	const char *serial;
 };
 
