@@ -5,7 +5,7 @@
  *
  *   bench.end=off|reboot   how the VM is ended: what its monitor takes as an end
  *   bench.do=end           (default) at once, nothing loaded
- *   bench.do=report        load the drivers, print the clocks and the kernel's log, end
+ *   bench.do=report        load the drivers, print the clocks, end
  *   bench.do=hold          load the drivers, say that it is ready, wait to be killed
  *   bench.do=run           load the drivers, run /bench.sh, end
  *   bench.tty=NAME         the console for that (default hvc0)
@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/klog.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -90,11 +89,9 @@ static void open_console(void)
 
 static void report(unsigned long long tsc, double monotonic)
 {
-	static char log[1 << 18];
 	struct sysinfo info;
 	double t0 = clock_s(CLOCK_MONOTONIC), t1;
 	unsigned long long tsc0 = rdtsc(), tsc1;
-	int n;
 
 	usleep(200000);
 	t1 = clock_s(CLOCK_MONOTONIC);
@@ -104,10 +101,6 @@ static void report(unsigned long long tsc, double monotonic)
 	printf("bench: since_vcpu=%.4f monotonic=%.4f\n",
 	       (double)tsc * (t1 - t0) / (double)(tsc1 - tsc0), monotonic);
 	printf("bench: total_kib=%lu free_kib=%lu\n", info.totalram >> 10, info.freeram >> 10);
-	n = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof(log));
-	fflush(stdout);
-	if (n > 0 && write(1, log, (size_t)n) < 0)
-		perror("log");
 }
 
 static void run(void)
