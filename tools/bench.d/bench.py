@@ -3,59 +3,24 @@
 import argparse
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 
 import monitors
+from disk import Disks
 from monitors import Guest
+from progress import Progress, say
+from tables import Metric, Table
 
 MIB = 1 << 20
 
 
-def say(text):
-    print(f"bench: {text}", file=sys.stderr, flush=True)
-
-
-class Table:
-    """Rows of text with a header, columns aligned."""
-
-    def __init__(self, title, *header):
-        self.title, self.rows = title, [header]
-
-    def add(self, *cells):
-        self.rows.append([str(c) for c in cells])
-
-    def print(self, notes=()):
-        widths = [max(len(r[i]) for r in self.rows) for i in range(len(self.rows[0]))]
-        print(f"\n## {self.title}\n")
-        for n, row in enumerate(self.rows):
-            print("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |")
-            if n == 0:
-                print("|" + "|".join("-" * (w + 2) for w in widths) + "|")
-        if notes:
-            print()
-        for note in notes:
-            print(note)
-        sys.stdout.flush()
-
-
-def middle(values):
-    return statistics.median(values) if values else float("nan")
-
-
-def spread(values, form="{:.1f}"):
-    return f"{form.format(min(values))} - {form.format(max(values))}" if values else "failed"
-
-
-def ratio(value, base):
-    return f"{value / base:.2f}" if base and value == value else "-"
-
-
-class Bench:
-    def __init__(self, stage, runs, skeps, verbose=False):
-        self.stage, self.runs, self.verbose = stage, runs, verbose
+class Bench(Disks):
+    def __init__(self, stage, skeps, options):
+        self.stage, self.options = stage, options
+        self.runs, self.verbose = options.runs, options.verbose
+        self.refused = {}  # subject: what its monitor does not offer
         self.dir = os.path.join(stage, "run")
         os.makedirs(self.dir, exist_ok=True)
         self.launch_path = self.file("bin/launch")
@@ -94,22 +59,44 @@ class Bench:
         words = [f"'{a}'" if " " in a else a for a in argv]
         return f"{monitor.label}: {' '.join(words).replace(self.stage + '/', '')}"
 
-    def alternate(self, subjects, measure, runs=None):
+    def alternate(self, name, subjects, measure, runs=None, warm=True):
         """measure(subject) for all of them in turn, `runs` times; the first turn warms up and does
-        not count. A subject that fails twice in a row is dropped."""
+        not count. A subject that fails twice in a row is dropped, and one that is refused at once."""
         samples = {s: [] for s in subjects}
         bad = {s: 0 for s in subjects}
-        for turn in range((runs or self.runs) + 1):
-            for s in subjects:
-                if bad[s] > 1:
-                    continue
-                sample = measure(s)
-                if self.verbose:
-                    say(f"{turn}: {s} {sample}")
-                bad[s] = 0 if sample else bad[s] + 1
-                if sample and turn:
-                    samples[s].append(sample)
+        turns = (runs or self.runs) + int(warm)
+        with Progress(name, turns * len(subjects)) as progress:
+            for turn in range(turns):
+                for s in subjects:
+                    progress.step(self.describe(s))
+                    if bad[s] > 1:
+                        continue
+                    sample = measure(s)
+                    if self.verbose:
+                        say(f"{name}, turn {turn}: {self.describe(s)}: {sample}")
+                    if sample and "unsupported" in sample:
+                        self.refused[s] = sample["unsupported"]
+                        bad[s] = 2
+                    elif not sample:
+                        bad[s] += 1
+                    else:
+                        bad[s] = 0
+                        if turn or not warm:
+                            samples[s].append(sample)
         return samples
+
+    def describe(self, subject):
+        """A subject is a monitor, or a tuple with one and its circumstances, maybe nested."""
+        if not isinstance(subject, tuple):
+            return str(subject)
+        fields = getattr(subject, "_fields", ())
+        parts = [("direct" if value else "") if fields and fields[n] == "direct"
+                 else self.describe(value) for n, value in enumerate(subject)]
+        return ", ".join(p for p in parts if p)
+
+    def publish(self, table, commands=()):
+        table.commands = list(commands)
+        table.publish(self.options.results)
 
     def versions(self):
         for m in self.everyone():
@@ -143,25 +130,27 @@ class Bench:
                 env["XDG_CACHE_HOME"] = self.cache["cold"]
             return self.launch("first-run", argv(subject), env=env, seconds=20)
 
-        samples = self.alternate(subjects, measure)
-        base = middle([x["wall_ns"] for x in samples[(self.skeps[0], "bzImage", "warm")]])
-        table = Table(f"start: exec to first KVM_RUN, {self.runs} alternating runs, medians",
-                      "monitor", "kernel", "wall ms", "(range)", "CPU ms", "wall to skep's")
-        for s in subjects:
-            wall = [x["wall_ns"] / 1e6 for x in samples[s]]
-            cpu = [x["cpu_ns"] / 1e6 for x in samples[s]]
-            name = s[0] if s[0] == "floor" else s[0].label
-            kernel = s[1] + (f", {'no cache' if s[2] == 'none' else 'cache ' + s[2]}"
-                             if s[2] in ("warm", "cold", "none") and s[1] == "bzImage" else "")
-            table.add(name, kernel, f"{middle(wall):.2f}", spread(wall, "{:.2f}"),
-                      f"{middle(cpu):.2f}", ratio(middle(wall) * 1e6, base))
-        table.print(self.commands(self.linux("bzImage")))
+        def key(subject):
+            monitor, kernel, cache = subject
+            if cache in ("warm", "cold", "none") and kernel == "bzImage":
+                kernel += ", no cache" if cache == "none" else f", cache {cache}"
+            return ["floor" if monitor == "floor" else monitor.label, kernel]
 
-    def linux(self, kernel="bzImage", console=None, action="end", **more):
+        samples = self.alternate("start", subjects, measure)
+        table = Table(f"start: exec to first KVM_RUN, {self.runs} alternating runs, medians",
+                      ["monitor", "kernel"],
+                      [Metric("wall ms"), Metric("CPU ms", compare=False)],
+                      key((self.skeps[0], "bzImage", "warm")))
+        for s in subjects:
+            table.add(key(s), [x["wall_ns"] / 1e6 for x in samples[s]],
+                      [x["cpu_ns"] / 1e6 for x in samples[s]])
+        self.publish(table, self.commands(self.linux("bzImage")))
+
+    def linux(self, kernel="bzImage", console=None, action="end", words="", **more):
         name = {"bzImage": "vmlinuz", "vmlinux": "vmlinux"}[kernel]
         more.setdefault("initrd", self.file("initrd"))
         more.setdefault("disks", (self.file("disk.img"),))
-        append = f"bench.do={action}" if action != "end" else ""
+        append = f"bench.do={action} {words}" if action != "end" else ""
         return Guest(self.file(name), console=console, append=append, **more)
 
     def commands(self, guest):
@@ -184,17 +173,15 @@ class Bench:
                 return None
             return sample
 
-        samples = self.alternate(subjects, measure)
-        base = middle([x["wall_ns"] for x in samples[(self.skeps[0], "bzImage")]])
+        samples = self.alternate("boot", subjects, measure)
         table = Table(f"boot: Debian's cloud kernel to /init and out, whole process, 256 MiB, "
-                      f"{self.runs} alternating runs, medians",
-                      "monitor", "kernel", "wall s", "(range)", "CPU s", "wall to skep's")
+                      f"{self.runs} alternating runs, medians", ["monitor", "kernel"],
+                      [Metric("wall s"), Metric("CPU s", compare=False)],
+                      [self.skeps[0].label, "bzImage"])
         for s in subjects:
-            wall = [x["wall_ns"] / 1e9 for x in samples[s]]
-            cpu = [x["cpu_ns"] / 1e9 for x in samples[s]]
-            table.add(s[0].label, s[1], f"{middle(wall):.2f}", spread(wall, "{:.2f}"),
-                      f"{middle(cpu):.2f}", ratio(middle(wall) * 1e9, base))
-        table.print(self.commands(self.linux()))
+            table.add([s[0].label, s[1]], [x["wall_ns"] / 1e9 for x in samples[s]],
+                      [x["cpu_ns"] / 1e9 for x in samples[s]])
+        self.publish(table, self.commands(self.linux()))
         self.boot_parts()
 
     def report(self, monitor, kernel):
@@ -227,17 +214,18 @@ class Bench:
         own clock from a moment early in its boot."""
         subjects = [(m, k) for k in ("bzImage", "vmlinux") for m in self.everyone()
                     if k in m.kernels and m.name in ("skep", "firecracker", "cloud-hypervisor")]
-        samples = self.alternate(subjects, lambda s: self.report(*s), runs=max(3, self.runs // 3))
+        samples = self.alternate("boot, in parts", subjects, lambda s: self.report(*s),
+                                 runs=max(1, self.runs // 3))
         table = Table("boot, in parts (seconds; the way out and teardown are the rest of the whole)",
-                      "monitor", "kernel", "exec to first KVM_RUN", "vCPU made to guest's clock",
-                      "guest's clock to /init")
+                      ["monitor", "kernel"],
+                      [Metric("exec to first KVM_RUN", "{:.3f}", compare=False),
+                       Metric("vCPU made to guest's clock", compare=False),
+                       Metric("guest's clock to /init", compare=False)], [])
         for s in subjects:
-            x = samples[s]
-            table.add(s[0].label, s[1], f"{middle([i['build'] for i in x]):.3f}",
-                      f"{middle([i['init'] - i['clock'] for i in x]):.2f}",
-                      f"{middle([i['clock'] for i in x]):.2f}")
-        table.print()
-
+            table.add([s[0].label, s[1]], [i["build"] for i in samples[s]],
+                      [i["init"] - i["clock"] for i in samples[s]],
+                      [i["clock"] for i in samples[s]])
+        self.publish(table)
 
     # --- memory
 
@@ -272,144 +260,18 @@ class Bench:
     def memory(self):
         subjects = [(m, k) for k in ("bzImage", "vmlinux") for m in self.everyone()
                     if k in m.kernels]
-        samples = self.alternate(subjects, self.hold, runs=max(2, self.runs // 3))
-        base = samples[(self.skeps[0], "bzImage")]
+        samples = self.alternate("memory", subjects, self.hold, runs=max(2, self.runs // 3))
         table = Table("memory: beyond guest RAM, and guest RAM touched; 256 MiB guest, one disk, one "
-                      "console, drivers loaded; MiB, medians",
-                      "monitor", "kernel", "resident", "to skep's", "private dirty", "to skep's",
-                      "guest RAM touched", "(huge pages)")
-
-        def column(rows, key):
-            return middle([r[key] / MIB for r in rows])
-
+                      "console, drivers loaded; MiB, medians", ["monitor", "kernel"],
+                      [Metric("resident"), Metric("private dirty"),
+                       Metric("guest RAM touched", "{:.1f}", compare=False),
+                       Metric("of it huge pages", "{:.0f}", "more", compare=False)],
+                      [self.skeps[0].label, "bzImage"])
         for s in subjects:
-            x = samples[s]
-            table.add(s[0].label, s[1],
-                      f"{column(x, 'rss'):.2f}", ratio(column(x, "rss"), column(base, "rss")),
-                      f"{column(x, 'dirty'):.2f}", ratio(column(x, "dirty"), column(base, "dirty")),
-                      f"{column(x, 'ram'):.1f}", f"{column(x, 'ram_huge'):.0f}")
-        table.print(self.commands(self.linux(console=self.file("run/console"), action="hold")))
-
-
-    # --- io
-
-    def fio(self, path, op, depth, seconds, engine="io_uring", direct=False):
-        """IOPS of fio itself, or None."""
-        r = subprocess.run(
-            ["fio", "--name=b", f"--filename={path}", f"--rw=rand{op}", "--bs=4k",
-             f"--iodepth={depth}", f"--ioengine={engine}", f"--direct={int(direct)}",
-             "--time_based", f"--runtime={seconds}", "--norandommap", "--randrepeat=0", "--thread",
-             "--allow_file_create=0", "--invalidate=0",
-             "--output-format=terse", "--terse-version=3"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False,
-            cwd=self.dir)
-        for line in r.stdout.splitlines():
-            fields = line.split(";")
-            if line.startswith("3;fio"):
-                return {"iops": float(fields[7 if op == "read" else 48])}
-        return None
-
-    def payload(self, subject, op, depth):
-        """IOPS that a payload guest has, with nothing of Linux in it."""
-        monitor, engine, mode = subject
-        if monitor == "fio":
-            return self.fio(self.file("io.img"), op, depth, 1, engine)
-        console = self.file("run/console")
-        guest = Guest(self.file("payload"), memory=64, disks=(self.file("io.img"),),
-                      console=console, engine=engine, linux=False,
-                      append=f"test=bench op={op} order=random bs=4096 depth={depth} seconds=1" +
-                      (" irq" if mode == "irq" else ""))
-        if os.path.exists(console):
-            os.unlink(console)
-        end = self.launch("whole", monitor.argv(guest, self.dir), seconds=10,
-                          output=console if monitor.console_on_stdout else None)
-        if not end or not os.path.exists(console):
-            return None
-        with open(console, errors="replace", encoding="utf-8") as f:
-            text = f.read()
-        at = text.find("iops=")
-        if at < 0:
-            say(f"{monitor.label}: no figure on its console: {text[-200:]} {end}")
-            return None
-        return {"iops": float(text[at + 5:].split()[0])}
-
-    TESTS = (("read", 1), ("read", 32), ("write", 1), ("write", 32))
-
-    def io_table(self, title, subjects, samples, base):
-        table = Table(title + "; median (range), ratio to skep's", "", "engine", "guest",
-                      *[f"{op}, depth {depth}" for op, depth in self.TESTS])
-        for s in subjects:
-            cells = []
-            for test in self.TESTS:
-                values = [x["iops"] for x in samples[test][s]]
-                first = middle([x["iops"] for x in samples[test][base]])
-                cells.append(f"{middle(values):.0f} ({spread(values, '{:.0f}')}) "
-                             f"{ratio(middle(values), first)}" if values else "failed")
-            table.add(s[0], *s[1:], *cells)
-        table.print()
-
-    def io_payload(self):
-        path = self.file("io.img")
-        with open(path, "wb") as f:
-            for _ in range(256):
-                f.write(os.urandom(MIB))
-            os.fsync(f.fileno())
-        subjects = [("fio", "io_uring", ""), ("fio", "psync", "")]
-        subjects += [(m, e, mode) for mode in ("irq", "polls") for e in ("uring", "sync")
-                     for m in self.everyone() if m.mmio]
-        samples = {t: self.alternate(subjects, lambda s, t=t: self.payload(s, *t))
-                   for t in self.TESTS}
-        self.io_table(f"io, payload guest on this host's KVM: random 4 KiB requests a second, "
-                      f"a 256 MiB file in the page cache, {self.runs} alternating runs",
-                      subjects, samples, (self.skeps[0], "uring", "irq"))
-        print("\nIrq: the guest waits for interrupts; polls: it looks at the ring. Fio psync has "
-              "no depth.")
-
-    def io_linux(self):
-        """fio in a Linux guest whose disk is a null_blk device: what the way there costs."""
-        if subprocess.run(["modprobe", "null_blk", "nr_devices=1", "gb=4", "submit_queues=1"],
-                          check=False).returncode:
-            say("there is no null_blk here: left out")
-            return
-        runs = max(1, self.runs // 5)
-        subjects = [(m, "uring", "irq") for m in self.everyone()]
-        subjects.append(("fio", "io_uring", "none"))
-        samples = {t: {s: [] for s in subjects} for t in self.TESTS}
-        for _ in range(runs):
-            for s in subjects:
-                for test, iops in self.guest_fio(s):
-                    samples[test][s].append({"iops": iops})
-        self.io_table(f"io, fio (libaio, O_DIRECT) in a Linux guest on null_blk, {runs} alternating "
-                      "runs: random 4 KiB requests a second",
-                      subjects, samples, subjects[0])
-
-    def guest_fio(self, subject):
-        monitor = subject[0]
-        if monitor == "fio":
-            for test in self.TESTS:
-                sample = self.fio("/dev/nullb0", *test, 5, direct=True)
-                if sample:
-                    yield test, sample["iops"]
-            return
-        console = self.file("run/console")
-        guest = self.linux(console=console, action="run", initrd=self.file("initrd-fio"),
-                           disks=("/dev/nullb0",), memory=512)
-        if os.path.exists(console):
-            os.unlink(console)
-        self.launch("whole", monitor.argv(guest, self.dir), env=monitor.environment(),
-                    output=console if monitor.console_on_stdout else None, seconds=180)
-        if not os.path.exists(console):
-            return
-        with open(console, errors="replace", encoding="utf-8") as f:
-            text = f.read()
-        found = False
-        for line in text.splitlines():
-            words = line.split()
-            if words[:1] == ["bench-fio:"] and len(words) == 4:
-                found = True
-                yield (words[1], int(words[2])), float(words[3])
-        if not found:
-            say(f"{monitor.label}: no figures on its console: {text[-300:]}")
+            table.add([s[0].label, s[1]], *[[r[k] / MIB for r in samples[s]]
+                                            for k in ("rss", "dirty", "ram", "ram_huge")])
+        self.publish(table, self.commands(self.linux(console=self.file("run/console"),
+                                                     action="hold")))
 
 
 def smaps(pid, ram):
@@ -454,8 +316,16 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--stage", required=True)
     p.add_argument("--copy-to", help="copy the stage here (a tmpfs) first")
+    p.add_argument("--results", help="append the tables to this file")
     p.add_argument("--verbose", action="store_true")
     p.add_argument("--runs", type=int, default=10)
+    p.add_argument("--seconds", type=float, default=1)
+    p.add_argument("--depths", default="1,32,128")
+    p.add_argument("--cache", default="page,direct")
+    p.add_argument("--polls", action="store_true")
+    p.add_argument("--disk-dir")
+    for name, default in (("size", 256 * MIB), ("discard-size", 1 << 40), ("storm-size", 16 << 30)):
+        p.add_argument(f"--{name}", type=int, default=default)
     p.add_argument("--skep", action="append", default=[], metavar="NAME=PATH")
     p.add_argument("what", nargs="+")
     args = p.parse_args()
@@ -466,8 +336,7 @@ def main():
         stage = args.copy_to
         say(f"copied the inputs in {time.monotonic() - began:.1f} s")
     skeps = [tuple(s.split("=", 1)) for s in args.skep]
-    bench = Bench(stage, args.runs, [(n, os.path.join(stage, p)) for n, p in skeps],
-                  args.verbose)
+    bench = Bench(stage, [(n, os.path.join(stage, p)) for n, p in skeps], args)
     for what in args.what:
         getattr(bench, what)()
 

@@ -7,6 +7,9 @@
  * command there. The call is caught by a seccomp filter that notifies us of it and lets everything
  * else pass, so the command runs at full speed: no ptrace, no stop at each new thread. Its
  * processor time is read while it is held in the call.
+ * `count` runs the command to its end and lets each such call go on: their number is that of the
+ * entries from userspace, so the same for every monitor, whatever its own counters call an exit.
+ * Each costs a detour, so what this run takes is not the command's time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -71,7 +74,7 @@ static int catch_kvm_run(void)
 			    &program);
 }
 
-static void child(struct shared *shared, const int go[2], bool first_run, const char *output,
+static void child(struct shared *shared, const int go[2], bool catch, const char *output,
 		  char **argv)
 {
 	int null = open("/dev/null", O_RDONLY);
@@ -87,7 +90,7 @@ static void child(struct shared *shared, const int go[2], bool first_run, const 
 	dup2(null, 0);
 	dup2(out, 1);
 	dup2(out, 2);
-	if (first_run) {
+	if (catch) {
 		shared->listener = catch_kvm_run();
 		if (shared->listener < 0)
 			shared->error = errno;
@@ -123,6 +126,28 @@ static bool await_first_run(pid_t pid, int listener, int timeout_ms, const struc
 	return true;
 }
 
+/* Lets every KVM_RUN pass, until nobody is left who could make one: how many there were. */
+static unsigned long long pass_runs(int listener)
+{
+	struct pollfd p = {.fd = listener, .events = POLLIN};
+	unsigned long long runs = 0;
+
+	for (;;) {
+		struct seccomp_notif n = {0};
+		struct seccomp_notif_resp go = {.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+
+		if (poll(&p, 1, -1) < 0 && errno == EINTR)
+			continue;
+		if (!(p.revents & POLLIN))
+			return runs;
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
+			continue; /* the caller was killed meanwhile */
+		runs++;
+		go.id = n.id;
+		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &go);
+	}
+}
+
 static pid_t command;
 
 static void on_alarm(int sig)
@@ -131,42 +156,48 @@ static void on_alarm(int sig)
 	kill(-command, SIGKILL);
 }
 
-static int await_end(pid_t pid, int timeout_ms, const struct shared *shared)
+static void await_end(pid_t pid, int listener, int timeout_ms, const struct shared *shared)
 {
 	struct rusage usage;
+	unsigned long long runs = 0;
 	uint64_t now;
 	int status;
 
 	command = pid;
 	signal(SIGALRM, on_alarm);
 	alarm((unsigned)(timeout_ms / 1000));
+	if (listener >= 0)
+		runs = pass_runs(listener);
 	if (wait4(pid, &status, 0, &usage) < 0)
 		die("wait4");
 	now = clock_ns(CLOCK_MONOTONIC);
 	alarm(0);
-	printf("wall_ns=%llu cpu_ns=%llu maxrss_kib=%ld status=%d\n",
+	printf("wall_ns=%llu cpu_ns=%llu maxrss_kib=%ld status=%d runs=%llu\n",
 	       (unsigned long long)(now - shared->start_ns),
 	       (unsigned long long)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
 		       (unsigned long long)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) *
 			       1000u,
-	       usage.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
-	return 0;
+	       usage.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
+	       runs);
 }
 
 int main(int argc, char **argv)
 {
 	struct shared *shared;
-	bool first_run, ok = true;
+	bool first_run, catch, ok = true;
 	int go[2], listener = -1, timeout_ms, pidfd;
 	pid_t pid;
 	char c;
 
-	if (argc < 5 || (strcmp(argv[1], "first-run") != 0 && strcmp(argv[1], "whole") != 0)) {
-		fprintf(stderr, "usage: launch first-run|whole SECONDS OUTPUT-FILE COMMAND...\n"
-				"Prints wall_ns and cpu_ns; COMMAND is a path.\n");
+	if (argc < 5 || (strcmp(argv[1], "first-run") != 0 && strcmp(argv[1], "count") != 0 &&
+			 strcmp(argv[1], "whole") != 0)) {
+		fprintf(stderr,
+			"usage: launch first-run|whole|count SECONDS OUTPUT-FILE COMMAND...\n"
+			"Prints wall_ns and cpu_ns; COMMAND is a path.\n");
 		return 2;
 	}
 	first_run = !strcmp(argv[1], "first-run");
+	catch = first_run || !strcmp(argv[1], "count");
 	timeout_ms = atoi(argv[2]) * 1000;
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
@@ -177,10 +208,10 @@ int main(int argc, char **argv)
 	if (pid < 0)
 		die("fork");
 	if (!pid)
-		child(shared, go, first_run, argv[3], argv + 4);
+		child(shared, go, catch, argv[3], argv + 4);
 	if (read(go[0], &c, 1) != 1)
 		die("the child");
-	if (first_run && shared->listener >= 0) {
+	if (catch && shared->listener >= 0) {
 		pidfd = (int)syscall(__NR_pidfd_open, pid, 0);
 		listener = (int)syscall(__NR_pidfd_getfd, pidfd, shared->listener, 0);
 		if (listener < 0)
@@ -193,7 +224,7 @@ int main(int argc, char **argv)
 		kill(-pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 	} else {
-		await_end(pid, timeout_ms, shared);
+		await_end(pid, listener, timeout_ms, shared);
 	}
 	if (shared->error) {
 		errno = shared->error;

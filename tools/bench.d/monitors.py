@@ -2,7 +2,7 @@
 """How each monitor is told to run the same guest.
 
 Each is given what makes it fast where that costs the guest nothing: its recommended kernel
-parameters, no serial port unless it is the console, io_uring for disks where it has it. The
+parameters, no serial port unless it is the console, the fastest engine for disks that it has. The
 parameters that skep gives by default (tsc=reliable no_timer_check) are given to all.
 """
 import json
@@ -16,9 +16,10 @@ class Guest:
     """What is to be run. `console` is a file, or None for no console at all."""
 
     def __init__(self, kernel, initrd=None, append="", memory=256, disks=(), console=None,
-                 engine="uring", linux=True):
+                 engine="io_uring", direct=False, linux=True):
         self.kernel, self.initrd, self.append, self.memory = kernel, initrd, append, memory
         self.disks, self.console, self.engine, self.linux = disks, console, engine, linux
+        self.direct = direct  # past the host's page cache
 
 
 def first_line(argv):
@@ -36,7 +37,8 @@ class Monitor:
     end = "off"  # what it takes as an end: off or reboot
     tty = "hvc0"
     mmio = True  # its disks are virtio-mmio: the payload guest finds them
-    engines = ("uring",)
+    engines = ("io_uring",)  # of its disks
+    direct = True  # its disks can pass by the host's page cache
     kernels = ("bzImage", "vmlinux")
     params = ""
 
@@ -76,11 +78,12 @@ class Skep(Monitor):
         if guest.initrd:
             a += ["-i", guest.initrd]
         for disk in guest.disks:
-            a += ["-d", f"{disk},engine={'sync' if guest.engine == 'sync' else 'auto'}"]
+            engine = "sync" if guest.engine == "sync" else "auto"
+            a += ["-d", f"{disk},engine={engine}" + (",direct" if guest.direct else "")]
         a += ["--console", f"file={guest.console}" if guest.console else "off"]
         return a + ["-a", self.cmdline(guest)]
 
-    engines = ("uring", "sync")
+    engines = ("io_uring", "sync")
 
 
 class Firecracker(Monitor):
@@ -88,7 +91,8 @@ class Firecracker(Monitor):
     end = "reboot"
     tty = "ttyS0"
     console_on_stdout = True
-    engines = ("uring", "sync")
+    engines = ("io_uring", "sync")
+    direct = False
 
     def cmdline(self, guest):
         # Its own defaults, but for "nomodule", and with the serial port only as the console.
@@ -124,7 +128,8 @@ class CloudHypervisor(Monitor):
         if guest.initrd:
             a += ["--initramfs", guest.initrd]
         if guest.disks:
-            a += ["--disk"] + [f"path={disk},image_type=raw" for disk in guest.disks]
+            direct = ",direct=on" if guest.direct else ""
+            a += ["--disk"] + [f"path={disk},image_type=raw{direct}" for disk in guest.disks]
         return a
 
 
@@ -135,20 +140,26 @@ class Qemu(Monitor):
     # Not the MSR that software KVMs have no idea of.
     cpu = "host,-arch-capabilities"
     kernels = ("bzImage",)
+    engines = ("io_uring", "io_uring, iothread")
 
     def argv(self, guest, directory):
         a = [self.path, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
              "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,ioapic2=off",
              "-global", "virtio-mmio.force-legacy=false", "-cpu", self.cpu, "-m", f"{guest.memory}M",
              "-kernel", guest.kernel, "-append", self.cmdline(guest)]
-        if guest.linux and os.path.exists("/usr/share/qemu/qboot.rom"):
+        # The smallest firmware: it is what a KVM that emulates kernel code takes longest for.
+        if os.path.exists("/usr/share/qemu/qboot.rom"):
             a += ["-bios", "qboot.rom"]
         if guest.initrd:
             a += ["-initrd", guest.initrd]
         for i, disk in enumerate(guest.disks):
-            aio = "threads" if guest.engine == "sync" else "io_uring"
-            a += ["-drive", f"id=d{i},file={disk},format=raw,if=none,aio={aio}",
-                  "-device", f"virtio-blk-device,drive=d{i}"]
+            direct = "on" if guest.direct else "off"
+            device = f"virtio-blk-device,drive=d{i}"
+            if guest.engine.endswith("iothread"):
+                a += ["-object", f"iothread,id=t{i}"]
+                device += f",iothread=t{i}"
+            a += ["-drive", f"id=d{i},file={disk},format=raw,if=none,aio=io_uring,"
+                  f"cache.direct={direct},discard=unmap", "-device", device]
         if guest.console:
             a += ["-device", "virtio-serial-device", "-chardev", f"file,id=c,path={guest.console}",
                   "-device", "virtconsole,chardev=c"]
@@ -162,6 +173,7 @@ class Kvmtool(Monitor):
     console_on_stdout = True
     mmio = False
     kernels = ("bzImage",)
+    engines = ("threads",)
 
     def version(self):
         return first_line([self.path, "version"])
@@ -175,7 +187,7 @@ class Kvmtool(Monitor):
         if guest.initrd:
             a += ["-i", guest.initrd]
         for disk in guest.disks:
-            a += ["-d", disk]
+            a += ["-d", disk + (",direct" if guest.direct else "")]
         return a
 
 
