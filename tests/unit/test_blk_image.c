@@ -50,7 +50,7 @@ static void test_what_is_no_disk(void **state)
 	expect_error(dir, false, -EISDIR, "a directory");
 	expect_error(fifo, true, -EINVAL, "a pipe"); /* and does not wait for a writer */
 	expect_error("/dev/null", false, -EINVAL, "a character device");
-	expect_error("/tmp/skep-test-none/none.img", false, -ENOENT, "truncate -s");
+	expect_error("/tmp/skep-test-none/none.img", false, -ENOENT, "skep disk create");
 	unlink(fifo);
 	rmdir(dir);
 }
@@ -61,7 +61,7 @@ static void test_sizes(void **state)
 	char *path = disk_file(0);
 
 	(void)state;
-	expect_error(path, false, -EINVAL, "truncate -s");
+	expect_error(path, false, -EINVAL, "skep disk resize");
 	assert_int_equal(truncate(path, 511), 0);
 	expect_error(path, false, -EINVAL, "511 bytes");
 	assert_int_equal(truncate(path, 3 * 512 + 100), 0);
