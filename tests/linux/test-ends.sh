@@ -54,7 +54,7 @@ test_stop_timeout() {
 
 test_kill() {
 	local before after
-	before=$(find /tmp /run /dev/shm -xdev -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	before=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
 	# shellcheck disable=SC2046
 	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
 	await '^@up'
@@ -62,7 +62,7 @@ test_kill() {
 	finish 10
 	is "SIGKILL is SIGKILL" "$status" 137
 	is "SIGKILL leaves no thread" "$(pgrep -fc "$vm/result" || true)" 0
-	after=$(find /tmp /run /dev/shm -xdev -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	after=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
 	is "SIGKILL leaves no file" "$after" "$before"
 }
 
