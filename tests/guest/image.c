@@ -3,9 +3,14 @@
  * The host's side of the block tests: makes images and looks into them.
  *
  *   image fill FILE SECTORS            pattern IMAGE_SEED, all of it
- *   image check FILE FROM COUNT SEED   status 1 and the first wrong byte, unless the sectors hold
- * it image zeros FILE FROM COUNT image blk FILE QUEUES              what the test "blk" leaves
- * behind, every sector
+ *
+ *   image check FILE FROM COUNT SEED   status 1 and the first wrong byte, unless that is there
+ *
+ *   image zeros FILE FROM COUNT        the same for zeros
+ *
+ *   image blk FILE QUEUES              what the test "blk" leaves behind, every sector
+ *
+ *   image crash FILE ACKED RUN         what "crash" may leave behind: crash_areas.h
  */
 #include <err.h>
 #include <fcntl.h>
@@ -16,7 +21,10 @@
 #include <unistd.h>
 
 #include "blk_areas.h"
+#include "crash_areas.h"
 #include "lib/pattern.h"
+
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 static const char *path;
 static int fd;
@@ -99,6 +107,44 @@ static void expect_blk(uint64_t queues)
 	}
 }
 
+static bool in_round(uint64_t run, uint64_t round, unsigned slot)
+{
+	for (unsigned i = 0; i < CRASH_WRITES; i++)
+		if (crash_slot(run, round, i) == slot)
+			return true;
+	return false;
+}
+
+/* Each sector of each slot holds the last round that was acknowledged, or a later one that may have
+ * been in flight. */
+static void expect_crash(uint64_t acked, uint64_t run)
+{
+	for (unsigned slot = 0; slot < CRASH_SLOTS; slot++) {
+		uint64_t last = acked;
+
+		while (last && !in_round(run, last, slot))
+			last--;
+		for (unsigned i = 0; i < CRASH_SLOT_SECTORS; i++) {
+			uint64_t sector = slot * CRASH_SLOT_SECTORS + i, round = last;
+			uint8_t buf[PATTERN_SECTOR];
+
+			read_sector(sector, buf);
+			while (pattern_check(buf, sizeof(buf), CRASH_SEED(round), sector) !=
+			       sizeof(buf)) {
+				round = MAX(round, acked) + 1;
+				while (round <= acked + CRASH_AHEAD && !in_round(run, round, slot))
+					round++;
+				if (round > acked + CRASH_AHEAD)
+					errx(1,
+					     "%s: sector %llu holds neither round %llu nor one "
+					     "after %llu",
+					     path, (unsigned long long)sector,
+					     (unsigned long long)last, (unsigned long long)acked);
+			}
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -117,7 +163,9 @@ int main(int argc, char **argv)
 			expect_zeros(number(argv[3]) + i);
 	else if (argc == 4 && !strcmp(what, "blk"))
 		expect_blk(number(argv[3]));
+	else if (argc == 5 && !strcmp(what, "crash"))
+		expect_crash(number(argv[3]), number(argv[4]));
 	else
-		errx(2, "usage: image fill|check|zeros|blk FILE ...");
+		errx(2, "usage: image fill|check|zeros|blk|crash FILE ...");
 	return 0;
 }

@@ -29,6 +29,7 @@
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
 	X(rng)                                                                                     \
+	X(crash)                                                                                   \
 	X(bench)
 
 #define DECLARE_TEST(name) void test_##name(void);
