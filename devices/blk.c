@@ -38,6 +38,25 @@ static void run_again(struct blk_queue *q, bool kick)
 	loop_post(q->vq->loop, &q->again);
 }
 
+/* False when the disk's limits say that what is in the virtqueue has to wait there. */
+static bool may_start(struct blk_queue *q)
+{
+	uint64_t wait = q->blk->rate.limited ? blk_rate_wait(&q->blk->rate, now_ns()) : 0;
+
+	if (wait)
+		loop_timer_set(&q->rate_timer, wait);
+	return !wait;
+}
+
+static void charge(struct blk_queue *q, const struct virtq_chain *chain)
+{
+	uint64_t bytes = (uint64_t)chain->in_bytes + chain->out_bytes;
+	uint64_t frame = sizeof(struct virtio_blk_outhdr) + 1;
+
+	if (q->blk->rate.limited)
+		blk_rate_charge(&q->blk->rate, bytes - MIN(bytes, frame), now_ns());
+}
+
 static void blk_kick(struct virtio_dev *dev, unsigned index)
 {
 	struct blk_queue *q = &to_blk(dev)->queue[index];
@@ -52,8 +71,15 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 		int r = 0;
 
 		virtq_disable_kicks(vq);
-		while (budget && (r = virtq_pop(vq, &chain, &why)) > 0) {
+		while (budget) {
+			/* Kicks stay off: the timer looks again. */
+			if (!may_start(q))
+				return;
+			r = virtq_pop(vq, &chain, &why);
+			if (r <= 0)
+				break;
 			budget--;
+			charge(q, &chain);
 			r = blk_request_start(q, &chain, &why);
 			if (r < 0)
 				break;
@@ -67,6 +93,14 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 			return;
 		}
 	} while (virtq_enable_kicks(vq));
+}
+
+static void waited(struct loop_timer *t)
+{
+	struct blk_queue *q = container_of(t, struct blk_queue, rate_timer);
+
+	if (virtio_queue_active(&q->blk->dev, q->vq->index))
+		blk_kick(&q->blk->dev, q->vq->index);
 }
 
 static void again(struct loop_work *work)
@@ -121,6 +155,7 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 
 	q->stopping = true;
 	q->ranges.max = q->bounced.max = 0;
+	loop_timer_set(&q->rate_timer, 0);
 	if (q->blk->wait_for_space)
 		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);
@@ -175,10 +210,13 @@ static void blk_destroy(struct virtio_dev *dev)
 			q->engine->ops->close(q->engine);
 		if (q->blk && q->blk->wait_for_space)
 			loop_timer_close(&q->held_timer);
+		if (q->blk)
+			loop_timer_close(&q->rate_timer);
 		if (q->memory)
 			munmap(q->memory, sizeof(*q->memory));
 	}
 	pthread_mutex_destroy(&blk->space.lock);
+	blk_rate_destroy(&blk->rate);
 	blk_image_close(blk->image);
 	free(blk);
 }
@@ -308,6 +346,7 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 	struct blk_queue *q = &blk->queue[index];
 	void *memory = mmap(NULL, sizeof(*q->memory), PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int r;
 
 	if (memory == MAP_FAILED)
 		return error_set(e, -ENOMEM, "out of memory for the disk's requests");
@@ -321,12 +360,11 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 	q->hook.fn = turn_ends;
 	q->held_timer.watch.fd = -1;
 	blk_requests_reset(q);
-	if (blk->wait_for_space) {
-		int r = loop_timer_init(loop, &q->held_timer, try_held);
-
-		if (r < 0)
-			return error_set(e, r, "cannot make a timer: %s", strerror(-r));
-	}
+	r = loop_timer_init(loop, &q->rate_timer, waited);
+	if (r >= 0 && blk->wait_for_space)
+		r = loop_timer_init(loop, &q->held_timer, try_held);
+	if (r < 0)
+		return error_set(e, r, "cannot make a timer: %s", strerror(-r));
 	return open_engine(q, engine, e);
 }
 
@@ -395,6 +433,8 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 		return r;
 	}
 	pthread_mutex_init(&blk->space.lock, NULL);
+	blk_rate_init(&blk->rate,
+		      &(struct blk_limits){config->bps, config->iops, config->burst_ns});
 	blk->space.start = blk_image_allocated(image);
 	blk->image = image;
 	blk->num_queues = n;
@@ -421,6 +461,15 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 		loop_add_hook(loops[i], &blk->queue[i].hook);
 	*ret = &blk->dev;
 	return 0;
+}
+
+void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits)
+{
+	struct blk_device *blk = to_blk(dev);
+
+	blk_rate_set(&blk->rate, limits);
+	for (unsigned i = 0; i < blk->num_queues; i++)
+		virtio_queue_kick_later(dev, i);
 }
 
 struct loop *blk_device_worker(const struct virtio_dev *dev)

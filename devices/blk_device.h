@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "blk.h"
+#include "blk_rate.h"
 #include "devices.h"
 #include "util.h"
 
@@ -77,10 +78,11 @@ struct blk_queue {
 	struct loop_hook hook;
 	struct loop_work again; /* continues a kick, or the engine's work, in the next turn */
 	bool again_posted, again_kick;
-	bool stopping;		/* reset: nothing new is submitted */
-	bool pushed;		/* used entries wait to be published */
-	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
-	unsigned bounces;	/* bit n: bounce[n] is in use */
+	struct loop_timer rate_timer; /* ends a wait for the disk's limits */
+	bool stopping;		      /* reset: nothing new is submitted */
+	bool pushed;		      /* used entries wait to be published */
+	bool no_punch, no_zero;	      /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
+	unsigned bounces;	      /* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
 	bool ranges_at_work;	      /* as told to blk_space_begin() */
 	struct blk_lane held;	      /* those that wait for space, to be tried again */
@@ -102,6 +104,7 @@ struct blk_device {
 	uint64_t sectors;	     /* capacity */
 	bool discard, secure_erase;  /* offered */
 	bool detect_zeroes;
+	struct blk_rate rate;
 	bool wait_for_space; /* werror=enospc-pause */
 	struct {
 		pthread_mutex_t lock;

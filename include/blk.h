@@ -175,6 +175,17 @@ int blk_fallocate_mode(enum blk_op op);
  */
 struct loop *blk_device_worker(const struct virtio_dev *dev);
 
+/*
+ * How much a disk may do: bytes and requests a second, 0 for no limit; what was not used is saved
+ * for `burst_ns`. All requests count, those that fail and those that move no data, too.
+ */
+struct blk_limits {
+	uint64_t bytes_per_s, ops_per_s, burst_ns;
+};
+
+/* Changes the limits of a disk at once; requests that wait are looked at again. Any thread. */
+void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits);
+
 /* The counters so far: requests that succeeded, and `errors` that did not; what the image occupies
  * now. Any thread. */
 void blk_device_result(struct virtio_dev *dev, struct disk_result *ret);

@@ -36,6 +36,9 @@ struct disk_config {
 	enum disk_cache cache;
 	enum disk_engine engine;
 	unsigned queues; /* 1 to 16 */
+	uint64_t bps;	 /* bytes a second, 0: no limit */
+	unsigned iops;	 /* requests a second, 0: no limit */
+	uint64_t burst_ns;
 };
 
 struct vm_config {

@@ -19,6 +19,7 @@ enum setting_type {
 	SETTING_APPEND,	  /* char *, each time added with a blank between */
 	SETTING_COUNT,	  /* unsigned, min to max */
 	SETTING_SIZE,	  /* uint64_t bytes; a bare number is MiB */
+	SETTING_BYTES,	  /* uint64_t bytes; so is a bare number */
 	SETTING_DURATION, /* uint64_t nanoseconds; a bare number is seconds */
 	SETTING_BOOL,	  /* bool */
 	SETTING_CHOICE,	  /* an enum, in the order of `choices` */

@@ -47,7 +47,10 @@ void config_destroy(struct vm_config *config)
 
 void disk_config_init(struct disk_config *disk)
 {
-	*disk = (struct disk_config){.discard = DISCARD_UNMAP, .engine = ENGINE_AUTO, .queues = 1};
+	*disk = (struct disk_config){.discard = DISCARD_UNMAP,
+				     .engine = ENGINE_AUTO,
+				     .queues = 1,
+				     .burst_ns = NSEC_PER_SEC / 10};
 }
 
 /* Numbers with a unit */
@@ -297,6 +300,8 @@ int setting_set(void *base, const struct setting *s, const char *text, struct er
 		return set_count(field, s, text, e);
 	case SETTING_SIZE:
 		return set_memory(field, text, e);
+	case SETTING_BYTES:
+		return config_parse_size(text, 1, field, e);
 	case SETTING_DURATION:
 		return config_parse_duration(text, field, e);
 	case SETTING_BOOL:

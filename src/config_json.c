@@ -113,6 +113,7 @@ static const char *value_text(const struct setting *s, const json_t *value, char
 		return json_is_boolean(value) ? (json_is_true(value) ? "on" : "off") : NULL;
 	case SETTING_COUNT:
 	case SETTING_SIZE:
+	case SETTING_BYTES:
 	case SETTING_DURATION:
 		if (json_is_integer(value)) {
 			snprintf(number, 32, "%lld", (long long)json_integer_value(value));
@@ -136,6 +137,8 @@ static const char *type_name(const struct setting *s)
 		return "a whole number";
 	case SETTING_SIZE:
 		return "a string like \"512M\", or a whole number of MiB";
+	case SETTING_BYTES:
+		return "a string like \"10M\", or a whole number of bytes";
 	case SETTING_DURATION:
 		return "a string like \"90s\", or a whole number of seconds";
 	default:
@@ -266,6 +269,7 @@ static json_t *field_value(const void *base, const struct setting *s)
 	case SETTING_COUNT:
 		return json_integer(*(const unsigned *)field);
 	case SETTING_SIZE:
+	case SETTING_BYTES:
 		setting_format_size(*(const uint64_t *)field, text);
 		return json_string(text);
 	case SETTING_DURATION:

@@ -128,5 +128,12 @@ const struct setting disk_settings[] = {
 	{"queues", .arg = "N", .type = SETTING_COUNT, FIELD(disk_config, queues), .min = 1,
 	 .max = CONFIG_MAX_QUEUES,
 	 .help = "request queues, each with a thread, 1 to 16 (default: 1)"},
+	{"bps", .arg = "SIZE", .type = SETTING_BYTES, FIELD(disk_config, bps),
+	 .help = "bytes a second, like 100M, that the guest may read and write (default: 0, no "
+		 "limit)"},
+	{"iops", .arg = "N", .type = SETTING_COUNT, FIELD(disk_config, iops), .max = 1000000000,
+	 .help = "requests a second (default: 0, no limit)"},
+	{"burst", .arg = "TIME", .type = SETTING_DURATION, FIELD(disk_config, burst_ns),
+	 .help = "how long what bps and iops allow may be saved up (default: 100ms)"},
 	{.name = NULL},
 };

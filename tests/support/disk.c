@@ -40,6 +40,9 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		.werror = options->wait_for_space ? WERROR_ENOSPC_PAUSE : WERROR_REPORT,
 		.engine = options->engine,
 		.queues = MAX(options->queues, 1u),
+		.bps = options->limits.bytes_per_s,
+		.iops = (unsigned)options->limits.ops_per_s,
+		.burst_ns = options->limits.burst_ns,
 	};
 	int r;
 

@@ -850,6 +850,60 @@ static void test_queues(void **state)
 	assert_int_equal(result.read_bytes, 20 * 256 * 4096);
 }
 
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* Limits so tight that a request or two are all that a test will see, until they change. */
+static void test_limits(void **state)
+{
+	static const struct blk_limits limits[] = {
+		{2, 0, NSEC_PER_SEC}, {1, 0, 0}, {0, 1, 0}, {1, 1, 0}};
+	struct fixture *f = *state;
+	struct disk_options o = options(f);
+	struct disk_result result;
+	uint8_t status;
+	uint64_t before = 0;
+
+	disk_fill(f->path, 0, MIB);
+	o.queues = 2;
+	o.limits = limits[0];
+	disk_up(&f->disk, f->path, &o);
+	for (size_t round = 0; round < 2 * ARRAY_SIZE(limits); round++) {
+		blk_device_set_limits(f->disk.dev, &limits[round / 2]);
+		for (unsigned i = 0; i < 64; i++)
+			assert_true(disk_send(&f->disk, i % 2, VIRTIO_BLK_T_IN, i * 8,
+					      &(struct drv_buf){GPA(f->disk.buffer.v + i * 4096),
+								4096, true},
+					      1) >= 0);
+		disk_kick(&f->disk, 0);
+		disk_kick(&f->disk, 1);
+		for (unsigned i = 0; i < 8; i++)
+			loop_call(f->disk.loop[i % 2], nothing, NULL);
+		blk_device_result(f->disk.dev, &result);
+		/* Both queues may have looked before either was charged. */
+		assert_in_range(result.reads, before, before + 2);
+		if (round % 2) { /* what waits is gone with a reset, and not done after it */
+			disk_restart(&f->disk);
+			blk_device_result(f->disk.dev, &result);
+			assert_in_range(result.reads, before, before + 2);
+			before = result.reads;
+			continue;
+		}
+		blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+		for (unsigned i = 0; i < 64; i++) {
+			disk_reap(&f->disk, i % 2, &status, NULL);
+			assert_int_equal(status, VIRTIO_BLK_S_OK);
+		}
+		assert_true(disk_is_fill(drv_ptr(&f->disk.drv, f->disk.buffer, 64 * 4096), 0,
+					 64 * 4096));
+		before += 64;
+	}
+	blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+}
+
 /* O_DIRECT: whatever the buffers are aligned to. */
 static void test_direct(void **state)
 {
@@ -998,6 +1052,7 @@ int main(void)
 		TEST(completions_overflow),
 		TEST(reset_with_requests_in_flight),
 		TEST(queues),
+		TEST(limits),
 		TEST(direct),
 		TEST(model),
 		TEST(model_without_indirect_descriptors),

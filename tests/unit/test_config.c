@@ -237,9 +237,11 @@ static void test_disks(void **state)
 			"engine=sync,queues=16",
 			&e),
 		0);
-	assert_int_equal(
-		config_add_disk(&c, ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause", &e),
-		0); /* the path is "," */
+	assert_int_equal(config_add_disk(&c,
+					 ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause,"
+					 "bps=1.5M,iops=200,burst=2s",
+					 &e),
+			 0); /* the path is "," */
 	assert_int_equal(c.num_disks, 3);
 	assert_string_equal(c.disks[0].path, "a.img");
 	assert_string_equal(c.disks[0].serial, "");
@@ -249,6 +251,9 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
 	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
 	assert_int_equal(c.disks[0].werror, WERROR_REPORT);
+	assert_int_equal(c.disks[0].bps, 0);
+	assert_int_equal(c.disks[0].iops, 0);
+	assert_int_equal(c.disks[0].burst_ns, NSEC_PER_SEC / 10);
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
@@ -261,6 +266,9 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[2].detect_zeroes, DETECT_ZEROES_UNMAP);
 	assert_int_equal(c.disks[2].werror, WERROR_ENOSPC_PAUSE);
 	assert_int_equal(c.disks[2].cache, CACHE_UNSAFE);
+	assert_int_equal(c.disks[2].bps, 3 * MIB / 2);
+	assert_int_equal(c.disks[2].iops, 200);
+	assert_int_equal(c.disks[2].burst_ns, 2 * NSEC_PER_SEC);
 	config_destroy(&c);
 }
 
@@ -290,6 +298,9 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,cache=writeback,cache=none", "given twice"},
 		{"a,cache=writetrough", "did you mean 'writethrough'"},
 		{"a,cache", "cache=writeback|writethrough|none|unsafe"},
+		{"a,bps=fast", "not a size"},
+		{"a,iops=1000000001", "from 0 to 1000000000"},
+		{"a,burst=1x", "not a time"},
 	};
 	struct vm_config c;
 
@@ -594,6 +605,9 @@ static void random_config(struct vm_config *c)
 					.detect_zeroes =
 						(enum disk_detect_zeroes)(random_u64() % 2),
 					.werror = (enum disk_werror)(random_u64() % 2),
+					.bps = random_u64() >> (random_u64() % 64),
+					.iops = (unsigned)(random_u64() % 1000000001),
+					.burst_ns = random_u64() >> (1 + random_u64() % 63),
 					.engine = (enum disk_engine)(random_u64() % 3),
 					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
 
@@ -641,6 +655,9 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
 		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
 		assert_int_equal(a->disks[i].werror, b->disks[i].werror);
+		assert_int_equal(a->disks[i].bps, b->disks[i].bps);
+		assert_int_equal(a->disks[i].iops, b->disks[i].iops);
+		assert_int_equal(a->disks[i].burst_ns, b->disks[i].burst_ns);
 		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
 		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
 	}

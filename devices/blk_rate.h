@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * How fast a disk may go: two token buckets, of bytes and of requests, that all its queues share.
+ *
+ * Each bucket is the moment at which all that was started will have been paid for at its rate. That
+ * may be in the future by no more than `burst`, else the next request has to wait; so one request
+ * always starts, however large it is, and pays afterwards.
+ */
+#ifndef SKEP_BLK_RATE_H
+#define SKEP_BLK_RATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "blk.h"
+
+struct blk_rate {
+	atomic_bool limited; /* else the rest is not looked at */
+	pthread_mutex_t lock;
+	struct blk_limits limits;
+	uint64_t bytes_paid, ops_paid; /* CLOCK_MONOTONIC, nanoseconds */
+};
+
+void blk_rate_init(struct blk_rate *rate, const struct blk_limits *limits);
+void blk_rate_destroy(struct blk_rate *rate);
+/* What was used until now is forgotten. Any thread. */
+void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits);
+
+/* How long the next request has to wait, nanoseconds; 0: it may start. Any thread. */
+uint64_t blk_rate_wait(struct blk_rate *rate, uint64_t now);
+/* A request of `bytes` was started. Any thread. */
+void blk_rate_charge(struct blk_rate *rate, uint64_t bytes, uint64_t now);
+
+#endif
