@@ -147,7 +147,6 @@ class Qemu(Monitor):
              "-M", "microvm,accel=kvm,pit=off,pic=off,rtc=off,isa-serial=off,ioapic2=off",
              "-global", "virtio-mmio.force-legacy=false", "-cpu", self.cpu, "-m", f"{guest.memory}M",
              "-kernel", guest.kernel, "-append", self.cmdline(guest)]
-        # The smallest firmware: it is what a KVM that emulates kernel code takes longest for.
         if os.path.exists("/usr/share/qemu/qboot.rom"):
             a += ["-bios", "qboot.rom"]
         if guest.initrd:
