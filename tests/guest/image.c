@@ -115,6 +115,16 @@ static bool in_round(uint64_t run, uint64_t round, unsigned slot)
 	return false;
 }
 
+/* The round that the sector holds, or -1. */
+static int round_of(const uint8_t *buf, uint64_t sector)
+{
+	for (int round = 0; round <= (int)CRASH_MAX_ROUND; round++)
+		if (pattern_check(buf, PATTERN_SECTOR, CRASH_SEED((unsigned)round), sector) ==
+		    PATTERN_SECTOR)
+			return round;
+	return -1;
+}
+
 /* Each sector of each slot holds the last round that was acknowledged, or a later one that may have
  * been in flight. */
 static void expect_crash(uint64_t acked, uint64_t run)
@@ -136,10 +146,11 @@ static void expect_crash(uint64_t acked, uint64_t run)
 					round++;
 				if (round > acked + CRASH_AHEAD)
 					errx(1,
-					     "%s: sector %llu holds neither round %llu nor one "
-					     "after %llu",
+					     "%s: sector %llu holds round %d (-1: none whole), "
+					     "neither %llu nor one after %llu",
 					     path, (unsigned long long)sector,
-					     (unsigned long long)last, (unsigned long long)acked);
+					     round_of(buf, sector), (unsigned long long)last,
+					     (unsigned long long)acked);
 			}
 		}
 	}
