@@ -10,7 +10,7 @@
  *
  *   image blk FILE QUEUES              what the test "blk" leaves behind, every sector
  *
- *   image crash FILE ACKED RUN         what "crash" may leave behind: crash_areas.h
+ *   image crash FILE ACKED RUN [SAID]  what "crash" may leave behind: crash_areas.h
  */
 #include <err.h>
 #include <fcntl.h>
@@ -126,9 +126,11 @@ static int round_of(const uint8_t *buf, uint64_t sector)
 }
 
 /* Each sector of each slot holds the last round that was acknowledged, or a later one that may have
- * been in flight. */
-static void expect_crash(uint64_t acked, uint64_t run)
+ * been in flight: up to the last that was said, and some. */
+static void expect_crash(uint64_t acked, uint64_t run, uint64_t said)
 {
+	uint64_t end = said + CRASH_AHEAD;
+
 	for (unsigned slot = 0; slot < CRASH_SLOTS; slot++) {
 		uint64_t last = acked;
 
@@ -142,9 +144,9 @@ static void expect_crash(uint64_t acked, uint64_t run)
 			while (pattern_check(buf, sizeof(buf), CRASH_SEED(round), sector) !=
 			       sizeof(buf)) {
 				round = MAX(round, acked) + 1;
-				while (round <= acked + CRASH_AHEAD && !in_round(run, round, slot))
+				while (round <= end && !in_round(run, round, slot))
 					round++;
-				if (round > acked + CRASH_AHEAD)
+				if (round > end)
 					errx(1,
 					     "%s: sector %llu holds round %d (-1: none whole), "
 					     "neither %llu nor one after %llu",
@@ -174,8 +176,8 @@ int main(int argc, char **argv)
 			expect_zeros(number(argv[3]) + i);
 	else if (argc == 4 && !strcmp(what, "blk"))
 		expect_blk(number(argv[3]));
-	else if (argc == 5 && !strcmp(what, "crash"))
-		expect_crash(number(argv[3]), number(argv[4]));
+	else if ((argc == 5 || argc == 6) && !strcmp(what, "crash"))
+		expect_crash(number(argv[3]), number(argv[4]), number(argv[argc == 6 ? 5 : 3]));
 	else
 		errx(2, "usage: image fill|check|zeros|blk|crash FILE ...");
 	return 0;
