@@ -20,6 +20,8 @@
 #define BLK_KICK_BUDGET 256u
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
 #define BLK_MAX_RANGES_AT_WORK 2u
+/* The most that one step discards or zeroes while the guest reads, bytes. */
+#define BLK_SHORT_STEP MIB
 /* Requests of a queue that go through bounce buffers at once, and the size of these. */
 #define BLK_MAX_BOUNCES 4u
 #define BLK_BOUNCE_SIZE (256 * KIB)
@@ -84,6 +86,7 @@ struct blk_queue {
 	bool no_punch, no_zero;	      /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
 	unsigned bounces;	      /* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
+	uint64_t reads_seen;	      /* of all queues, when the last step began */
 	bool ranges_at_work;	      /* as told to blk_space_begin() */
 	struct blk_lane held;	      /* those that wait for space, to be tried again */
 	unsigned num_held;	      /* `held` requests, in the list or being tried */

@@ -595,9 +595,35 @@ static void take_riders(struct blk_request *r, uint64_t limit)
 	}
 }
 
+/* Whether the guest read since the last time this was asked for the queue: then steps are short and
+ * go one after the other, for a read that comes meanwhile waits for what is at work. */
+static bool guest_reads(struct blk_queue *q)
+{
+	const struct blk_device *blk = q->blk;
+	uint64_t reads = 0, seen = q->reads_seen;
+
+	for (unsigned i = 0; i < blk->num_queues; i++)
+		reads += atomic_load_explicit(&blk->queue[i].count.reads, memory_order_relaxed);
+	q->reads_seen = reads;
+	return reads != seen;
+}
+
+static uint64_t step_size(struct blk_queue *q)
+{
+	const struct blk_image *image = q->blk->image;
+	bool reads = guest_reads(q);
+
+	/* Closed at reset it stays. */
+	if (q->ranges.max)
+		q->ranges.max = reads ? 1 : BLK_MAX_RANGES_AT_WORK;
+	if (!reads || image->discard_step <= BLK_SHORT_STEP)
+		return image->discard_step;
+	return MAX(BLK_SHORT_STEP - BLK_SHORT_STEP % image->granularity, image->granularity);
+}
+
 static void range_step(struct blk_request *r)
 {
-	uint64_t start = range_start(r), step = r->queue->blk->image->discard_step;
+	uint64_t start = range_start(r), step = step_size(r->queue);
 	/* Steps end at multiples of their size, so that no block is cut in two. */
 	uint64_t limit = start - start % step + step;
 

@@ -863,6 +863,44 @@ static void test_a_large_discard_goes_in_steps(void **state)
 	assert_int_equal(at, end);
 }
 
+/* The step after a read is short, so that the next read does not wait long; then they are as long
+ * as before. */
+static void test_steps_are_short_while_the_guest_reads(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t step, at = 0;
+	unsigned steps = 0, short_at = 0;
+
+	up(f, NULL);
+	step = f->disk.image->discard_step = 4 * MIB;
+	f->fake.hold = true;
+	send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
+			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
+	disk_kick(&f->disk, 0);
+	wait_for(&f->fake.submitted, 2);
+	let_go(f);
+	reap_ok(f, 2);
+	for (unsigned i = 0; i < f->fake.submitted; i++) {
+		const struct seen *s = &f->fake.log[i];
+
+		if (s->op != BLK_DISCARD)
+			continue;
+		assert_int_equal(s->offset, at);
+		at += s->length;
+		if (s->length == BLK_SHORT_STEP) {
+			assert_int_equal(short_at, 0);
+			short_at = steps;
+		} else {
+			assert_int_equal(at % step, 0);
+		}
+		steps++;
+	}
+	assert_int_equal(at, SIZE);
+	/* The first had begun before the read, and the second before it was done. */
+	assert_int_equal(short_at, 2);
+}
+
 static void test_only_some_ranges_are_at_work_at_once(void **state)
 {
 	struct fixture *f = *state;
@@ -953,22 +991,25 @@ static void test_reset_cancels_what_is_left_of_discards(void **state)
 	up(f, NULL);
 	f->disk.image->discard_step = MIB;
 	for (unsigned round = 0; round < 3; round++) {
+		/* The rounds after the first follow a read. */
+		unsigned at_work = round ? 1 : BLK_MAX_RANGES_AT_WORK;
+
 		f->fake.hold = true;
 		n = f->fake.submitted;
 		for (unsigned i = 0; i < 50; i++)
 			send_range(f, i, VIRTIO_BLK_T_DISCARD, SECTORS / 2, SECTORS / 2);
 		disk_kick(&f->disk, 0);
-		wait_for(&f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK);
+		wait_for(&f->fake.submitted, n + at_work);
 		drv_reset(&f->disk.drv);
 		f->fake.hold = false;
-		assert_int_equal(f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK);
+		assert_int_equal(f->fake.submitted, n + at_work);
 		/* What was cancelled is no error. */
 		blk_device_result(f->disk.dev, &result);
 		assert_int_equal(result.errors, 0);
 		drv_start(&f->disk.drv, f->disk.features, 0);
 		assert_int_equal(disk_read(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_OK);
 		assert_true(disk_is_fill(f->data, 0, 4096));
-		assert_int_equal(f->fake.submitted, n + BLK_MAX_RANGES_AT_WORK + 1);
+		assert_int_equal(f->fake.submitted, n + at_work + 1);
 	}
 }
 
@@ -1061,6 +1102,7 @@ int main(void)
 		TEST(unsafe),
 		TEST(the_cache_mode_as_negotiated),
 		TEST(a_large_discard_goes_in_steps),
+		TEST(steps_are_short_while_the_guest_reads),
 		TEST(only_some_ranges_are_at_work_at_once),
 		TEST(discards_that_touch_go_together),
 		TEST(reset_cancels_what_is_left_of_discards),
