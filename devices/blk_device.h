@@ -20,8 +20,10 @@
 #define BLK_KICK_BUDGET 256u
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
 #define BLK_MAX_RANGES_AT_WORK 2u
-/* The most that one step discards or zeroes while the guest reads, bytes. */
-#define BLK_SHORT_STEP MIB
+/* The most that one step discards or zeroes while the guest reads, bytes, and how many such steps
+ * without a read tell that it does not. */
+#define BLK_SHORT_STEP	MIB
+#define BLK_SHORT_STEPS 64u
 /* Requests of a queue that go through bounce buffers at once, and the size of these. */
 #define BLK_MAX_BOUNCES 4u
 #define BLK_BOUNCE_SIZE (256 * KIB)
@@ -87,6 +89,7 @@ struct blk_queue {
 	unsigned bounces;	      /* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
 	uint64_t reads_seen;	      /* of all queues, when the last step began */
+	unsigned short_steps;	      /* still to come */
 	bool ranges_at_work;	      /* as told to blk_space_begin() */
 	struct blk_lane held;	      /* those that wait for space, to be tried again */
 	unsigned num_held;	      /* `held` requests, in the list or being tried */

@@ -595,17 +595,24 @@ static void take_riders(struct blk_request *r, uint64_t limit)
 	}
 }
 
-/* Whether the guest read since the last time this was asked for the queue: then steps are short and
- * go one after the other, for a read that comes meanwhile waits for what is at work. */
+/*
+ * Whether the guest reads: it did since the queue's last step, or within some steps before. Then
+ * steps are short and go one after the other, for a read that comes meanwhile waits for what is at
+ * work.
+ */
 static bool guest_reads(struct blk_queue *q)
 {
 	const struct blk_device *blk = q->blk;
-	uint64_t reads = 0, seen = q->reads_seen;
+	uint64_t reads = 0;
 
 	for (unsigned i = 0; i < blk->num_queues; i++)
 		reads += atomic_load_explicit(&blk->queue[i].count.reads, memory_order_relaxed);
+	if (reads != q->reads_seen)
+		q->short_steps = BLK_SHORT_STEPS;
+	else if (q->short_steps)
+		q->short_steps--;
 	q->reads_seen = reads;
-	return reads != seen;
+	return q->short_steps > 0;
 }
 
 static uint64_t step_size(struct blk_queue *q)

@@ -28,7 +28,7 @@ static void alternatives(FILE *out, const struct setting *s, const char *word, c
 	}
 }
 
-/* "PATH,direct,eng", perhaps after "--disk=". */
+/* "PATH,readonly,eng", perhaps after "--disk=". */
 static void disk(FILE *out, const char *word)
 {
 	const char *comma = strrchr(word, ',');

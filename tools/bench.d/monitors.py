@@ -79,7 +79,7 @@ class Skep(Monitor):
             a += ["-i", guest.initrd]
         for disk in guest.disks:
             engine = "sync" if guest.engine == "sync" else "auto"
-            a += ["-d", f"{disk},engine={engine}" + (",direct" if guest.direct else "")]
+            a += ["-d", f"{disk},engine={engine}" + (",cache=none" if guest.direct else "")]
         a += ["--console", f"file={guest.console}" if guest.console else "off"]
         return a + ["-a", self.cmdline(guest)]
 
