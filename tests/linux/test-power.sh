@@ -127,5 +127,5 @@ test_power_failure() {
 	power_failures "a file on ext4, write-through" ext4 cache=writethrough
 	# That this can be seen at all: who asks for no flushes gets none.
 	fail_power raw cache=unsafe 1 || true
-	is "cache=unsafe loses something" "${why/*holds neither round*/lost}" lost
+	is "cache=unsafe loses something" "${why/*nor one after*/lost}" lost
 }

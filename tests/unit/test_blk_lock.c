@@ -331,6 +331,13 @@ static pid_t start_qemu(const char *path, bool writable)
 	return pid;
 }
 
+/* It is this process's child, or was handed to another that waits for orphans. */
+static void end_daemon(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
 static void test_qemu(void **state)
 {
 	struct blk_image *image;
@@ -345,7 +352,7 @@ static void test_qemu(void **state)
 			skip();
 		assert_true(pid > 0);
 		expect_open(*state, ours, theirs && ours ? 0 : -EBUSY, "(qemu-storage-da)");
-		end(pid);
+		end_daemon(pid);
 		assert_int_equal(open_image(&image, *state, ours, NULL), 0);
 		pid = start_qemu(*state, !theirs);
 		if (theirs && ours)
@@ -353,7 +360,7 @@ static void test_qemu(void **state)
 		else
 			assert_int_equal(pid, 0);
 		if (pid > 0)
-			end(pid);
+			end_daemon(pid);
 		blk_image_close(image);
 	}
 }
