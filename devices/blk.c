@@ -477,6 +477,36 @@ struct loop *blk_device_worker(const struct virtio_dev *dev)
 	return to_blk(dev)->worker;
 }
 
+uint64_t blk_device_size(const struct virtio_dev *dev)
+{
+	return container_of(dev, const struct blk_device, dev)->sectors << BLK_SECTOR_SHIFT;
+}
+
+int64_t blk_device_resize(struct virtio_dev *dev, uint64_t size, struct error *e)
+{
+	struct blk_device *blk = to_blk(dev);
+	uint64_t before = blk_device_size(dev);
+	uint64_t capacity;
+	int r;
+
+	if (!size || size >= before) {
+		r = blk_image_grow(blk->image, &size, e);
+		if (r < 0)
+			return r;
+	}
+	if (size < before)
+		return error_set(e, -EINVAL,
+				 "has %llu bytes, and %llu are fewer: a disk in use cannot shrink; "
+				 "see `skep disk resize --shrink`",
+				 (unsigned long long)before, (unsigned long long)size);
+	/* First it is so, then the driver is told. */
+	blk->sectors = size >> BLK_SECTOR_SHIFT;
+	capacity = htole64(blk->sectors);
+	virtio_dev_set_config(dev, offsetof(struct virtio_blk_config, capacity), &capacity,
+			      sizeof(capacity));
+	return (int64_t)size;
+}
+
 void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
 {
 	struct blk_device *blk = to_blk(dev);

@@ -107,7 +107,7 @@ struct blk_device {
 	struct blk_image *image;
 	struct loop *worker;
 	char serial[BLK_SERIAL_LEN]; /* not terminated when it is full */
-	uint64_t sectors;	     /* capacity */
+	_Atomic uint64_t sectors;    /* capacity; it only grows */
 	bool discard, secure_erase;  /* offered */
 	bool detect_zeroes;
 	struct blk_rate rate;

@@ -378,7 +378,7 @@ static int cover(struct blk_image *image, const struct disk_config *config, stru
 	r = blk_image_open(&base, &read_only, e);
 	if (r < 0)
 		return r;
-	image->unsafe = true;
+	image->unsafe = image->ephemeral = true;
 	image->size = base->size;
 	image->logical_block = base->logical_block;
 	image->memory_align = 1;
@@ -425,6 +425,60 @@ int64_t blk_image_allocated(const struct blk_image *image)
 	if (image->device || syscall(SYS_fstat, image->fd, &st) < 0)
 		return -1;
 	return (int64_t)st.st_blocks * 512;
+}
+
+static int present_size(const struct blk_image *image, uint64_t *ret)
+{
+	struct stat st;
+
+	if (image->device)
+		return ioctl(image->fd, BLKGETSIZE64, ret) < 0 ? -errno : 0;
+	if (fstat(image->fd, &st) < 0)
+		return -errno;
+	*ret = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int grow_file(const struct blk_image *image, uint64_t size, struct error *e)
+{
+	if (image->readonly)
+		return error_set(e, -EROFS,
+				 "is read-only here: let somebody else enlarge its file, and give "
+				 "no size");
+	if (size <= INT64_MAX && ftruncate(image->fd, (off_t)size) == 0)
+		return 0;
+	if (size > INT64_MAX || errno == EFBIG || errno == EINVAL)
+		return error_set(e, -EFBIG, "its file system has no files of %llu bytes",
+				 (unsigned long long)size);
+	return error_set(e, -errno, "cannot enlarge its file: %s", strerror(errno));
+}
+
+int blk_image_grow(const struct blk_image *image, uint64_t *size, struct error *e)
+{
+	uint64_t present;
+	int r;
+
+	if (image->ephemeral)
+		return error_set(
+			e, -ENOTSUP,
+			"is ephemeral, and as large as its image was when the VM started: "
+			"enlarge the image with `skep disk resize`, and start the VM anew");
+	r = present_size(image, &present);
+	if (r < 0)
+		return error_set(e, r, "cannot ask its size: %s", strerror(-r));
+	if (!*size)
+		*size = present;
+	if (*size % image->logical_block)
+		return error_set(e, -EINVAL, "%llu bytes is not a multiple of its block of %u",
+				 (unsigned long long)*size, image->logical_block);
+	if (*size <= present)
+		return 0;
+	if (image->device)
+		return error_set(e, -ENOSPC,
+				 "is a block device of %llu bytes: enlarge that first, as with "
+				 "lvextend",
+				 (unsigned long long)present);
+	return grow_file(image, *size, e);
 }
 
 void blk_image_close(struct blk_image *image)

@@ -447,7 +447,9 @@ static void make_hole(struct blk_request *r)
 
 static bool in_capacity(const struct blk_queue *q, uint64_t sector, uint64_t sectors)
 {
-	return sector <= q->blk->sectors && sectors <= q->blk->sectors - sector;
+	uint64_t capacity = q->blk->sectors;
+
+	return sector <= capacity && sectors <= capacity - sector;
 }
 
 static void read_or_write(struct blk_request *r, const struct virtq_chain *chain, uint64_t sector)

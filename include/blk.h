@@ -27,11 +27,12 @@ struct blk_image {
 	int fd;
 	char *path; /* for messages */
 	bool readonly;
-	bool device; /* a block device, not a regular file */
-	bool direct; /* O_DIRECT */
-	bool unsafe; /* nothing needs to be on stable storage, ever */
+	bool device;	/* a block device, not a regular file */
+	bool direct;	/* O_DIRECT */
+	bool unsafe;	/* nothing needs to be on stable storage, ever */
+	bool ephemeral; /* `fd` is a file without a name */
 
-	uint64_t size; /* bytes the guest sees: a multiple of logical_block */
+	uint64_t size; /* bytes, when it was opened: a multiple of logical_block */
 	uint32_t logical_block, physical_block;
 	uint32_t min_io, optimal_io; /* bytes, 0: nothing to say */
 	uint32_t alignment_offset;   /* of physical blocks, bytes */
@@ -59,6 +60,12 @@ struct blk_image {
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
 /* Bytes that the image's file occupies; -1 for a device, where nobody knows. Any thread. */
 int64_t blk_image_allocated(const struct blk_image *image);
+/*
+ * Sees to it that *size bytes are there: a file that has less grows, by a hole. 0 stands for what
+ * the file or device has now, and is replaced by that. Nothing is ever cut off. A negative errno
+ * with a message that does not repeat the path. Any thread.
+ */
+int blk_image_grow(const struct blk_image *image, uint64_t *size, struct error *e);
 void blk_image_close(struct blk_image *image); /* NULL-safe */
 
 enum blk_lock {
@@ -185,6 +192,15 @@ struct blk_limits {
 
 /* Changes the limits of a disk at once; requests that wait are looked at again. Any thread. */
 void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits);
+
+/* The capacity in bytes. Any thread. */
+uint64_t blk_device_size(const struct virtio_dev *dev);
+/*
+ * Makes the disk larger while the guest uses it, to `size` bytes, or with 0 to what its file or
+ * device has now; the driver is told by an interrupt. Refuses to shrink it. The new size, or a
+ * negative errno with a message that does not repeat the path. One thread at a time.
+ */
+int64_t blk_device_resize(struct virtio_dev *dev, uint64_t size, struct error *e);
 
 /* The counters so far: requests that succeeded, and `errors` that did not; what the image occupies
  * now. Any thread. */

@@ -328,6 +328,26 @@ static void test_a_device_of_another_vm(void **state)
 }
 
 /* A device whose medium fails: reads past the end of the shrunk file are EIO. */
+static void test_a_device_that_grows(void **state)
+{
+	struct fixture *f = *state;
+	struct error e = {""};
+
+	up_on_loop(f, SIZE, 4096);
+	assert_int_equal(blk_device_resize(f->disk.dev, 2 * SIZE, &e), -ENOSPC);
+	assert_non_null(strstr(e.msg, "enlarge that first"));
+	assert_int_equal(truncate(f->backing, 2 * SIZE), 0);
+	assert_int_equal(ioctl(f->loop_fd, LOOP_SET_CAPACITY, 0), 0);
+	assert_int_equal(blk_device_resize(f->disk.dev, SIZE + 512, &e), -EINVAL);
+	assert_int_equal(blk_device_resize(f->disk.dev, SIZE + 4096, NULL), SIZE + 4096);
+	assert_int_equal(config(&f->disk)->capacity, SECTORS + 8);
+	assert_int_equal(blk_device_resize(f->disk.dev, 0, NULL), 2 * SIZE);
+	assert_int_equal(config(&f->disk)->capacity, 2 * SECTORS);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 65536), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 65536));
+	assert_int_equal(disk_write(&f->disk, 2 * SECTORS - 128, f->data, 65536), VIRTIO_BLK_S_OK);
+}
+
 static void test_device_errors(void **state)
 {
 	struct fixture *f = *state;
@@ -821,6 +841,7 @@ int main(void)
 		TEST(loop_model),
 		TEST(loop_model_of_4096_byte_blocks),
 		TEST(dm_error),
+		NAMED(uring, a_device_that_grows),
 		NAMED(uring, readonly_device),
 		NAMED(uring, a_device_in_use),
 		NAMED(uring, a_device_of_another_vm),
