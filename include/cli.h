@@ -7,10 +7,19 @@
 #include <stdio.h>
 
 #include "config.h"
+#include "control_call.h"
 #include "disk_command.h"
 #include "error.h"
 
-enum cli_command_id { CLI_RUN, CLI_DISK, CLI_CHECK, CLI_HELP, CLI_VERSION, CLI_COMPLETE };
+enum cli_command_id {
+	CLI_RUN,
+	CLI_CONTROL,
+	CLI_DISK,
+	CLI_CHECK,
+	CLI_HELP,
+	CLI_VERSION,
+	CLI_COMPLETE
+};
 
 struct cli_command {
 	enum cli_command_id id;
@@ -48,9 +57,13 @@ int cli_parse_check(int argc, char *const *argv, struct check_options *ret, stru
 /* What follows `skep disk`. ret->path is borrowed from argv. */
 int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e);
 
+/* What follows `skep control`. */
+int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e);
+
 /* Help, wrapped at 80 columns. */
 void cli_help(FILE *out);
 void cli_help_run(FILE *out);
+void cli_help_control(FILE *out);
 void cli_help_disk(FILE *out);
 void cli_help_check(FILE *out);
 

@@ -15,6 +15,14 @@ struct disk_verb {
 };
 extern const struct disk_verb disk_verbs[]; /* ends with name == NULL */
 
+/* The commands of `skep control`; their settings are fields of struct control_call. */
+struct control_verb {
+	const char *name, *operands, *summary;
+	unsigned max_operands;
+	const struct setting *settings; /* ends with name == NULL */
+};
+extern const struct control_verb control_verbs[]; /* ends with name == NULL */
+
 extern const struct setting check_settings[]; /* ends with name == NULL */
 
 #endif

@@ -34,7 +34,8 @@ struct loop_op {
 	void (*done)(struct loop_op *op, int res, uint32_t cqe_flags);
 };
 
-/* A watched descriptor. Owned by the caller and must outlive the loop; fields are the loop's. */
+/* A watched descriptor. Owned by the caller; outlives the loop unless loop_unwatch() ended it;
+ * fields are the loop's. */
 struct loop_fd {
 	struct loop_op op;
 	struct loop *loop;
@@ -91,6 +92,11 @@ int loop_register_file(struct loop *loop, int fd);
 int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,
 	       void (*ready)(struct loop_fd *w, uint32_t events));
 void loop_drain_eventfd(struct loop_fd *w);
+
+/* Changes what is waited for; ends the watch, which may then be freed, also in its own `ready`.
+ * Epoll only, on the loop's thread, or when it does not run. */
+void loop_watch_for(struct loop_fd *w, uint32_t events);
+void loop_unwatch(struct loop_fd *w);
 
 /* Stop and resume reports of a watch (back-pressure). What holds when it is resumed is reported, on
  * both engines. On the loop's thread, or before it starts. */

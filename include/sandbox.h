@@ -9,10 +9,11 @@
 #include "error.h"
 
 enum sandbox_role {
-	SANDBOX_CONTROL,    /* the main thread: epoll, signals, console, rng, teardown */
-	SANDBOX_VCPU,	    /* KVM_RUN and what exits need */
-	SANDBOX_DISK_URING, /* io_uring_enter on a sealed ring */
-	SANDBOX_DISK_SYNC,  /* preadv, pwritev, fdatasync, fallocate, ioctl(BLKDISCARD ...) */
+	SANDBOX_CONTROL,	/* the main thread: epoll, signals, console, rng, teardown */
+	SANDBOX_CONTROL_SOCKET, /* the same, with --control: clients, disks that grow */
+	SANDBOX_VCPU,		/* KVM_RUN and what exits need */
+	SANDBOX_DISK_URING,	/* io_uring_enter on a sealed ring */
+	SANDBOX_DISK_SYNC,	/* preadv, pwritev, fdatasync, fallocate, ioctl(BLKDISCARD ...) */
 	SANDBOX_ROLES,
 };
 

@@ -3,6 +3,7 @@
 #ifndef SKEP_VM_H
 #define SKEP_VM_H
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -17,7 +18,7 @@ enum vm_end {
 	VM_RESET,     /* 122: triple fault or other unasked reset */
 	VM_TIMEOUT,   /* 124 */
 	VM_FAILED,    /* 125: skep itself failed */
-	VM_STOPPED,   /* ended by force after SIGTERM (128 + signal), Ctrl-A x (130) */
+	VM_STOPPED, /* ended by force after SIGTERM (128 + signal), Ctrl-A x or by control (130) */
 };
 
 struct disk_result {
@@ -33,7 +34,7 @@ struct disk_result {
 
 struct vm_result {
 	enum vm_end end;
-	int signal;	    /* VM_STOPPED: which signal, 0 for the escape key */
+	int signal; /* VM_STOPPED: which signal, 0 for the escape key and the control socket */
 	struct error error; /* why, where there is more to say than `end` does */
 	uint64_t run_ns;    /* from the first KVM_RUN to the end */
 	/* Exits from KVM_RUN to userspace, all vCPUs. */
@@ -58,6 +59,9 @@ int vm_result_status(const struct vm_result *result);
 
 /* One line that says why it ended; empty after a power-off. */
 void vm_result_describe(const struct vm_result *result, struct error *ret);
+
+/* A disk's part of the result. NULL when memory is short. */
+json_t *vm_disk_json(const struct disk_config *config, const struct disk_result *disk);
 
 /* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
 int vm_result_write(int fd, const struct vm_config *config, const struct vm_result *result);

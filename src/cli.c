@@ -13,6 +13,7 @@
 
 const struct cli_command cli_commands[] = {
 	{CLI_RUN, "run", "boot a virtual machine and wait for its end"},
+	{CLI_CONTROL, "control", "ask a virtual machine that runs"},
 	{CLI_DISK, "disk", "make, look at, compact and resize images"},
 	{CLI_CHECK, "check", "show what this host offers"},
 	{CLI_HELP, "help", "show help on a command"},
@@ -49,7 +50,7 @@ static const struct setting info_settings[] = {
 	{.name = NULL},
 };
 
-static const struct setting compact_settings[] = {
+static const struct setting help_settings[] = {
 	HELP,
 	{.name = NULL},
 };
@@ -65,9 +66,25 @@ const struct disk_verb disk_verbs[] = {
 	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", create_settings},
 	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes",
 		       info_settings},
-	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", compact_settings},
+	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", help_settings},
 	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE",
 			 resize_settings},
+	{.name = NULL},
+};
+
+static const struct setting status_settings[] = {
+	{"json", .type = SETTING_BOOL, .offset = offsetof(struct control_call, json),
+	 .help = "print it as JSON"},
+	HELP,
+	{.name = NULL},
+};
+
+const struct control_verb control_verbs[] = {
+	{"status", "", "show since when it runs, its disks, and what they did", 0, status_settings},
+	{"power-button", "", "press the guest's power button", 0, help_settings},
+	{"stop", "", "end it by force", 0, help_settings},
+	{"resize-disk", "DISK [[+]SIZE]", "enlarge a disk; without SIZE to what its file has", 2,
+	 help_settings},
 	{.name = NULL},
 };
 
@@ -386,4 +403,84 @@ int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct
 		return 0;
 	ret->grow = ret->action == DISK_RESIZE && words.size[0] == '+';
 	return config_parse_size(words.size + ret->grow, MIB, &ret->size, e);
+}
+
+/* control */
+
+static const struct control_verb *find_control_verb(const char *name, struct error *e)
+{
+	struct suggest near = {.word = name};
+
+	for (const struct control_verb *v = control_verbs; v->name; v++) {
+		if (strcmp(v->name, name) == 0)
+			return v;
+		suggest_try(&near, v->name);
+	}
+	error_set(e, -EINVAL, "unknown command 'control PATH %.40s': %s%s%s", name,
+		  near.best ? "did you mean '" : "'skep help control' lists the commands",
+		  near.best ? near.best : "", near.best ? "'?" : "");
+	return NULL;
+}
+
+struct control_words {
+	struct control_call *call;
+	const struct control_verb *verb;
+	const char *operand[2];
+	unsigned num;
+};
+
+static int apply_control(void *ctx, const struct setting *s, const char *value, struct error *e)
+{
+	struct control_words *w = ctx;
+
+	if (s && s->type == SETTING_HELP) {
+		w->call->help = true;
+		return -ECANCELED;
+	}
+	if (s)
+		return setting_set(w->call, s, value, e);
+	if (w->num == w->verb->max_operands)
+		return error_set(e, -EINVAL,
+				 "unexpected argument '%.200s': skep control PATH %s %s", value,
+				 w->verb->name, w->verb->operands);
+	w->operand[w->num++] = value;
+	return 0;
+}
+
+int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
+{
+	struct control_words words = {.call = ret};
+	struct parser p = {NULL, "control", apply_control, &words, e};
+	const char *size;
+	int r;
+
+	*ret = (struct control_call){.path = NULL};
+	if (argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0)) {
+		ret->help = true;
+		return 0;
+	}
+	if (argc < 2 || !argv[0][0])
+		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
+				 argc < 1 || !argv[0][0] ? "path" : "command");
+	words.verb = find_control_verb(argv[1], e);
+	if (!words.verb)
+		return -EINVAL;
+	ret->path = argv[0];
+	ret->command = words.verb->name;
+	p.table = words.verb->settings;
+	r = parse(&p, argc - 2, argv + 2);
+	if (r < 0 || ret->help || !words.verb->max_operands)
+		return r;
+	if (!words.num || !words.operand[0][0])
+		return error_set(e, -EINVAL, "a disk is missing: skep control PATH %s %s",
+				 words.verb->name, words.verb->operands);
+	ret->disk = words.operand[0];
+	size = words.operand[1];
+	if (!size)
+		return 0;
+	ret->grow = size[0] == '+';
+	r = config_parse_size(size + ret->grow, MIB, &ret->size, e);
+	if (r == 0 && (ret->size == 0 || ret->size > INT64_MAX))
+		return error_set(e, -EINVAL, "'%s' is no size of a disk", size);
+	return r;
 }

@@ -125,6 +125,19 @@ static void disk_command(FILE *out, int n, char *const *words)
 	}
 }
 
+/* The socket, a command, its options. */
+static void control_command(FILE *out, int n, char *const *words)
+{
+	if (n == 1)
+		fputs(":files\n", out);
+	for (const struct control_verb *v = control_verbs; v->name; v++) {
+		if (n == 2)
+			candidate(out, words[1], "", v->name, "");
+		else if (n > 2 && strcmp(words[1], v->name) == 0 && words[n - 1][0] == '-')
+			command_options(out, v->settings, n - 2, words + 2);
+	}
+}
+
 void cli_complete(int num_words, char *const *words, FILE *out)
 {
 	if (num_words < 1)
@@ -139,6 +152,8 @@ void cli_complete(int num_words, char *const *words, FILE *out)
 		}
 	} else if (strcmp(words[0], "run") == 0) {
 		command_options(out, vm_settings, num_words - 1, words + 1);
+	} else if (strcmp(words[0], "control") == 0) {
+		control_command(out, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "disk") == 0) {
 		disk_command(out, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "check") == 0) {

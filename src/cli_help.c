@@ -101,6 +101,21 @@ void cli_help_run(FILE *out)
 	      out);
 }
 
+void cli_help_control(FILE *out)
+{
+	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
+	      "Asks a virtual machine that runs with --control PATH. A DISK is its\n"
+	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
+	      "bare number is MiB.\n",
+	      out);
+	for (const struct control_verb *v = control_verbs; v->name; v++) {
+		fprintf(out, "\n%s%s%s: %s\n", v->name, v->operands[0] ? " " : "", v->operands,
+			v->summary);
+		options(out, v->settings);
+	}
+	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
+}
+
 void cli_help_disk(FILE *out)
 {
 	fputs("Usage: skep disk COMMAND [OPTION...] PATH [SIZE]\n\n"

@@ -42,6 +42,7 @@ void config_destroy(struct vm_config *config)
 	free(config->append);
 	free(config->console_path);
 	free(config->result_path);
+	free(config->control_path);
 	*config = (struct vm_config){0};
 }
 
@@ -408,6 +409,16 @@ int config_add_disk(struct vm_config *config, const char *text, struct error *e)
 
 /* The whole */
 
+void config_disk_serial(const struct vm_config *config, size_t i, char ret[BLK_SERIAL_LEN + 1])
+{
+	const char *given = config->disks[i].serial;
+
+	if (given[0])
+		snprintf(ret, BLK_SERIAL_LEN + 1, "%s", given);
+	else
+		snprintf(ret, BLK_SERIAL_LEN + 1, "skep%zu", i);
+}
+
 struct named_path {
 	const char *path, *what;
 	bool written;
@@ -417,13 +428,14 @@ struct named_path {
  */
 static int check_paths(const struct vm_config *config, struct error *e)
 {
-	struct named_path all[CONFIG_MAX_DISKS + 4] = {
+	struct named_path all[CONFIG_MAX_DISKS + 5] = {
 		{config->result_path, "the result", true},
+		{config->control_path, "the control socket", true},
 		{config->console_path, "the console", true},
 		{config->kernel, "the kernel", false},
 		{config->initrd, "the initrd", false},
 	};
-	size_t n = 4;
+	size_t n = 5;
 
 	for (size_t i = 0; i < config->num_disks; i++)
 		all[n++] = (struct named_path){config->disks[i].path, "a disk",

@@ -80,6 +80,9 @@ const struct setting vm_settings[] = {
 	{"result", .arg = "FILE", .group = ENDS, .type = SETTING_STRING,
 	 FIELD(vm_config, result_path), .help = "write how the VM ended, and counters, as JSON"},
 
+	{"control", .arg = "PATH", .group = SKEP, .type = SETTING_STRING,
+	 FIELD(vm_config, control_path),
+	 .help = "make a socket here, over which 'skep control' asks the VM while it runs"},
 	{"config", .arg = "FILE", .group = SKEP, .type = SETTING_CONFIG,
 	 .help = "read a JSON configuration here; options after it override or add to it; - is "
 		 "standard input"},

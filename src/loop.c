@@ -219,6 +219,33 @@ void loop_resume(struct loop_fd *w)
 		w->loop->engine->arm(w);
 }
 
+void loop_watch_for(struct loop_fd *w, uint32_t events)
+{
+	if (w->events == events)
+		return;
+	loop_pause(w);
+	w->events = events;
+	loop_resume(w);
+}
+
+void loop_unwatch(struct loop_fd *w)
+{
+	struct loop *loop = w->loop;
+	struct loop_fd **at = &loop->watches;
+
+	loop_pause(w);
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	if (!w->queued)
+		return;
+	for (at = &loop->ready; *at != w;)
+		at = &(*at)->ready_next;
+	*at = w->ready_next;
+	if (!*at)
+		loop->ready_end = at;
+}
+
 /* The timer is read on both engines: a time that was set anew meanwhile has not come yet. */
 static void timer_ready(struct loop_fd *w, uint32_t events)
 {

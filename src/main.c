@@ -142,6 +142,20 @@ static int command_check(int argc, char **argv)
 	return printed(works ? 0 : 1);
 }
 
+static int command_control(int argc, char **argv)
+{
+	struct control_call call;
+	struct error e = {""};
+	int r;
+
+	r = cli_parse_control(argc, argv, &call, &e);
+	if (r == 0 && call.help)
+		cli_help_control(stdout);
+	else if (r == 0)
+		r = control_call_run(&call, stdout, &e);
+	return r < 0 ? fail(&e, r) : printed(0);
+}
+
 static int command_disk(int argc, char **argv)
 {
 	struct disk_command command;
@@ -170,6 +184,8 @@ static int command_help(int argc, char **argv)
 		return fail(&e, -EINVAL);
 	if (about->id == CLI_RUN)
 		cli_help_run(stdout);
+	else if (about->id == CLI_CONTROL)
+		cli_help_control(stdout);
 	else if (about->id == CLI_DISK)
 		cli_help_disk(stdout);
 	else if (about->id == CLI_CHECK)
@@ -194,6 +210,8 @@ int main(int argc, char **argv)
 	switch (command->id) {
 	case CLI_RUN:
 		return command_run(argc - 2, argv + 2);
+	case CLI_CONTROL:
+		return command_control(argc - 2, argv + 2);
 	case CLI_DISK:
 		return command_disk(argc - 2, argv + 2);
 	case CLI_CHECK:

@@ -48,7 +48,7 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 
 		snprintf(ret->msg, sizeof(ret->msg), "the guest was ended by force after SIG%s",
 			 name ? name : "?");
-	} else if (result->end == VM_FAILED && *why) {
+	} else if ((result->end == VM_FAILED || result->end == VM_STOPPED) && *why) {
 		*ret = result->error;
 	} else {
 		snprintf(ret->msg, sizeof(ret->msg), "%s%s%s", text ? text : "",
@@ -82,7 +82,7 @@ static const struct {
 	NUMBER("allocated_bytes", allocated_end),
 };
 
-static json_t *disk_json(const struct disk_config *config, const struct disk_result *disk)
+json_t *vm_disk_json(const struct disk_config *config, const struct disk_result *disk)
 {
 	json_t *object = json_pack("{s:o}", "path", json_from_bytes(config->path));
 
@@ -101,7 +101,7 @@ static json_t *disks_json(const struct vm_config *config, const struct vm_result
 	json_t *disks = json_array();
 
 	for (size_t i = 0; i < result->num_disks && i < config->num_disks; i++)
-		json_array_append_new(disks, disk_json(&config->disks[i], &result->disks[i]));
+		json_array_append_new(disks, vm_disk_json(&config->disks[i], &result->disks[i]));
 	return disks;
 }
 

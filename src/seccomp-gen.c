@@ -20,13 +20,15 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "sandbox_filters.h"
 #include "util.h"
 
-#define CONTROL	   (1u << SANDBOX_CONTROL)
+#define SOCKET	   (1u << SANDBOX_CONTROL_SOCKET)
+#define CONTROL	   (1u << SANDBOX_CONTROL | SOCKET)
 #define VCPU	   (1u << SANDBOX_VCPU)
 #define DISK_URING (1u << SANDBOX_DISK_URING)
 #define DISK_SYNC  (1u << SANDBOX_DISK_SYNC)
@@ -117,6 +119,11 @@ static const struct row table[] = {
 	/* Console and entropy devices. */
 	CALL(CONTROL, getrandom),
 	IOCTL(CONTROL, TIOCGWINSZ),
+
+	/* control.c; a disk grows (blk_image.c). */
+	CALL_IF(SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	CALL(SOCKET, ftruncate),
+	IOCTL(SOCKET, BLKGETSIZE64),
 
 	/* Teardown and the result, on the main thread. */
 	CALL(CONTROL, close),

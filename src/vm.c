@@ -26,6 +26,7 @@
 #include "acpi.h"
 #include "blk.h"
 #include "boot.h"
+#include "control.h"
 #include "devices.h"
 #include "layout.h"
 #include "log.h"
@@ -63,6 +64,9 @@ struct vm {
 	struct machine machine;
 	struct acpi_pm pm;
 	struct loop *control;
+	struct control_vm asked; /* over ... */
+	struct control *socket;	 /* NULL: none */
+	bool confined;
 	struct tty tty;
 	struct virtio_dev *console;
 	struct disk *disk;
@@ -76,7 +80,6 @@ struct vm {
 	int stop_signal; /* the first SIGTERM or the like, 0: none yet */
 
 	_Atomic bool ended;
-	uint64_t started_ns;
 };
 
 /* The first to call this decides how the VM ended. Any thread. */
@@ -114,6 +117,18 @@ static void on_escape(void *ctx)
 	vm_end(ctx, VM_STOPPED, 0, NULL);
 }
 
+static void on_control_stop(void *ctx)
+{
+	vm_end(ctx, VM_STOPPED, 0, "the guest was ended by force over the control socket");
+}
+
+static void on_control_power_button(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	acpi_pm_power_button(&vm->pm);
+}
+
 static void on_timeout(struct loop_timer *t)
 {
 	vm_end(container_of(t, struct vm, timeout), VM_TIMEOUT, 0, NULL);
@@ -134,6 +149,7 @@ static void on_stop_signal(struct vm *vm, int sig)
 		return;
 	}
 	vm->stop_signal = sig;
+	vm->asked.stopping = true;
 	log_info("signal %d: pressing the guest's power button", sig);
 	acpi_pm_power_button(&vm->pm);
 	loop_timer_set(&vm->stop_timeout, MAX(vm->config->stop_timeout_ns, 1u));
@@ -244,8 +260,7 @@ static int open_disk(struct vm *vm, unsigned index, struct error *e)
 	struct loop *worker;
 	int r;
 
-	if (!named.serial[0])
-		snprintf(named.serial, sizeof(named.serial), "skep%u", index);
+	config_disk_serial(vm->config, index, named.serial);
 	r = blk_image_open(&image, config, e);
 	if (r)
 		return error_prefix(e, r, "disk %s", config->path);
@@ -330,6 +345,23 @@ static int open_control(struct vm *vm, struct error *e)
 	return r;
 }
 
+/* When all else that can fail on its own is open: it shows that there is a VM. */
+static int open_socket(struct vm *vm, struct error *e)
+{
+	const struct vm_config *config = vm->config;
+	int r;
+
+	vm->asked = (struct control_vm){.config = config,
+					.disks = vm->dev + vm->num_devs - config->num_disks,
+					.power_button = on_control_power_button,
+					.stop = on_control_stop,
+					.ctx = vm};
+	if (!config->control_path)
+		return 0;
+	r = control_open(&vm->socket, vm->control, config->control_path, &vm->asked, e);
+	return r < 0 ? error_prefix(e, r, "--control: '%.200s'", config->control_path) : 0;
+}
+
 static int create_machine(struct vm *vm, struct error *e)
 {
 	struct machine *m = &vm->machine;
@@ -389,6 +421,8 @@ static int vm_build(struct vm *vm, struct error *e)
 	if (!r)
 		r = open_devices(vm, e);
 	if (!r)
+		r = open_socket(vm, e);
+	if (!r)
 		r = build_cmdline(vm, e);
 	if (!r)
 		r = start_boot(vm, e);
@@ -438,11 +472,13 @@ static int vm_start(struct vm *vm, struct error *e)
 	if (r)
 		return r;
 	loop_timer_set(&vm->timeout, vm->config->timeout_ns);
-	vm->started_ns = now_ns();
+	vm->asked.started_ns = now_ns();
 	r = machine_start(&vm->machine, sandbox ? enter_sandbox : NULL,
 			  (void *)(uintptr_t)SANDBOX_VCPU, e);
-	if (!r && sandbox)
-		r = sandbox_thread(SANDBOX_CONTROL, e);
+	if (!r && sandbox) {
+		vm->confined = true;
+		r = sandbox_thread(vm->socket ? SANDBOX_CONTROL_SOCKET : SANDBOX_CONTROL, e);
+	}
 	return r;
 }
 
@@ -462,7 +498,7 @@ static void vm_collect(const struct vm *vm)
 	const struct machine *m = &vm->machine;
 	struct vm_result *result = vm->result;
 
-	result->run_ns = now_ns() - vm->started_ns;
+	result->run_ns = now_ns() - vm->asked.started_ns;
 	for (unsigned i = 0; i < m->num_vcpus; i++) {
 		result->exits.mmio_read += m->vcpu[i].exits.mmio_read;
 		result->exits.mmio_write += m->vcpu[i].exits.mmio_write;
@@ -490,6 +526,7 @@ static void vm_destroy(struct vm *vm)
 	boot_close(&vm->files);
 	loop_timer_close(&vm->timeout);
 	loop_timer_close(&vm->stop_timeout);
+	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	tty_close(&vm->tty);
 	if (vm->signal_fd >= 0)

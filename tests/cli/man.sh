@@ -29,6 +29,9 @@ if command -v mandoc >/dev/null; then
 			ok "skep(1) has disk $command's $option" out_has "^ +(-., )?$option( |\$)"
 		done
 	done
+	for command in $("$skep" complete control s ""); do
+		ok "skep(1) has control $command" out_has "^ +$command( |\$)"
+	done
 	for option in $("$skep" complete run -d x,); do
 		option=${option#x,}
 		ok "skep(1) has the disk's $option" out_has "^ +$option"
@@ -36,7 +39,7 @@ if command -v mandoc >/dev/null; then
 	for status in 0 120 121 122 124 125 2; do
 		ok "skep(1) has exit status $status" out_has "^ +$status  "
 	done
-	"$skep" run -k K -i I -a A --result R -d D,serial=S --dry-run >"$tmp/json"
+	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S --dry-run >"$tmp/json"
 	for key in $(python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))

@@ -6,6 +6,7 @@
 #include "blk_areas.h"
 #include "support.h"
 
+#define VECTOR 40u
 #define FEATURES                                                                                   \
 	(FEATURE(VIRTIO_BLK_F_FLUSH) | FEATURE(VIRTIO_BLK_F_DISCARD) |                             \
 	 FEATURE(VIRTIO_BLK_F_WRITE_ZEROES) | FEATURE(VIRTIO_BLK_F_RO) |                           \
@@ -328,4 +329,38 @@ void test_blk_zeros(void)
 		      holds(&d->vq[0], UNMAP_AREA + UNMAP_SECTORS, 8, IMAGE_SEED),
 	      "and only there");
 	vio_reset(d);
+}
+
+/* The runner makes the disk larger, from "sectors" to "after", once it is ready. */
+void test_blk_resize(void)
+{
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	uint64_t before = cmdline_u64("sectors", 0), after = cmdline_u64("after", 0);
+	uint8_t buf[SECTOR];
+	uint32_t generation;
+
+	irq_route(d->pin, VECTOR, 0);
+	CHECK(vio_start(d, FEATURES, 1, 128), "start");
+	CHECK_EQ(blk_capacity(d), before, "the capacity");
+	CHECK_EQ(blk_read(&d->vq[0], before, buf, SECTOR), VIRTIO_BLK_S_IOERR, "a read at its end");
+	vio_write(d, VIRTIO_MMIO_INTERRUPT_ACK, 3);
+	generation = vio_read(d, VIRTIO_MMIO_CONFIG_GENERATION);
+	irq_count[VECTOR] = 0;
+	print("ready\n");
+	CHECK(WAIT_UNTIL(irq_count[VECTOR] > 0), "an interrupt");
+	CHECK(vio_read(d, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG,
+	      "for the configuration");
+	vio_write(d, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
+	CHECK(vio_read(d, VIRTIO_MMIO_CONFIG_GENERATION) != generation, "the generation moved");
+	CHECK_EQ(blk_capacity(d), after, "the capacity grew");
+	CHECK(holds(&d->vq[0], before - 8, 8, IMAGE_SEED), "the old end is as it was");
+	CHECK(holds_zeros(&d->vq[0], before, 8), "the new sectors are zeros");
+	pattern_fill(buf, SECTOR, WRITE_SEED, after - 1);
+	CHECK_EQ(blk_write(&d->vq[0], after - 1, buf, SECTOR), VIRTIO_BLK_S_OK,
+		 "a write of the last sector");
+	CHECK(holds(&d->vq[0], after - 1, 1, WRITE_SEED), "is read again");
+	CHECK_EQ(blk_write(&d->vq[0], after, buf, SECTOR), VIRTIO_BLK_S_IOERR,
+		 "a write at the new end");
+	vio_reset(d);
+	CHECK_EQ(blk_capacity(d), after, "a reset keeps the capacity");
 }

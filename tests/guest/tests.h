@@ -19,6 +19,7 @@
 	X(blk_bad)                                                                                 \
 	X(blk_readonly)                                                                            \
 	X(blk_zeros)                                                                               \
+	X(blk_resize)                                                                              \
 	X(hostile)                                                                                 \
 	X(hostile_life)                                                                            \
 	X(hostile_random)                                                                          \

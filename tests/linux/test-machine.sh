@@ -57,6 +57,43 @@ test_large() {
 	value text >"$work/text.2"
 }
 
+control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
+
+test_resize() {
+	local image=$work/on/ext4/grows.img sum
+	head -c 8M /dev/urandom >"$image"
+	sum=$(sha <(head -c 1M "$image"))
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -d "$image,serial=grows" --control "$work/socket" \
+		-a 'skep.mount=off -- /t/resize'
+	step ready
+	check "a disk of a VM that runs is resized" control resize-disk grows 2G
+	go on
+	step written
+	is "before that it has its old size" "$(value before)" $((8 * 2048))
+	is "Linux sees the new one without a reboot" "$(value after)" $((2048 * 2048))
+	at_least "Linux logs it" "$(value log)" 1
+	is "what it held was there" "$(value sum.before)" "$sum"
+	is "and is" "$(value sum.after)" "$sum"
+	is "writes meanwhile go well" "$(value busy)" ""
+	is "its new end is written" "$(value end)" written
+	is "what is beyond that is not" "$(value beyond)" refused
+	is "the image has that size" "$(stat -c %s "$image")" $((2 << 30))
+	check "the image has it at its end" cmp <(tail -c 4096 "$image") <(yes skep | head -c 4096)
+	is "the image's start is as it was" "$(sha <(head -c 1M "$image"))" "$sum"
+	check "status: it tells" control status
+	check "status: it tells the size" grep -q '^disk 0 (grows): 2 GiB' "$work/control"
+	check "the power button is pressed" control power-button
+	# Its driver may have come just now.
+	(
+		exec 7>&-
+		while sleep 1 && control power-button; do :; done
+	) &
+	finish 60
+	ends "the power button over the control socket: 0" 0
+	is "nothing to complain about" "$(cat "$vm/err")" ""
+	rm -f "$image" "$work/socket"
+}
+
 test_cache_modes() {
 	local disk
 	named_image "$work/back" back

@@ -303,6 +303,59 @@ static void test_disk_commands(void **state)
 	}
 }
 
+static void test_control(void **state)
+{
+	static const struct {
+		const char *args[5], *message;
+	} bad[] = {
+		{{NULL}, "a path is missing"},
+		{{""}, "a path is missing"},
+		{{"p"}, "a command is missing"},
+		{{"p", "resize"}, "did you mean 'resize-disk'?"},
+		{{"p", "frobnicate"}, "'skep help control'"},
+		{{"p", "status", "x"}, "unexpected argument 'x'"},
+		{{"p", "stop", "--json"}, "unknown option '--json'"},
+		{{"p", "resize-disk"}, "a disk is missing"},
+		{{"p", "resize-disk", ""}, "a disk is missing"},
+		{{"p", "resize-disk", "0", "much"}, "write it like 512M"},
+		{{"p", "resize-disk", "0", "0"}, "no size of a disk"},
+		{{"p", "resize-disk", "0", "+0"}, "no size of a disk"},
+		{{"p", "resize-disk", "0", "9000000T"}, "no size of a disk"},
+		{{"p", "resize-disk", "0", "1G", "x"}, "unexpected argument 'x'"},
+	};
+	struct control_call c;
+
+	(void)state;
+	assert_int_equal(cli_parse_control(ARGS("p", "status", "--json"), &c, NULL), 0);
+	assert_string_equal(c.path, "p");
+	assert_string_equal(c.command, "status");
+	assert_true(c.json && !c.disk && !c.size && !c.help);
+	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "root"), &c, NULL), 0);
+	assert_string_equal(c.disk, "root");
+	assert_true(c.size == 0 && !c.grow);
+	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "1", "+2G"), &c, NULL), 0);
+	assert_string_equal(c.disk, "1");
+	assert_int_equal(c.size, 2 * GIB);
+	assert_true(c.grow);
+	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "1", "20"), &c, NULL), 0);
+	assert_int_equal(c.size, 20 * MIB);
+	assert_false(c.grow);
+	assert_int_equal(cli_parse_control(ARGS("-h"), &c, NULL), 0);
+	assert_true(c.help);
+	assert_int_equal(cli_parse_control(ARGS("p", "stop", "--help", "--nonsense"), &c, NULL), 0);
+	assert_true(c.help);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error e = {""};
+		int argc = 0, r;
+
+		while (argc < 5 && bad[i].args[argc])
+			argc++;
+		r = cli_parse_control(argc, (char *const *)bad[i].args, &c, &e);
+		if ((r != -EINVAL && r != -ERANGE) || !strstr(e.msg, bad[i].message))
+			fail_msg("%zu gives: %d %s", i, r, e.msg);
+	}
+}
+
 /* What a printer writes, to be freed. */
 static char *capture(void (*print)(FILE *))
 {
@@ -318,8 +371,9 @@ static char *capture(void (*print)(FILE *))
 static void test_help_has_every_option_in_80_columns(void **state)
 {
 	_cleanup_free_ char *run = capture(cli_help_run), *check = capture(cli_help_check),
-			    *disk = capture(cli_help_disk), *all = capture(cli_help);
-	const char *const texts[] = {run, check, disk, all};
+			    *disk = capture(cli_help_disk), *control = capture(cli_help_control),
+			    *all = capture(cli_help);
+	const char *const texts[] = {run, check, disk, control, all};
 	char name[64];
 
 	(void)state;
@@ -342,6 +396,12 @@ static void test_help_has_every_option_in_80_columns(void **state)
 			assert_non_null(strstr(disk, name));
 		}
 	}
+	for (const struct control_verb *v = control_verbs; v->name; v++) {
+		snprintf(name, sizeof(name), "\n%s%s%s: ", v->name, v->operands[0] ? " " : "",
+			 v->operands);
+		assert_non_null(strstr(control, name));
+	}
+	assert_non_null(strstr(control, "--json"));
 	assert_non_null(strstr(check, "--json"));
 	assert_non_null(strstr(all, "\n  run "));
 	assert_null(strstr(all, "complete"));
@@ -384,7 +444,7 @@ static void expect_completion(const char *expected, int n, char *const *words)
 static void test_completion(void **state)
 {
 	(void)state;
-	expect_completion("run\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
+	expect_completion("run\ncontrol\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
 	expect_completion("run\n", ARGS("r"));
 	expect_completion("run\n", ARGS("help", "r"));
 	expect_completion("--memory\n", ARGS("run", "--mem"));
@@ -406,6 +466,11 @@ static void test_completion(void **state)
 	expect_completion("--disk=a,engine=\n", ARGS("run", "--disk=a,en"));
 	expect_completion("--json\n--help\n", ARGS("check", "--"));
 	expect_completion(":files\n", ARGS("check", ""));
+	expect_completion(":files\n", ARGS("control", ""));
+	expect_completion("status\nstop\n", ARGS("control", "s", "st"));
+	expect_completion("--json\n--help\n", ARGS("control", "s", "status", "--"));
+	expect_completion("--help\n", ARGS("control", "s", "resize-disk", "0", "--"));
+	expect_completion("", ARGS("control", "s", "resize-disk", ""));
 	expect_completion("create\ninfo\ncompact\nresize\n", ARGS("disk", ""));
 	expect_completion("compact\n", ARGS("disk", "com"));
 	expect_completion("disk\n", ARGS("help", "d"));
@@ -501,6 +566,7 @@ int main(void)
 		cmocka_unit_test(test_config_applies_at_its_place),
 		cmocka_unit_test(test_check_options),
 		cmocka_unit_test(test_disk_commands),
+		cmocka_unit_test(test_control),
 		cmocka_unit_test(test_help_has_every_option_in_80_columns),
 		cmocka_unit_test(test_letters_and_names_are_unique),
 		cmocka_unit_test(test_completion),

@@ -581,6 +581,7 @@ static void random_config(struct vm_config *c)
 	c->initrd = r & 2 ? random_text(true) : NULL;
 	c->append = r & 4 ? random_text(true) : NULL;
 	c->result_path = r & 8 ? random_text(true) : NULL;
+	c->control_path = r & 16 ? random_text(true) : NULL;
 	c->kaslr = r & 16;
 	c->cache = r & 32;
 	c->sandbox = r & 64;
@@ -632,6 +633,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(a->initrd, b->initrd);
 	assert_same_text(a->append, b->append);
 	assert_same_text(a->result_path, b->result_path);
+	assert_same_text(a->control_path, b->control_path);
 	assert_same_text(a->console_path, b->console_path);
 	assert_int_equal(a->cpus, b->cpus);
 	assert_int_equal(a->memory, b->memory);

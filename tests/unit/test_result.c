@@ -62,6 +62,9 @@ static void test_failure_says_why(void **state)
 	(void)state;
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg, "disk 'x': gone");
+	r.end = VM_STOPPED;
+	vm_result_describe(&r, &text);
+	assert_string_equal(text.msg, "disk 'x': gone");
 	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg, "the guest reset itself unasked: triple fault");

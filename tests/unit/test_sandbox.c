@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
@@ -39,9 +40,8 @@
 #define EXIT_VIOLATION 125
 
 static const char *const role_name[SANDBOX_ROLES] = {
-	[SANDBOX_CONTROL] = "control",
-	[SANDBOX_VCPU] = "vcpu",
-	[SANDBOX_DISK_URING] = "disk-uring",
+	[SANDBOX_CONTROL] = "control",	   [SANDBOX_CONTROL_SOCKET] = "control-socket",
+	[SANDBOX_VCPU] = "vcpu",	   [SANDBOX_DISK_URING] = "disk-uring",
 	[SANDBOX_DISK_SYNC] = "disk-sync",
 };
 
@@ -144,7 +144,6 @@ static const struct call forbidden[] = {
 	SYS(chown),
 	SYS(fchown),
 	SYS(truncate),
-	SYS(ftruncate),
 	SYS(setxattr),
 	SYS(fsetxattr),
 	SYS(utimensat),
@@ -159,7 +158,7 @@ static const struct call forbidden[] = {
 	SYS(connect),
 	SYS(bind),
 	SYS(listen),
-	SYS(accept4),
+	SYS(accept),
 	SYS(sendto),
 	SYS(sendmsg),
 	SYS(sendmmsg),
@@ -260,6 +259,7 @@ static const struct call forbidden[] = {
 	SYS(mmap, 0, 4096, PROT_READ, MAP_SHARED, 0, 0),
 	SYS(madvise, 0, 0, MADV_HUGEPAGE),
 	SYS(tgkill, 1, 1, 0),
+	SYS(accept4, -1, 0, 0, 0),
 	SYS(ioctl, 0, TIOCSTI),
 	SYS(ioctl, 0, KVM_CREATE_VM),
 	SYS(ioctl, 0, KVM_SET_USER_MEMORY_REGION),
@@ -277,6 +277,10 @@ static const struct {
 	int err;
 } of_roles[] = {
 #define ONLY(role) (1u << SANDBOX_##role)
+#define MAIN	   (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
+	{ONLY(CONTROL_SOCKET), SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC), EBADF},
+	{ONLY(CONTROL_SOCKET), SYS(ftruncate, -1), EBADF},
+	{ONLY(CONTROL_SOCKET), SYS(ioctl, -1, BLKGETSIZE64), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_SET_GSI_ROUTING), EBADF},
 	{ONLY(DISK_SYNC), SYS(preadv2, -1), EBADF},
@@ -286,14 +290,14 @@ static const struct {
 	{ONLY(DISK_SYNC), SYS(ioctl, -1, BLKDISCARD), EBADF},
 	{ONLY(DISK_SYNC), SYS(ioctl, -1, BLKSECDISCARD), EBADF},
 	{ONLY(DISK_URING), SYS(io_uring_enter, -1), EBADF},
-	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
-	{ONLY(CONTROL), SYS(getrandom, 0, 0, 0), 0},
-	{ONLY(CONTROL), SYS(ioctl, -1, TIOCGWINSZ), EBADF},
-	{ONLY(CONTROL), SYS(close, -1), EBADF},
-	{ONLY(CONTROL), SYS(fcntl, -1, F_OFD_SETLK), EBADF},
-	{ONLY(CONTROL) | ONLY(DISK_SYNC), SYS(epoll_wait, -1), EBADF},
-	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(read, -1), EBADF},
-	{ONLY(CONTROL) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(timerfd_settime, -1), EFAULT},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
+	{MAIN, SYS(getrandom, 0, 0, 0), 0},
+	{MAIN, SYS(ioctl, -1, TIOCGWINSZ), EBADF},
+	{MAIN, SYS(close, -1), EBADF},
+	{MAIN, SYS(fcntl, -1, F_OFD_SETLK), EBADF},
+	{MAIN | ONLY(DISK_SYNC), SYS(epoll_wait, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(read, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(timerfd_settime, -1), EFAULT},
 };
 
 struct attempt {

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep control`: one request, one answer. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "control_call.h"
+#include "json.h"
+#include "util.h"
+
+#define MAX_ANSWER MIB
+
+static int explain_connect(int err, struct error *e)
+{
+	switch (err) {
+	case ENOENT:
+		return error_set(e, -err,
+				 "no such socket: a VM makes it that is run with --control");
+	case ECONNREFUSED:
+		return error_set(e, -err,
+				 "nobody listens there: the VM has ended, or it is no "
+				 "control socket");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: the socket is for the VM's user, and root");
+	default:
+		return error_set(e, -err, "cannot connect: %s", strerror(err));
+	}
+}
+
+static int open_socket(const char *path, struct error *e)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd;
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return error_set(e, -ENAMETOOLONG,
+				 "is longer than %zu bytes, which a socket's path cannot be: use a "
+				 "relative one",
+				 sizeof(addr.sun_path) - 1);
+	strcpy(addr.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		explain_connect(errno, e);
+		close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
+static json_t *request_of(const struct control_call *call)
+{
+	json_t *request = json_pack("{s:s}", "command", call->command);
+
+	if (call->disk) {
+		bool position = strspn(call->disk, "0123456789") == strlen(call->disk) &&
+				strlen(call->disk) < 10;
+
+		json_object_set_new(request, "disk",
+				    position ? json_integer(strtol(call->disk, NULL, 10))
+					     : json_from_bytes(call->disk));
+	}
+	if (call->size)
+		json_object_set_new(request, call->grow ? "grow" : "size",
+				    json_integer((json_int_t)call->size));
+	return request;
+}
+
+static int send_request(int fd, const struct control_call *call, struct error *e)
+{
+	json_t *request = request_of(call);
+	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	size_t len = text ? strlen(text) : 0;
+
+	json_decref(request);
+	if (!text)
+		return error_set(e, -ENOMEM, "out of memory");
+	text[len++] = '\n'; /* in the place of the NUL */
+	for (size_t done = 0; done < len;) {
+		ssize_t n = send(fd, text + done, len - done, MSG_NOSIGNAL);
+
+		if (n < 0 && errno != EINTR)
+			return error_set(e, -EIO, "cannot send: %s", strerror(errno));
+		done += n > 0 ? (size_t)n : 0;
+	}
+	return 0;
+}
+
+static int read_answer(int fd, json_t **ret, struct error *e)
+{
+	_cleanup_free_ char *text = malloc(MAX_ANSWER);
+	size_t len = 0;
+	ssize_t n;
+
+	if (!text)
+		return error_set(e, -ENOMEM, "out of memory");
+	while (!memchr(text, '\n', len)) {
+		n = len < MAX_ANSWER ? read(fd, text + len, MAX_ANSWER - len) : 0;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(e, -EIO, "the VM ended without an answer");
+		len += (size_t)n;
+	}
+	*ret = json_loadb(text, len, 0, NULL);
+	if (!json_is_object(*ret)) {
+		json_decref(*ret);
+		return error_set(e, -EIO, "what came is no answer: it is no control socket");
+	}
+	return 0;
+}
+
+static uint64_t number(const json_t *object, const char *name)
+{
+	return (uint64_t)json_integer_value(json_object_get(object, name));
+}
+
+static const char *text_of(const json_t *object, const char *name)
+{
+	const char *text = json_string_value(json_object_get(object, name));
+
+	return text ? text : "?";
+}
+
+static const char *bytes_of(const json_t *object, const char *name, char ret[FORMAT_BYTES])
+{
+	format_bytes(number(object, name), ret);
+	return ret;
+}
+
+static void print_disk(FILE *out, size_t i, const json_t *disk)
+{
+	char size[FORMAT_BYTES], read[FORMAT_BYTES], written[FORMAT_BYTES], discarded[FORMAT_BYTES];
+
+	fprintf(out, "disk %zu (%s): %s, %s\n", i, text_of(disk, "serial"),
+		bytes_of(disk, "size", size), text_of(disk, "path"));
+	fprintf(out,
+		"  %" PRIu64 " reads of %s, %" PRIu64 " writes of %s, %" PRIu64
+		" discards of %s, %" PRIu64 " flushes, %" PRIu64 " errors\n",
+		number(disk, "reads"), bytes_of(disk, "read_bytes", read), number(disk, "writes"),
+		bytes_of(disk, "written_bytes", written), number(disk, "discards"),
+		bytes_of(disk, "discarded_bytes", discarded), number(disk, "flushes"),
+		number(disk, "errors"));
+}
+
+static int print_answer(const struct control_call *call, json_t *answer, FILE *out)
+{
+	char size[FORMAT_BYTES];
+	const json_t *disk;
+	size_t i;
+
+	if (call->json) {
+		_cleanup_free_ char *text = json_to_text(json_incref(answer));
+
+		if (!text)
+			return -ENOMEM;
+		fputs(text, out);
+	} else if (json_object_get(answer, "state")) {
+		fprintf(out, "%s for %.1f s\n", text_of(answer, "state"),
+			json_number_value(json_object_get(answer, "seconds")));
+		json_array_foreach(json_object_get(answer, "disks"), i, disk)
+			print_disk(out, i, disk);
+	} else if (call->disk) {
+		fprintf(out, "disk %s: %" PRIu64 " bytes (%s)\n", call->disk,
+			number(answer, "size"), bytes_of(answer, "size", size));
+	}
+	return 0;
+}
+
+int control_call_run(const struct control_call *call, FILE *out, struct error *e)
+{
+	_cleanup_close_ int fd = open_socket(call->path, e);
+	json_t *answer = NULL;
+	const char *error;
+	int r = fd;
+
+	if (r >= 0)
+		r = send_request(fd, call, e);
+	if (r >= 0)
+		r = read_answer(fd, &answer, e);
+	if (r < 0)
+		return error_prefix(e, -EIO, "%s", call->path);
+	error = json_string_value(json_object_get(answer, "error"));
+	if (error)
+		r = error_set(e, -EIO, "%s", error);
+	else
+		r = print_answer(call, answer, out);
+	json_decref(answer);
+	return r;
+}

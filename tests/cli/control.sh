@@ -1,0 +1,95 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Usage: control.sh SKEP
+#
+# skep control, against a server that says what the test wants. Against VMs: tests/guest/run.
+set -eu
+# shellcheck source=lib.sh
+. "${0%/*}/lib.sh"
+cd "$tmp"
+server=
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; cd /; rm -rf "$tmp"' EXIT
+
+# serve ANSWER: a server for one client, which notes the request in the file asked.
+serve() {
+	rm -f s asked
+	python3 - "$1" <<'PY' &
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind("s.tmp")
+s.listen(1)
+os.rename("s.tmp", "s")
+c, _ = s.accept()
+line = c.makefile().readline()
+open("asked", "w").write(line)
+for byte in sys.argv[1].encode():
+	c.sendall(bytes([byte]))
+PY
+	server=$!
+	while [ ! -S s ]; do sleep 0.05; done
+}
+# asks REQUEST ANSWER ARG...: sends this (as JSON), and status is 0.
+asks() {
+	local want=$1 answer=$2
+	shift 2
+	serve "$answer
+"
+	run control s "$@"
+	wait "$server"
+	server=
+	[ "$status" = 0 ] && err_is_empty && json asked "d == $want"
+}
+# fails ANSWER REGEX: what it says of such an answer.
+fails() {
+	serve "$1"
+	complains 125 "$2" control s stop
+	wait "$server"
+	server=
+}
+
+for words in "control --help" "control -h" "help control"; do
+	# shellcheck disable=SC2086
+	run $words
+	ok "$words" out_has '^Usage: skep control PATH COMMAND'
+	ok "$words: status 0" [ "$status" = 0 ]
+done
+ok "no path" complains 2 'a path is missing' control
+ok "no command" complains 2 'a command is missing' control s
+ok "a misspelt command" complains 2 "did you mean 'power-button'" control s powerbutton
+ok "a misspelt option" complains 2 "did you mean '--json'" control s status --jsn
+ok "no disk" complains 2 'a disk is missing: skep control PATH resize-disk DISK' control s resize-disk
+ok "a size that is none" complains 2 'write it like 512M' control s resize-disk 0 much
+
+ok "nothing is there" complains 125 '^skep: s: no such socket: .*--control' control s status
+echo >file
+ok "a file is there" complains 125 '^skep: file: nobody listens there' control file status
+python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("left")'
+ok "a socket is left there" complains 125 '^skep: left: nobody listens there: the VM has ended' control left status
+ok "a path that is too long" complains 125 'longer than 107 bytes' control "$(printf %0200d 0)" status
+
+ok "power-button" asks '{"command": "power-button"}' '{}' power-button
+ok "power-button: nothing to say" out_is_empty
+ok "stop" asks '{"command": "stop"}' '{}' stop
+ok "resize-disk" asks '{"command": "resize-disk", "disk": 0}' '{"disk": 0, "size": 4096}' resize-disk 0
+ok "resize-disk: says the size" out_is "disk 0: 4096 bytes (4 KiB)"
+ok "resize-disk to a size" asks '{"command": "resize-disk", "disk": "root", "size": 2 << 30}' '{"disk": 0, "size": 1}' resize-disk root 2G
+ok "resize-disk by a size" asks '{"command": "resize-disk", "disk": "r\"t", "grow": 1 << 20}' '{"disk": 0, "size": 1}' resize-disk 'r"t' +1
+answer='{"state": "running", "seconds": 3.25, "disks": [{"path": "a", "serial": "x", "size": 1048576, "reads": 7}]}'
+ok "status" asks '{"command": "status"}' "$answer" status
+ok "status: the VM" out_has '^running for 3\.[23] s$'
+ok "status: a disk" out_has '^disk 0 \(x\): 1 MiB, a$'
+ok "status: its counters" out_has '^  7 reads of 0 B, 0 writes'
+ok "status --json" asks '{"command": "status"}' "$answer" status --json
+ok "status --json: as it came" json out "d == $answer"
+
+ok "an error" fails $'{"error": "no disk 7"}\n' '^skep: no disk 7$'
+ok "an error of several lines" fails $'{"error": "a\\nb"}\n' '^skep: a\?b$'
+ok "no answer" fails '' '^skep: s: the VM ended without an answer'
+ok "half an answer" fails '{"disk":' 'ended without an answer'
+ok "an answer that is none" fails 'hello' 'ended without an answer'
+ok "an answer of another kind" fails $'[]\n' 'what came is no answer'
+ok "an answer without end" fails "$(printf '%0100000d' 0)" 'without an answer'
+
+ok "a run with a path for the socket that is used" complains 2 "'x' is both the control socket and a disk" run --control x -d x
+done_testing
