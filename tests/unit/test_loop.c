@@ -1044,6 +1044,82 @@ static void test_sysctl_is_named(void **state)
 	in_child(denied_by_sysctl);
 }
 
+struct neighbour {
+	struct counter c;
+	struct neighbour *other;
+};
+
+/* Ends its own watch and its neighbour's, which was ready in the same turn. */
+static void end_both(struct loop_fd *w, uint32_t events)
+{
+	struct neighbour *n = container_of(w, struct neighbour, c.watch);
+
+	loop_unwatch(&n->other->c.watch);
+	memset(&n->other->c.watch, 0xee, sizeof(n->other->c.watch));
+	count(w, events);
+	loop_unwatch(w);
+	memset(w, 0xee, sizeof(*w));
+}
+
+static void test_a_watch_that_ends_is_not_reported(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct neighbour n[2] = {{.other = &n[1]}, {.other = &n[0]}};
+	struct counter last = {.drain = true};
+	int fd[3];
+
+	for (unsigned i = 0; i < 3; i++) {
+		fd[i] = eventfd(1, EFD_NONBLOCK);
+		assert_int_equal(loop_watch(loop, i < 2 ? &n[i].c.watch : &last.watch, fd[i],
+					    EPOLLIN, i < 2 ? end_both : count),
+				 0);
+	}
+	start(loop);
+	await(&last.calls, 1);
+	settle(loop);
+	assert_int_equal(n[0].c.calls + n[1].c.calls, 1);
+	kick(fd[2]);
+	await(&last.calls, 2);
+	loop_stop(loop);
+	loop_free(loop);
+	for (unsigned i = 0; i < 3; i++)
+		close(fd[i]);
+}
+
+static void watch_for_output(void *arg)
+{
+	loop_watch_for(arg, EPOLLOUT);
+	loop_watch_for(arg, EPOLLOUT);
+}
+
+static void watch_for_input(void *arg)
+{
+	loop_watch_for(arg, EPOLLIN);
+}
+
+static void test_a_watch_for_something_else(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct counter c = {.drain = true};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	assert_int_equal(loop_watch(loop, &c.watch, fd, EPOLLIN, count), 0);
+	start(loop);
+	settle(loop);
+	assert_int_equal(c.calls, 0);
+	loop_call(loop, watch_for_output, &c.watch);
+	await(&c.calls, 1);
+	loop_call(loop, watch_for_input, &c.watch);
+	settle(loop);
+	assert_int_equal(c.events, EPOLLOUT);
+	kick(fd);
+	while (!(c.events & EPOLLIN))
+		usleep(1000);
+	loop_stop(loop);
+	loop_free(loop);
+	close(fd);
+}
+
 int main(void)
 {
 #define URING(f)                                                                                   \
@@ -1073,6 +1149,8 @@ int main(void)
 		BOTH(test_failed_setup_ends_the_loop),
 		BOTH(test_thread_leaves_signals_to_others),
 		BOTH(test_draining_handles_work_but_no_watches),
+		EPOLL(test_a_watch_that_ends_is_not_reported),
+		EPOLL(test_a_watch_for_something_else),
 		URING(test_ops_beyond_the_rings_size),
 		URING(test_ring_refuses_what_is_not_needed),
 		cmocka_unit_test(test_sealed_loop_needs_no_register),
