@@ -463,6 +463,11 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	return 0;
 }
 
+void blk_device_limits(const struct virtio_dev *dev, struct blk_limits *ret)
+{
+	blk_rate_get(&to_blk(dev)->rate, ret);
+}
+
 void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits)
 {
 	struct blk_device *blk = to_blk(dev);

@@ -25,6 +25,13 @@ void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits)
 	pthread_mutex_unlock(&rate->lock);
 }
 
+void blk_rate_get(struct blk_rate *rate, struct blk_limits *ret)
+{
+	pthread_mutex_lock(&rate->lock);
+	*ret = rate->limits;
+	pthread_mutex_unlock(&rate->lock);
+}
+
 static uint64_t wait_of(uint64_t paid, uint64_t now, uint64_t burst_ns)
 {
 	return paid > now && paid - now > burst_ns ? paid - now - burst_ns : 0;

@@ -27,6 +27,8 @@ void blk_rate_destroy(struct blk_rate *rate);
 /* What was used until now is forgotten. Any thread. */
 void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits);
 
+void blk_rate_get(struct blk_rate *rate, struct blk_limits *ret); /* Any thread. */
+
 /* How long the next request has to wait, nanoseconds; 0: it may start. Any thread. */
 uint64_t blk_rate_wait(struct blk_rate *rate, uint64_t now);
 /* A request of `bytes` was started. Any thread. */

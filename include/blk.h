@@ -190,7 +190,9 @@ struct blk_limits {
 	uint64_t bytes_per_s, ops_per_s, burst_ns;
 };
 
-/* Changes the limits of a disk at once; requests that wait are looked at again. Any thread. */
+/* The limits of a disk; and to change them at once: requests that wait are looked at again. Any
+ * thread. */
+void blk_device_limits(const struct virtio_dev *dev, struct blk_limits *ret);
 void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits);
 
 /* The capacity in bytes. Any thread. */

@@ -12,9 +12,12 @@
 struct control_call {
 	const char *path;    /* of the socket; borrowed, as all here */
 	const char *command; /* one of control_verbs */
-	const char *disk;    /* resize-disk: its position or serial number */
+	const char *disk;    /* resize-disk, limit-disk: its position or serial number */
 	uint64_t size;	     /* bytes, 0: what its file or device has now */
 	bool grow;	     /* by `size`, not to it */
+	/* limit-disk: as in struct disk_config; UINT64_MAX and UINT_MAX: what it is now */
+	uint64_t bps, burst_ns;
+	unsigned iops;
 	bool json;
 	bool help;
 };

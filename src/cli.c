@@ -2,6 +2,7 @@
 /* Parsing the command line by the tables of include/settings.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
 #include "cli.h"
@@ -79,12 +80,26 @@ static const struct setting status_settings[] = {
 	{.name = NULL},
 };
 
+static const struct setting limit_settings[] = {
+	{"bps", .arg = "SIZE", .type = SETTING_BYTES, .offset = offsetof(struct control_call, bps),
+	 .help = "bytes a second, like 100M; 0 is no limit"},
+	{"iops", .arg = "N", .type = SETTING_COUNT, .offset = offsetof(struct control_call, iops),
+	 .max = 1000000000, .help = "requests a second; 0 is no limit"},
+	{"burst", .arg = "TIME", .type = SETTING_DURATION,
+	 .offset = offsetof(struct control_call, burst_ns),
+	 .help = "how long what they allow may be saved up"},
+	HELP,
+	{.name = NULL},
+};
+
 const struct control_verb control_verbs[] = {
 	{"status", "", "show since when it runs, its disks, and what they did", 0, status_settings},
 	{"power-button", "", "press the guest's power button", 0, help_settings},
 	{"stop", "", "end it by force", 0, help_settings},
 	{"resize-disk", "DISK [[+]SIZE]", "enlarge a disk; without SIZE to what its file has", 2,
 	 help_settings},
+	{"limit-disk", "DISK", "change how fast a disk may go; what is not given stays", 1,
+	 limit_settings},
 	{.name = NULL},
 };
 
@@ -454,7 +469,7 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 	const char *size;
 	int r;
 
-	*ret = (struct control_call){.path = NULL};
+	*ret = (struct control_call){.bps = UINT64_MAX, .iops = UINT_MAX, .burst_ns = UINT64_MAX};
 	if (argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0)) {
 		ret->help = true;
 		return 0;

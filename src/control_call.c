@@ -2,6 +2,7 @@
 /* `skep control`: one request, one answer. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -53,6 +54,12 @@ static int open_socket(const char *path, struct error *e)
 	return fd;
 }
 
+static void add_limit(json_t *request, const char *name, uint64_t value)
+{
+	if (value != UINT64_MAX)
+		json_object_set_new(request, name, json_integer((json_int_t)MIN(value, INT64_MAX)));
+}
+
 static json_t *request_of(const struct control_call *call)
 {
 	json_t *request = json_pack("{s:s}", "command", call->command);
@@ -68,6 +75,9 @@ static json_t *request_of(const struct control_call *call)
 	if (call->size)
 		json_object_set_new(request, call->grow ? "grow" : "size",
 				    json_integer((json_int_t)call->size));
+	add_limit(request, "bps", call->bps);
+	add_limit(request, "iops", call->iops == UINT_MAX ? UINT64_MAX : call->iops);
+	add_limit(request, "burst_ns", call->burst_ns);
 	return request;
 }
 
@@ -148,6 +158,21 @@ static void print_disk(FILE *out, size_t i, const json_t *disk)
 		number(disk, "errors"));
 }
 
+static void print_limits(const struct control_call *call, const json_t *answer, FILE *out)
+{
+	char bps[FORMAT_BYTES];
+
+	fprintf(out, "disk %s:", call->disk);
+	if (number(answer, "bps"))
+		fprintf(out, " %s/s", bytes_of(answer, "bps", bps));
+	if (number(answer, "iops"))
+		fprintf(out, " %" PRIu64 " requests/s", number(answer, "iops"));
+	if (!number(answer, "bps") && !number(answer, "iops"))
+		fprintf(out, " no limit\n");
+	else
+		fprintf(out, ", bursts of %.6g ms\n", (double)number(answer, "burst_ns") / 1e6);
+}
+
 static int print_answer(const struct control_call *call, json_t *answer, FILE *out)
 {
 	char size[FORMAT_BYTES];
@@ -165,6 +190,8 @@ static int print_answer(const struct control_call *call, json_t *answer, FILE *o
 			json_number_value(json_object_get(answer, "seconds")));
 		json_array_foreach(json_object_get(answer, "disks"), i, disk)
 			print_disk(out, i, disk);
+	} else if (json_object_get(answer, "bps")) {
+		print_limits(call, answer, out);
 	} else if (call->disk) {
 		fprintf(out, "disk %s: %" PRIu64 " bytes (%s)\n", call->disk,
 			number(answer, "size"), bytes_of(answer, "size", size));

@@ -10,6 +10,13 @@
 #include "suggest.h"
 #include "util.h"
 
+static void add_limits(json_t *disk, const struct blk_limits *limits)
+{
+	json_object_set_new(disk, "bps", json_integer((json_int_t)limits->bytes_per_s));
+	json_object_set_new(disk, "iops", json_integer((json_int_t)limits->ops_per_s));
+	json_object_set_new(disk, "burst_ns", json_integer((json_int_t)limits->burst_ns));
+}
+
 static json_t *status(const struct control_vm *vm, const json_t *request, struct error *e)
 {
 	const struct vm_config *config = vm->config;
@@ -20,14 +27,17 @@ static json_t *status(const struct control_vm *vm, const json_t *request, struct
 	for (size_t i = 0; i < config->num_disks; i++) {
 		char serial[BLK_SERIAL_LEN + 1];
 		struct disk_result result;
+		struct blk_limits limits;
 		json_t *disk;
 
 		blk_device_result(vm->disks[i], &result);
+		blk_device_limits(vm->disks[i], &limits);
 		disk = vm_disk_json(&config->disks[i], &result);
 		config_disk_serial(config, i, serial);
 		json_object_set_new(disk, "serial", json_from_bytes(serial));
 		json_object_set_new(disk, "size",
 				    json_integer((json_int_t)blk_device_size(vm->disks[i])));
+		add_limits(disk, &limits);
 		json_array_append_new(disks, disk);
 	}
 	return json_pack("{s:s, s:f, s:o}", "state", vm->stopping ? "stopping" : "running",
@@ -128,6 +138,38 @@ static json_t *resize_disk(const struct control_vm *vm, const json_t *request, s
 	return json_pack("{s:I, s:I}", "disk", (json_int_t)i, "size", (json_int_t)now);
 }
 
+/* A member that counts something, maybe none of it. *ret stays when it is not there. */
+static int get_limit(const json_t *request, const char *name, uint64_t *ret, struct error *e)
+{
+	const json_t *value = json_object_get(request, name);
+
+	if (!value)
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return error_set(e, -EINVAL, "\"%s\" must be a whole number, 0 for no limit", name);
+	*ret = (uint64_t)json_integer_value(value);
+	return 0;
+}
+
+static json_t *limit_disk(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	struct blk_limits limits;
+	json_t *answer;
+	size_t i = 0;
+
+	if (find_disk(vm, request, &i, e) < 0)
+		return NULL;
+	blk_device_limits(vm->disks[i], &limits);
+	if (get_limit(request, "bps", &limits.bytes_per_s, e) < 0 ||
+	    get_limit(request, "iops", &limits.ops_per_s, e) < 0 ||
+	    get_limit(request, "burst_ns", &limits.burst_ns, e) < 0)
+		return NULL;
+	blk_device_set_limits(vm->disks[i], &limits);
+	answer = json_pack("{s:I}", "disk", (json_int_t)i);
+	add_limits(answer, &limits);
+	return answer;
+}
+
 struct command {
 	const char *name;
 	json_t *(*run)(const struct control_vm *vm, const json_t *request, struct error *e);
@@ -139,6 +181,7 @@ static const struct command commands[] = {
 	{"power-button", power_button, {NULL}},
 	{"stop", stop, {NULL}},
 	{"resize-disk", resize_disk, {"disk", "size", "grow"}},
+	{"limit-disk", limit_disk, {"disk", "bps", "iops", "burst_ns"}},
 };
 
 static const struct command *find_command(const char *name, struct error *e)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -322,6 +323,10 @@ static void test_control(void **state)
 		{{"p", "resize-disk", "0", "+0"}, "no size of a disk"},
 		{{"p", "resize-disk", "0", "9000000T"}, "no size of a disk"},
 		{{"p", "resize-disk", "0", "1G", "x"}, "unexpected argument 'x'"},
+		{{"p", "limit-disk"}, "a disk is missing"},
+		{{"p", "limit-disk", "0", "1M"}, "unexpected argument '1M'"},
+		{{"p", "limit-disk", "0", "--iops=1M"}, "from 0 to 1000000000"},
+		{{"p", "limit-disk", "0", "--bsp=1M"}, "did you mean '--bps'?"},
 	};
 	struct control_call c;
 
@@ -340,6 +345,14 @@ static void test_control(void **state)
 	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "1", "20"), &c, NULL), 0);
 	assert_int_equal(c.size, 20 * MIB);
 	assert_false(c.grow);
+	assert_int_equal(
+		cli_parse_control(ARGS("p", "limit-disk", "root", "--bps=1M", "--burst=2s"), &c,
+				  NULL),
+		0);
+	assert_string_equal(c.disk, "root");
+	assert_int_equal(c.bps, MIB);
+	assert_int_equal(c.burst_ns, 2 * NSEC_PER_SEC);
+	assert_true(c.iops == UINT_MAX);
 	assert_int_equal(cli_parse_control(ARGS("-h"), &c, NULL), 0);
 	assert_true(c.help);
 	assert_int_equal(cli_parse_control(ARGS("p", "stop", "--help", "--nonsense"), &c, NULL), 0);

@@ -252,8 +252,42 @@ static void test_resize(void **state)
 	close(fd);
 }
 
+static void expect_limits(struct fixture *f, unsigned i, uint64_t bps, uint64_t iops,
+			  uint64_t burst)
+{
+	struct blk_limits limits;
+
+	blk_device_limits(f->dev[i], &limits);
+	assert_int_equal(limits.bytes_per_s, bps);
+	assert_int_equal(limits.ops_per_s, iops);
+	assert_int_equal(limits.burst_ns, burst);
+}
+
+static void test_limits(void **state)
+{
+	struct fixture *f = *state;
+	int fd = dial(f);
+	json_t *answer, *disk;
+
+	answer = ask(fd, "{\"command\": \"limit-disk\", \"disk\": \"one\", \"bps\": 1000000, "
+			 "\"iops\": 200, \"burst_ns\": 5}");
+	assert_int_equal(json_integer_value(json_object_get(answer, "disk")), 0);
+	assert_int_equal(json_integer_value(json_object_get(answer, "iops")), 200);
+	json_decref(answer);
+	expect_limits(f, 0, 1000000, 200, 5);
+	/* What is not said stays. */
+	json_decref(ask(fd, "{\"command\": \"limit-disk\", \"disk\": 0, \"iops\": 0}"));
+	expect_limits(f, 0, 1000000, 0, 5);
+	answer = ask(fd, "{\"command\": \"status\"}");
+	disk = json_array_get(json_object_get(answer, "disks"), 0);
+	assert_int_equal(json_integer_value(json_object_get(disk, "bps")), 1000000);
+	json_decref(answer);
+	close(fd);
+}
+
 static void test_refusals(void **state)
 {
+#define LIMIT  "{\"command\": \"limit-disk\", "
 #define RESIZE "{\"command\": \"resize-disk\", "
 	static const struct {
 		const char *line, *why;
@@ -289,6 +323,10 @@ static void test_refusals(void **state)
 		{RESIZE "\"disk\": 0, \"grow\": 9223372036854775296}", "no files of"},
 		{RESIZE "\"disk\": 0, \"grow\": 9223372036854775807}", "not a multiple"},
 		{RESIZE "\"disk\": 0, \"size\": 99999999999999999999}", "too big integer"},
+		{LIMIT "\"bps\": 1}", "\"disk\" must be"},
+		{LIMIT "\"disk\": 0, \"bps\": -1}", "\"bps\" must be a whole number"},
+		{LIMIT "\"disk\": 0, \"iops\": \"10\"}", "\"iops\" must be"},
+		{LIMIT "\"disk\": 0, \"burst\": 1}", "takes no \"burst\""},
 		{"{\"command\": \"\\u0000\"}", "a request is a line like"},
 		{"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 		 "nested too deep"},
@@ -580,6 +618,7 @@ int main(void)
 		T(status),
 		T(power_button_and_stop),
 		T(resize),
+		T(limits),
 		T(refusals),
 		T(lines_in_pieces),
 		T(many_clients),
