@@ -83,9 +83,8 @@ test_devices() {
 		for s in scsi thin; do
 			at_least "$engine, $s: written files occupy the device" \
 				$((held[$s.written] - held[$s.kept])) $((11 * mib))
-			# ext4 writes its tables meanwhile.
 			at_most "$engine, $s: fstrim gives deleted files back" \
-				"${held[$s.trimmed]}" $((held[$s.kept] + 4 * mib))
+				"${held[$s.trimmed]}" $((held[$s.kept] + 2 * mib))
 			is "$engine, $s: the kept file is whole" "$(value $s.keep)" whole
 			is "$engine, $s: blkdiscard -z reads as zeros" "$(value $s.zero)" 0
 			at_most "$engine, $s: blkdiscard gives all back" "${held[$s.empty]}" 128
