@@ -22,7 +22,7 @@
 
 /* The sync engine works this long before it lets the loop look at its other descriptors, and
  * shows the guest what is done. */
-#define SYNC_SLICE_NS 200000u
+#define SYNC_SLICE_NS 50000u
 
 static struct blk_device *to_blk(const struct virtio_dev *dev)
 {
