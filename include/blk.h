@@ -40,7 +40,7 @@ struct blk_image {
 
 	bool discard;	       /* punches holes (file) or discards (device) */
 	bool uring_discard;    /* BLOCK_URING_CMD_DISCARD works on this device (Linux 6.12) */
-	uint32_t granularity;  /* of what a discard frees, bytes, a power of two */
+	uint32_t granularity;  /* of what a discard frees, bytes: a multiple of logical_block */
 	uint64_t discard_step; /* the most that one operation discards: a multiple of granularity */
 	bool zero_punch;       /* a hole punched reads as zeros */
 	bool secure_erase;     /* BLKSECDISCARD works on this device */

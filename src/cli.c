@@ -82,7 +82,7 @@ static const struct setting status_settings[] = {
 
 static const struct setting limit_settings[] = {
 	{"bps", .arg = "SIZE", .type = SETTING_BYTES, .offset = offsetof(struct control_call, bps),
-	 .help = "bytes a second, like 100M; 0 is no limit"},
+	 .help = "bytes a second, like 100M; a bare number is bytes, 0 no limit"},
 	{"iops", .arg = "N", .type = SETTING_COUNT, .offset = offsetof(struct control_call, iops),
 	 .max = 1000000000, .help = "requests a second; 0 is no limit"},
 	{"burst", .arg = "TIME", .type = SETTING_DURATION,
