@@ -52,15 +52,41 @@ clean_up_devices() {
 	[ -z "${thin_loops[*]}" ] || losetup -d "${thin_loops[@]}"
 }
 
-# holds AT: what the devices hold at this step.
-holds() {
-	held[scsi.$1]=$(scsi_holds)
-	held[thin.$1]=$(thin_holds)
+# devices_story ENGINE NAME=DEVICE...: guest/devices on these; NAME_holds prints the KiB that one holds,
+# $books how many it may hold when it is empty.
+devices_story() {
+	local engine=$1 d s at disks=()
+	local -A held
+	shift
+	for d; do disks+=(-d "${d#*=},serial=${d%%=*},engine=$engine"); done
+	head -c 16M /dev/urandom >"$work/data"
+	start -k "$tools/vmlinuz" -i "$tools/initrd" -m 512M "${disks[@]}" \
+		-d "$work/data,serial=data,readonly" -a 'skep.mount=off -- /t/devices'
+	for at in kept written trimmed empty; do
+		step $at
+		for d; do held[${d%%=*}.$at]=$("${d%%=*}_holds"); done
+		go on
+	done
+	finish
+	ends "$engine: the guest powered off" 0
+	for d; do
+		s=${d%%=*}
+		echo "# $engine, $s holds KiB: ${held[$s.kept]} kept, ${held[$s.written]} written," \
+			"${held[$s.trimmed]} trimmed, ${held[$s.empty]} empty"
+		at_least "$engine, $s: written files occupy the device" \
+			$((held[$s.written] - held[$s.kept])) $((11 * mib))
+		at_most "$engine, $s: fstrim gives deleted files back" \
+			"${held[$s.trimmed]}" $((held[$s.kept] + 2 * mib))
+		is "$engine, $s: the kept file is whole" "$(value "$s.keep")" whole
+		is "$engine, $s: blkdiscard -z reads as zeros" "$(value "$s.zero")" 0
+		at_most "$engine, $s: blkdiscard gives all back" "${held[$s.empty]}" "${books:-128}"
+	done
 }
 
 test_devices() {
-	local thin_loops=() scsi scsi_map engine s
-	local -A held
+	local scsi scsi_map engine
+	# Not local: it is for the trap too.
+	thin_loops=()
 	if ! modprobe -n scsi_debug 2>/dev/null || ! modprobe -n dm-thin-pool 2>/dev/null; then
 		skip "devices that count what they hold" "this kernel has no scsi_debug or no dm-thin"
 		return
@@ -68,27 +94,8 @@ test_devices() {
 	trap clean_up_devices EXIT
 	make_scsi
 	make_thin
-	head -c 16M /dev/urandom >"$work/data"
 	for engine in uring sync; do
-		start -k "$tools/vmlinuz" -i "$tools/initrd" -m 512M -d "$scsi,serial=scsi,engine=$engine" \
-			-d "/dev/mapper/skep-thin,serial=thin,engine=$engine" \
-			-d "$work/data,serial=data,readonly" -a 'skep.mount=off -- /t/devices'
-		for s in kept written trimmed empty; do
-			step $s
-			holds $s
-			go on
-		done
-		finish
-		ends "$engine: the guest powered off" 0
-		for s in scsi thin; do
-			at_least "$engine, $s: written files occupy the device" \
-				$((held[$s.written] - held[$s.kept])) $((11 * mib))
-			at_most "$engine, $s: fstrim gives deleted files back" \
-				"${held[$s.trimmed]}" $((held[$s.kept] + 2 * mib))
-			is "$engine, $s: the kept file is whole" "$(value $s.keep)" whole
-			is "$engine, $s: blkdiscard -z reads as zeros" "$(value $s.zero)" 0
-			at_most "$engine, $s: blkdiscard gives all back" "${held[$s.empty]}" 128
-		done
+		devices_story $engine "scsi=$scsi" thin=/dev/mapper/skep-thin
 	done
 }
 
