@@ -76,7 +76,8 @@ debian_guest() {
 }
 
 prepare_guests() {
-	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd
+	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
+		systemd procps
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
 	generic=$(guest_for generic)
