@@ -79,6 +79,7 @@ devices_story() {
 			"${held[$s.trimmed]}" $((held[$s.kept] + 2 * mib))
 		is "$engine, $s: the kept file is whole" "$(value "$s.keep")" whole
 		is "$engine, $s: blkdiscard -z reads as zeros" "$(value "$s.zero")" 0
+		is "$engine, $s: blkdiscard of an odd range leaves what is around it" "$(value "$s.around")" whole
 		at_most "$engine, $s: blkdiscard gives all back" "${held[$s.empty]}" "${books:-128}"
 	done
 }
