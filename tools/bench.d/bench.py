@@ -11,12 +11,13 @@ import monitors
 from disk import Disks
 from monitors import Guest
 from progress import Progress, say
+from rings import Rings
 from tables import Metric, Table
 
 MIB = 1 << 20
 
 
-class Bench(Disks):
+class Bench(Disks, Rings):
     def __init__(self, stage, skeps, options):
         self.stage, self.options = stage, options
         self.runs, self.verbose = options.runs, options.verbose
