@@ -439,6 +439,13 @@ static int present_size(const struct blk_image *image, uint64_t *ret)
 	return 0;
 }
 
+bool blk_image_reaches(const struct blk_image *image, uint64_t end)
+{
+	uint64_t size;
+
+	return !image->device || (present_size(image, &size) == 0 && end <= size);
+}
+
 static int grow_file(const struct blk_image *image, uint64_t size, struct error *e)
 {
 	if (image->readonly)

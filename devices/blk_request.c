@@ -218,6 +218,9 @@ static bool hold(struct blk_request *r, int64_t result, void (*again)(struct blk
 	if ((result != -ENOSPC && result != -EDQUOT) || !q->blk->wait_for_space || q->stopping ||
 	    r->type == VIRTIO_BLK_T_IN)
 		return false;
+	/* That is what a device that vanished says, too. */
+	if (!blk_image_reaches(q->blk->image, r->io.offset + r->io.length))
+		return false;
 	r->again = again;
 	r->retries = 0;
 	if (!r->held) {

@@ -60,6 +60,9 @@ struct blk_image {
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
 /* Bytes that the image's file occupies; -1 for a device, where nobody knows. Any thread. */
 int64_t blk_image_allocated(const struct blk_image *image);
+/* Whether it still has `end` bytes: false of a device that shrank or vanished. A file has no end
+ * that a write could not move. Any thread. */
+bool blk_image_reaches(const struct blk_image *image, uint64_t end);
 /*
  * Sees to it that *size bytes are there: a file that has less grows, by a hole. 0 stands for what
  * the file or device has now, and is replaced by that. Nothing is ever cut off. A negative errno

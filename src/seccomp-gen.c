@@ -106,7 +106,8 @@ static const struct row table[] = {
 	CALL(CONTROL | DISK_SYNC, epoll_ctl), /* a watch pauses */
 	CALL(DISK_URING, io_uring_enter),     /* on a sealed ring: see loop_uring.c */
 
-	CALL(DISK_URING | DISK_SYNC, fstat), /* blk.c: what an image occupies */
+	CALL(DISK_URING | DISK_SYNC, fstat),	     /* blk.c: what an image occupies */
+	IOCTL(DISK_URING | DISK_SYNC, BLKGETSIZE64), /* no space, or a device that vanished? */
 
 	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD and BLKSECDISCARD there. */
 	CALL(DISK_SYNC, preadv2),

@@ -368,9 +368,8 @@ static void test_device_errors(void **state)
 }
 
 /* The device becomes smaller, and is as large as before again. */
-static void test_a_device_that_vanishes(void **state)
+static void vanish_and_return(struct fixture *f)
 {
-	struct fixture *f = *state;
 	uint32_t large = 65536, small = 4096;
 
 	disk_fill(f->backing, 0, SIZE);
@@ -398,6 +397,25 @@ static void test_a_device_that_vanishes(void **state)
 		assert_int_equal(disk_write(&f->disk, SECTORS / 2, f->data, large),
 				 VIRTIO_BLK_S_OK);
 	}
+}
+
+static void test_a_device_that_vanishes(void **state)
+{
+	vanish_and_return(*state);
+}
+
+/* The kernel calls it ENOSPC, but no space will come. */
+static void test_a_device_that_vanishes_is_not_full(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+	struct disk_result result;
+
+	f->options.wait_for_space = true;
+	vanish_and_return(f);
+	f->options = o;
+	blk_device_result(f->disk.dev, &result);
+	assert_int_equal(result.space_pauses, 0);
 }
 
 static void test_reset_with_device_discards_in_flight(void **state)
@@ -835,6 +853,7 @@ int main(void)
 		TEST(loop_write_zeroes),
 		TEST(loop_of_4096_byte_blocks),
 		TEST(a_device_that_vanishes),
+		TEST(a_device_that_vanishes_is_not_full),
 		TEST(no_secure_erase),
 		TEST(secure_erase_refused),
 		TEST(reset_with_device_discards_in_flight),
