@@ -3,22 +3,24 @@
 #
 # The guests that the tests boot, made once and kept in the cache.
 
-# The host's programs that some of the guest's scripts use beside busybox.
-guest_tools=(mkfs.ext4 mkfs.xfs mkfs.btrfs
-	/sbin/fstrim:/t/bin/fstrim /sbin/blkdiscard:/t/bin/blkdiscard /usr/bin/fallocate:/t/bin/fallocate)
-
-# make_guest_for NEW FLAVOUR [tools]
+# make_guest_for NEW FLAVOUR [SET]: with the programs of the host that some of the guest's scripts use beside
+# busybox, and the modules for them. They are apart, as each has many libraries.
 make_guest_for() {
-	local new=$1 flavour=$2 f args=()
+	local new=$1 flavour=$2 f args=() programs=() modules=''
 	for f in "$here"/guest/*; do args+=(--add "$f:/t/${f##*/}"); done
-	if [ "${3:-}" = tools ]; then
-		for f in "${guest_tools[@]}"; do args+=(--add "$f"); done
-		args+=(--modules "xfs btrfs")
-	fi
-	"$here/../../tools/mkguest" -o "$new" --flavour "$flavour" "${args[@]}"
+	case ${3:-} in
+	tools)
+		programs=(mkfs.ext4 mkfs.xfs mkfs.btrfs
+			/sbin/fstrim:/t/bin/fstrim /sbin/blkdiscard:/t/bin/blkdiscard /usr/bin/fallocate:/t/bin/fallocate)
+		modules="xfs btrfs"
+		;;
+	fio) programs=(fio) ;;
+	esac
+	for f in "${programs[@]}"; do args+=(--add "$f"); done
+	"$here/../../tools/mkguest" -o "$new" --flavour "$flavour" --modules "$modules" "${args[@]}"
 }
 
-# guest_for FLAVOUR [tools]: the directory of the default guest with the scripts of guest/ in
+# guest_for FLAVOUR [SET]: the directory of the default guest with the scripts of guest/ in
 # /t. The key holds all that goes in, so that an edited script makes a new one.
 guest_for() {
 	local key dir name=$1${2:+-$2}
@@ -77,9 +79,10 @@ debian_guest() {
 
 prepare_guests() {
 	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
-		systemd procps
+		fio systemd procps
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
+	fio=$(guest_for cloud fio)
 	generic=$(guest_for generic)
 	debian=$(debian_guest)
 }
