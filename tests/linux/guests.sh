@@ -15,6 +15,10 @@ make_guest_for() {
 		modules="xfs btrfs"
 		;;
 	fio) programs=(fio) ;;
+	lvm)
+		programs=(mkfs.ext4 /sbin/fstrim:/t/bin/fstrim /sbin/blkdiscard:/t/bin/blkdiscard /sbin/dmsetup /sbin/lvm)
+		modules="dm-thin-pool"
+		;;
 	esac
 	for f in "${programs[@]}"; do args+=(--add "$f"); done
 	"$here/../../tools/mkguest" -o "$new" --flavour "$flavour" --modules "$modules" "${args[@]}"
@@ -79,10 +83,11 @@ debian_guest() {
 
 prepare_guests() {
 	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
-		fio systemd procps
+		fio lvm2 systemd procps
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
 	fio=$(guest_for cloud fio)
+	lvm=$(guest_for cloud lvm)
 	generic=$(guest_for generic)
 	debian=$(debian_guest)
 }
