@@ -61,6 +61,6 @@ test_zfs() {
 	make_zvol plain
 	make_zvol large -o volblocksize=64k -o compression=lz4
 	for engine in uring sync; do
-		devices_story $engine "plain=${zvol[plain]}" "large=${zvol[large]}"
+		devices_story $engine "plain.ext4=${zvol[plain]}" "large.ext4=${zvol[large]}"
 	done
 }
