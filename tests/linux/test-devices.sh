@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 #
 # Disks that are block devices of the host which count what they hold: a thin SCSI disk (scsi_debug,
-# by UNMAP), a thin volume of the device mapper and a loop device. And the tests of
+# by UNMAP), a thin volume of the device mapper and a loop device. Devices that vanish. And the tests of
 # tests/host here, where there is a device mapper.
 
 # KiB that the devices hold.
@@ -128,6 +128,45 @@ test_devices() {
 	# The SCSI disk is too small for xfs.
 	devices_story uring "scsi.ext4=$scsi" thin.xfs=/dev/mapper/skep-thin "loop.btrfs=$loop"
 	devices_story sync "scsi.btrfs=$scsi" thin.ext4=/dev/mapper/skep-thin "loop.xfs=$loop"
+}
+
+# SCSI disks that are taken away while the guest reads and writes them.
+test_vanishing_devices() {
+	local scsi=() scsi_map s i disks=() options=(engine=uring engine=sync werror=enospc-pause)
+	if ! modprobe -n scsi_debug 2>/dev/null; then
+		skip "devices that vanish" "this kernel has no scsi_debug"
+		return
+	fi
+	make_scsi 4
+	# The first is left to other tests.
+	for i in 0 1 2; do
+		s=${options[i]#*=}
+		disks+=(-d "${scsi[i + 1]},serial=${s#enospc-},${options[i]}")
+	done
+	truncate -s 64M "$work/stays"
+	start -k "$tools/vmlinuz" -i "$tools/initrd" -m 512M -c 2 "${disks[@]}" -d "$work/stays,serial=stays" \
+		-a 'skep.mount=off -- /t/vanish'
+	step busy
+	for i in 1 2 3; do echo 1 >"/sys/block/${scsi[i]##*/}/device/delete"; done
+	go on
+	finish
+	ends "devices that vanish: the guest goes on to its power-off" 0
+	for s in uring sync pause; do
+		is "vanished, $s: it worked before" "$(value $s.before)" works
+		is "vanished, $s: reads fail" "$(value $s.read)" "Input/output error"
+		is "vanished, $s: writes fail" "$(value $s.write)" "Input/output error"
+		is "vanished, $s: a flush fails" "$(value $s.flush)" failed
+		is "vanished, $s: a discard fails" "$(value $s.discard)" failed
+	done
+	is "vanished: a file system on another disk goes on" "$(value stays.data)" whole
+	check "vanished: which the host can check" e2fsck -fn "$work/stays"
+	check "vanished: the result counts errors where they were" python3 -c '
+import json, sys
+disks = json.load(open(sys.argv[1]))["disks"]
+assert [disk["errors"] > 0 for disk in disks] == [True, True, True, False], disks
+assert all(disk["space_pauses"] == 0 for disk in disks), disks' "$vm/result"
+	echo -3 >$scsi_debug/add_host
+	rm "$work/stays"
 }
 
 # The host's tests need no guest, but devices that not every host has.
