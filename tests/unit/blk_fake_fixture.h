@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A disk with a scripted engine between the device and the sync engine's system calls: it notes
+ * what the device asks of it, and answers as the test's script says.
+ */
+#ifndef SKEP_BLK_FAKE_FIXTURE_H
+#define SKEP_BLK_FAKE_FIXTURE_H
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../../devices/blk_device.h"
+#include "disk.h"
+
+#define SIZE	(32 * MIB)
+#define SECTORS (SIZE / BLK_SECTOR)
+#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+#define BIT(n)	(1ull << (n))
+#define MAX_LOG 4096u
+
+struct seen {
+	enum blk_op op;
+	bool durable;
+	uint64_t offset, length;
+	unsigned num_iov;
+};
+
+struct fake {
+	struct blk_engine engine;
+	struct blk_req *queue, **end;
+	_Atomic bool hold; /* carries nothing out */
+	struct seen log[MAX_LOG];
+	_Atomic unsigned submitted, carried_out;
+	/* What the script does with a request; its result. */
+	int64_t (*script)(struct fake *fake, const struct blk_req *req);
+	unsigned step;	   /* the script's */
+	_Atomic int error; /* the script's */
+};
+
+static inline void fake_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct fake *fake = (struct fake *)engine;
+	unsigned n = fake->submitted;
+
+	req->next = NULL;
+	*fake->end = req;
+	fake->end = &req->next;
+	if (n < MAX_LOG)
+		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length,
+					     req->num_iov};
+	fake->submitted = n + 1;
+}
+
+static inline struct blk_req *take(struct fake *fake)
+{
+	struct blk_req *req = fake->queue;
+
+	if (req) {
+		fake->queue = req->next;
+		if (!fake->queue)
+			fake->end = &fake->queue;
+	}
+	return req;
+}
+
+static inline bool fake_commit(struct blk_engine *engine)
+{
+	struct fake *fake = (struct fake *)engine;
+	struct blk_req *req = fake->hold ? NULL : take(fake);
+
+	if (!req)
+		return false;
+	fake->carried_out++;
+	req->done(req, fake->script ? fake->script(fake, req) : blk_sync_run(engine->image, req));
+	return true;
+}
+
+static inline void fake_drain(struct blk_engine *engine)
+{
+	struct blk_req *req;
+
+	while ((req = take((struct fake *)engine)))
+		req->done(req, -ECANCELED);
+}
+
+static inline void fake_close(struct blk_engine *engine)
+{
+	(void)engine;
+}
+
+static const struct blk_engine_ops fake_ops = {
+	.name = "fake",
+	.submit = fake_submit,
+	.commit = fake_commit,
+	.drain = fake_drain,
+	.close = fake_close,
+};
+
+struct fixture {
+	char *path;
+	struct disk disk;
+	struct fake fake;
+	uint8_t *data;
+	struct loop_work nudge;
+};
+
+static inline struct blk_queue *queue_of(struct fixture *f)
+{
+	return &container_of(f->disk.dev, struct blk_device, dev)->queue[0];
+}
+
+static inline void up_with(struct fixture *f, const struct disk_options *options,
+			   int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	struct error e = {""};
+	struct blk_queue *q;
+
+	if (disk_open(&f->disk, f->path, options, &e) < 0)
+		fail_msg("%s", e.msg);
+	q = queue_of(f);
+	f->fake = (struct fake){.engine = *q->engine, .script = script};
+	f->fake.engine.ops = &fake_ops;
+	f->fake.end = &f->fake.queue;
+	q->engine->ops->close(q->engine);
+	q->engine = &f->fake.engine;
+	disk_start(&f->disk);
+}
+
+static inline void up(struct fixture *f,
+		      int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	up_with(f, &(struct disk_options){.engine = ENGINE_SYNC}, script);
+}
+
+static inline void up_detecting(struct fixture *f, uint64_t decline,
+				int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	up_with(f,
+		&(struct disk_options){
+			.engine = ENGINE_SYNC, .detect_zeroes = true, .decline = decline},
+		script);
+}
+
+static inline int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->path = disk_file(SIZE);
+	f->data = malloc(DISK_BUFFER);
+	disk_fill(f->path, 0, 8 * MIB);
+	*state = f;
+	return 0;
+}
+
+static inline int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	disk_close(&f->disk);
+	unlink(f->path);
+	free(f->path);
+	free(f->data);
+	free(f);
+	return 0;
+}
+
+/* At most 1000 bytes of the first buffer: no sector's worth. */
+static inline int64_t run_short(struct fake *fake, const struct blk_req *req)
+{
+	struct blk_req part = *req;
+	struct iovec iov;
+
+	if (req->op == BLK_READ || req->op == BLK_WRITE) {
+		iov = (struct iovec){req->iov->iov_base, MIN(req->iov->iov_len, 1000u)};
+		part.iov = &iov;
+		part.num_iov = 1;
+	}
+	return blk_sync_run(fake->engine.image, &part);
+}
+
+static inline int64_t run_fails(struct fake *fake, const struct blk_req *req)
+{
+	return fake->error ? -fake->error : blk_sync_run(fake->engine.image, req);
+}
+
+static inline void send_range(struct fixture *f, unsigned i, uint32_t type, uint64_t sector,
+			      uint32_t n)
+{
+	struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
+	struct virtio_blk_discard_write_zeroes *range = drv_ptr(&f->disk.drv, buf.addr, 16);
+
+	*range = (struct virtio_blk_discard_write_zeroes){.sector = sector, .num_sectors = n};
+	assert_true(disk_send(&f->disk, 0, type, 0, &buf, 1) >= 0);
+}
+
+static inline void reap_ok(struct fixture *f, unsigned n)
+{
+	while (n--) {
+		uint8_t status;
+
+		disk_reap(&f->disk, 0, &status, NULL);
+		assert_int_equal(status, VIRTIO_BLK_S_OK);
+	}
+}
+
+static inline void wait_for(const _Atomic unsigned *counter, unsigned n)
+{
+	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+
+	while (*counter < n) {
+		assert_true(now_ns() < end);
+		usleep(100);
+	}
+}
+
+static inline void nudge(struct loop_work *work)
+{
+	(void)work;
+}
+
+static inline void let_go(struct fixture *f)
+{
+	f->fake.hold = false;
+	f->nudge.fn = nudge;
+	loop_post(f->disk.loop[0], &f->nudge);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
+
+#endif

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A loop on either engine, and a watch that counts. */
+#ifndef SKEP_LOOP_FIXTURE_H
+#define SKEP_LOOP_FIXTURE_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "loop.h"
+#include "util.h"
+
+/* What cmocka hands to a test. */
+static const enum loop_engine uring = LOOP_URING, epoll = LOOP_EPOLL;
+
+static inline struct loop *new_loop(void **state)
+{
+	struct error e = {""};
+	struct loop *loop = NULL;
+
+	if (loop_new(&loop, "test", *(const enum loop_engine *)*state, 8, &e) < 0)
+		fail_msg("%s", e.msg);
+	return loop;
+}
+
+static inline void start(struct loop *loop)
+{
+	struct error e = {""};
+
+	if (loop_start(loop, NULL, NULL, &e) < 0)
+		fail_msg("%s", e.msg);
+}
+
+static inline void nothing(void *arg)
+{
+	(void)arg;
+}
+
+/* After this, whatever was ready before was handled. (The first call may run in a turn that began
+ * before, the second one just before its neighbours.) */
+static inline void settle(struct loop *loop)
+{
+	for (int i = 0; i < 3; i++)
+		loop_call(loop, nothing, NULL);
+}
+
+static inline void await(const _Atomic unsigned *counter, unsigned at_least)
+{
+	for (int ms = 0; *counter < at_least; ms++) {
+		assert_true(ms < 20000);
+		usleep(1000);
+	}
+}
+
+static inline void kick(int fd)
+{
+	uint64_t one = 1;
+
+	assert_int_equal(write(fd, &one, sizeof(one)), sizeof(one));
+}
+
+struct counter {
+	struct loop_fd watch;
+	_Atomic unsigned calls;
+	_Atomic uint32_t events;
+	bool drain;
+};
+
+static inline void count(struct loop_fd *w, uint32_t events)
+{
+	struct counter *c = container_of(w, struct counter, watch);
+
+	if (c->drain)
+		loop_drain_eventfd(w);
+	c->events |= events;
+	c->calls++;
+}
+
+struct ticker {
+	struct loop_timer timer;
+	_Atomic unsigned fired;
+	uint64_t ns;
+};
+
+/* Pauses and resumes a watch in one turn. */
+struct flip {
+	struct loop_fd *watch;
+	int times;
+};
+
+static inline void flip(void *arg)
+{
+	struct flip *f = arg;
+
+	for (int i = 0; i < f->times; i++) {
+		loop_pause(f->watch);
+		loop_resume(f->watch);
+	}
+}
+
+#define URING(f)                                                                                   \
+	{                                                                                          \
+#f "/uring", f, NULL, NULL, (void *)&uring                                         \
+	}
+#define EPOLL(f)                                                                                   \
+	{                                                                                          \
+#f "/epoll", f, NULL, NULL, (void *)&epoll                                         \
+	}
+#define BOTH(f) URING(f), EPOLL(f)
+
+#endif

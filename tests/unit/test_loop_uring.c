@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The ring alone: operations, what it refuses, and what becomes of a host without it. */
+#include "loop_fixture.h"
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <liburing.h>
+
+#define OPS 1000
+
+struct ops {
+	struct loop *loop;
+	int slot;
+	unsigned pending, left, in_sqe, done_in_sqe, wrong;
+	struct one {
+		struct loop_op op;
+		struct ops *all;
+		uint8_t byte, want;
+	} one[OPS];
+};
+
+static void op_done(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct one *o = container_of(op, struct one, op);
+
+	(void)cqe_flags;
+	o->all->pending--;
+	o->all->done_in_sqe += o->all->in_sqe;
+	if (res != 1 || o->byte != o->want)
+		o->all->wrong++;
+}
+
+static void submit_ops(void *arg)
+{
+	struct ops *ops = arg;
+
+	ops->pending = OPS;
+	for (unsigned i = 0; i < OPS; i++) {
+		struct one *o = &ops->one[i];
+		struct io_uring_sqe *sqe;
+
+		*o = (struct one){.op = {.done = op_done}, .all = ops, .want = (uint8_t)i};
+		ops->in_sqe = 1;
+		sqe = loop_sqe(ops->loop);
+		ops->in_sqe = 0;
+		io_uring_prep_read(sqe, ops->slot, &o->byte, 1, i);
+		io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (i % 7 ? 0 : IOSQE_ASYNC));
+		io_uring_sqe_set_data(sqe, &o->op);
+	}
+}
+
+static void submit_and_drain(void *arg)
+{
+	struct ops *ops = arg;
+
+	submit_ops(ops);
+	loop_wait_ops(ops->loop, &ops->pending);
+}
+
+static void look_at_pending(void *arg)
+{
+	((struct ops *)arg)->left = ((struct ops *)arg)->pending;
+}
+
+/* A thousand in flight on a ring of 8 entries and 64 completions. */
+static void test_ops_beyond_the_rings_size(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct ops *ops = calloc(1, sizeof(*ops));
+	int fd = memfd_create("ops", MFD_CLOEXEC);
+
+	assert_non_null(ops);
+	for (unsigned i = 0; i < OPS; i++)
+		assert_int_equal(pwrite(fd, &(uint8_t){(uint8_t)i}, 1, i), 1);
+	ops->loop = loop;
+	ops->slot = loop_register_file(loop, fd);
+	assert_true(ops->slot >= 0);
+	start(loop);
+	assert_int_equal(loop_register_file(loop, fd), -EBUSY); /* sealed */
+	for (int i = 0; i < 20; i++) {
+		loop_call(loop, submit_and_drain, ops);
+		assert_int_equal(ops->pending, 0);
+		assert_int_equal(ops->wrong, 0);
+		assert_int_equal(ops->done_in_sqe, 0);
+	}
+	/* And without waiting for them: the turns complete them. */
+	loop_call(loop, submit_ops, ops);
+	for (int ms = 0; ms == 0 || ops->left; ms++) {
+		assert_true(ms < 20000);
+		usleep(1000);
+		loop_call(loop, look_at_pending, ops);
+	}
+	assert_int_equal(ops->wrong, 0);
+	loop_stop(loop);
+	loop_free(loop);
+	close(fd);
+	free(ops);
+}
+
+struct forbidden {
+	struct loop_op op;
+	struct loop *loop;
+	void (*prepare)(struct io_uring_sqe *sqe);
+	unsigned pending;
+	int res;
+};
+
+static void forbidden_done(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct forbidden *f = container_of(op, struct forbidden, op);
+
+	(void)cqe_flags;
+	f->res = res;
+	f->pending = 0;
+}
+
+static void submit_forbidden(void *arg)
+{
+	struct forbidden *f = arg;
+	struct io_uring_sqe *sqe = loop_sqe(f->loop);
+
+	f->prepare(sqe);
+	io_uring_sqe_set_data(sqe, &f->op);
+	f->pending = 1;
+	loop_wait_ops(f->loop, &f->pending);
+}
+
+static void prepare_openat(struct io_uring_sqe *sqe)
+{
+	io_uring_prep_openat(sqe, AT_FDCWD, "/dev/null", O_RDONLY, 0);
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+}
+
+static void prepare_read_of_plain_fd(struct io_uring_sqe *sqe)
+{
+	static char byte;
+
+	io_uring_prep_read(sqe, STDIN_FILENO, &byte, 1, 0);
+}
+
+static void prepare_sendmsg(struct io_uring_sqe *sqe)
+{
+	io_uring_prep_sendmsg(sqe, 0, NULL, 0);
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+}
+
+static void test_ring_refuses_what_is_not_needed(void **state)
+{
+	static void (*const prepare[])(struct io_uring_sqe * sqe) = {
+		prepare_openat, prepare_read_of_plain_fd, prepare_sendmsg};
+	struct loop *loop = new_loop(state);
+
+	start(loop);
+	for (size_t i = 0; i < ARRAY_SIZE(prepare); i++) {
+		struct forbidden f = {
+			.op = {.done = forbidden_done}, .loop = loop, .prepare = prepare[i]};
+
+		loop_call(loop, submit_forbidden, &f);
+		assert_int_equal(f.res, -EACCES);
+	}
+	loop_stop(loop);
+	loop_free(loop);
+}
+
+/* Installs a filter under which system call `nr` does `action`. */
+static int filter(unsigned nr, unsigned action)
+{
+	struct sock_filter prog[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, action),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog fprog = {ARRAY_SIZE(prog), prog};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, 2, &fprog))
+		return -errno;
+	return 0;
+}
+
+static int deny_register(void *arg)
+{
+	(void)arg;
+	return filter(__NR_io_uring_register, SECCOMP_RET_KILL_PROCESS);
+}
+
+/* The loop needs io_uring_register(2) neither after its start nor to be freed. */
+static int use_loop_without_register(void)
+{
+	enum loop_engine engine = LOOP_URING;
+	void *state = &engine;
+	struct loop *loop = new_loop(&state);
+	struct counter c = {.drain = false};
+	struct flip f = {&c.watch, 20};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	if (loop_watch(loop, &c.watch, fd, EPOLLIN, count) ||
+	    loop_start(loop, deny_register, NULL, NULL) || deny_register(NULL))
+		return 1;
+	kick(fd);
+	await(&c.calls, 1);
+	loop_call(loop, flip, &f);
+	await(&c.calls, 2);
+	loop_stop(loop);
+	loop_free(loop);
+	return 0;
+}
+
+/* Runs `fn` in a process of its own, since filters cannot be taken back. */
+static void in_child(int (*fn)(void))
+{
+	pid_t pid = fork();
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(fn());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static void test_sealed_loop_needs_no_register(void **state)
+{
+	(void)state;
+	in_child(use_loop_without_register);
+}
+
+/* The fall-back must do the same work. 0 when it did and the message has `why` in it. */
+static int auto_falls_back(const char *why)
+{
+	struct counter c = {.drain = true};
+	struct error e = {""};
+	struct loop *loop;
+
+	if (loop_new(&loop, "test", LOOP_URING, 8, &e) >= 0 || !strstr(e.msg, why)) {
+		fprintf(stderr, "# unexpected: \"%s\"\n", e.msg);
+		return 1;
+	}
+	e.msg[0] = '\0';
+	if (loop_new(&loop, "test", LOOP_AUTO, 8, &e) < 0 || loop_is_uring(loop) ||
+	    !strstr(e.msg, why) || loop_register_file(loop, 0) != -ENOTSUP)
+		return 2;
+	if (loop_watch(loop, &c.watch, eventfd(0, EFD_NONBLOCK), EPOLLIN, count) ||
+	    loop_start(loop, NULL, NULL, NULL) < 0)
+		return 3;
+	kick(c.watch.fd);
+	await(&c.calls, 1);
+	loop_stop(loop);
+	loop_free(loop);
+	return 0;
+}
+
+static int hidden_by_seccomp(void)
+{
+	return filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | ENOSYS)
+		       ? 9
+		       : auto_falls_back("not in this kernel, or a seccomp filter hides it");
+}
+
+static int denied_by_seccomp(void)
+{
+	return filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM)
+		       ? 9
+		       : auto_falls_back("denied by a seccomp filter");
+}
+
+/* The sysctl is the whole host's, so a file of this process's own stands in for it. */
+static int denied_by_sysctl(void)
+{
+	char path[] = "/tmp/skep-test-sysctl-XXXXXX";
+	int fd = mkstemp(path), r;
+
+	if (fd < 0 || write(fd, "2\n", 2) != 2 || unshare(CLONE_NEWNS) ||
+	    mount(NULL, "/proc", NULL, MS_REC | MS_PRIVATE, NULL))
+		return 8;
+	r = mount(path, "/proc/sys/kernel/io_uring_disabled", NULL, MS_BIND, NULL);
+	unlink(path);
+	if (r || filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM))
+		return 9;
+	return auto_falls_back("kernel.io_uring_disabled=2");
+}
+
+static int restrictions_denied(void)
+{
+	return filter(__NR_io_uring_register, SECCOMP_RET_ERRNO | EPERM)
+		       ? 9
+		       : auto_falls_back("cannot restrict an io_uring");
+}
+
+static void test_denials_are_named_and_survived(void **state)
+{
+	(void)state;
+	in_child(hidden_by_seccomp);
+	in_child(denied_by_seccomp);
+	in_child(restrictions_denied);
+}
+
+static void test_sysctl_is_named(void **state)
+{
+	(void)state;
+	if (access("/proc/sys/kernel/io_uring_disabled", F_OK)) {
+		print_message("# this kernel has no kernel.io_uring_disabled\n");
+		skip();
+	}
+	if (geteuid()) {
+		print_message("# a mount needs root\n");
+		skip();
+	}
+	in_child(denied_by_sysctl);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		URING(test_ops_beyond_the_rings_size),
+		URING(test_ring_refuses_what_is_not_needed),
+		cmocka_unit_test(test_sealed_loop_needs_no_register),
+		cmocka_unit_test(test_denials_are_named_and_survived),
+		cmocka_unit_test(test_sysctl_is_named),
+	};
+
+	return cmocka_run_group_tests_name("loop_uring", tests, NULL, NULL);
+}
