@@ -2,22 +2,19 @@
 /* Opening images: what is found out about them, and what the user is told. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "child.h"
 #include "disk.h"
 
 static int open_image(struct blk_image **ret, const char *path, bool readonly, struct error *e)
@@ -148,28 +145,6 @@ static void test_direct(void **state)
 	free(path);
 }
 
-/* Runs `fn` in a child process, which may give up rights; 0 or the number of the line that failed.
- */
-static int in_child(int (*fn)(const char *path), const char *path)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid)
-		_exit(fn(path));
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, e.msg);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
 static int as_nobody(const char *path)
 {
 	struct blk_image *image;
@@ -212,20 +187,6 @@ static void test_permissions(void **state)
 	free(path);
 }
 
-static int deny_io_uring(void)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = {.len = 4, .filter = filter};
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
-
 /* Containers deny io_uring: disks work all the same, discards included. */
 static int without_io_uring(const char *path)
 {
@@ -234,7 +195,7 @@ static int without_io_uring(const char *path)
 	struct error e = {""};
 	struct disk disk;
 
-	CHECK(deny_io_uring() == 0);
+	CHECK(filter_syscall(SYS_io_uring_setup, SECCOMP_RET_ERRNO | EPERM) == 0);
 	options.engine = ENGINE_URING;
 	CHECK(disk_open(&disk, path, &options, &e) == -EPERM);
 	CHECK(strstr(e.msg, "io_uring"));

@@ -3,8 +3,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -22,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "child.h"
 #include "disk.h"
 
 static int open_image(struct blk_image **ret, const char *path, bool readonly, struct error *e)
@@ -171,28 +170,6 @@ static void test_a_killed_vm_is_no_holder(void **state)
 	}
 }
 
-/* Runs `fn` in a child process, which may give up rights; 0 or the number of the check that failed.
- */
-static int in_child(int (*fn)(const char *path), const char *path)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (!pid)
-		_exit(fn(path));
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	return WEXITSTATUS(status);
-}
-
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #condition, e.msg);        \
-			return 1;                                                                  \
-		}                                                                                  \
-	} while (0)
-
 static int as_nobody(const char *path)
 {
 	struct blk_image *image;
@@ -255,12 +232,10 @@ static int without_locks(const char *path)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
 	struct blk_image *image;
 	struct error e = {""};
 
-	CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-	CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+	CHECK(filter_install(filter, ARRAY_SIZE(filter)) == 0);
 	CHECK(open_image(&image, path, false, &e) == 0);
 	CHECK(blk_lock(image->fd, BLK_LOCK_WRITE, &e) == -ENOLCK);
 	CHECK(strstr(e.msg, "cannot be locked"));

@@ -2,8 +2,6 @@
 /* Files that are no kernels and no initrds: each is refused with a message that says what it is. */
 #include <elf.h>
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,6 +21,7 @@
 
 #include "boot.h"
 #include "boot_image.h"
+#include "child.h"
 #include "kernels.h"
 #include "log.h"
 #include "util.h"
@@ -461,7 +460,7 @@ static void expect_left_to_guest(const char *why)
 }
 
 /* The process that unpacks dies, of whatever: here at its first system call. */
-static void kill_the_child(void)
+static int kill_the_child(const char *arg)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -471,17 +470,18 @@ static void kill_the_child(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog prog = {ARRAY_SIZE(code), code};
 
-	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+	(void)arg;
+	assert_int_equal(filter_install(code, ARRAY_SIZE(code)), 0);
 	expect_left_to_guest("died (signal 31)");
+	return 0;
 }
 
-static void deny_fork(void)
+static int deny_fork(const char *arg)
 {
 	struct rlimit none = {0, 0};
 
+	(void)arg;
 	if (geteuid() == 0) {
 		assert_int_equal(chmod(dir, 0777), 0);
 		assert_int_equal(setgid(65533), 0);
@@ -489,35 +489,22 @@ static void deny_fork(void)
 	}
 	assert_int_equal(setrlimit(RLIMIT_NPROC, &none), 0);
 	expect_left_to_guest("cannot fork: ");
-}
-
-/* Runs `body` in a child, which leaves with 0 when all was well. */
-static void in_child(void (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
+	return 0;
 }
 
 static void test_unpacking_that_dies_is_left_to_the_guest(void **state)
 {
 	(void)state;
-	in_child(kill_the_child);
+	assert_int_equal(in_child(kill_the_child, NULL), 0);
 }
 
 static void test_without_processes_it_is_left_to_the_guest(void **state)
 {
 	(void)state;
-	in_child(deny_fork);
+	assert_int_equal(in_child(deny_fork, NULL), 0);
 }
 
-static void open_with_ignored_children(void)
+static int open_with_ignored_children(const char *arg)
 {
 	struct blob v = make_vmlinux(&(struct vmlinux_spec){RELOCS_NONE, false, false});
 	struct blob b = make_bzimage(&v, C_LZ4);
@@ -525,16 +512,18 @@ static void open_with_ignored_children(void)
 	const struct boot_request request = {.kernel = path};
 	struct boot_files files;
 
+	(void)arg;
 	signal(SIGCHLD, SIG_IGN); /* as who started us may have had it */
 	assert_int_equal(boot_open(&files, &request, NULL), 0);
 	assert_true(files.cache_fd >= 0);
 	boot_close(&files);
+	return 0;
 }
 
 static void test_ignored_sigchld_is_no_harm(void **state)
 {
 	(void)state;
-	in_child(open_with_ignored_children);
+	assert_int_equal(in_child(open_with_ignored_children, NULL), 0);
 }
 
 static int setup(void **state)

@@ -3,8 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +23,7 @@
 #include "boot.h"
 #include "boot_image.h"
 #include "cache.h"
+#include "child.h"
 #include "kernels.h"
 #include "log.h"
 #include "util.h"
@@ -542,31 +540,16 @@ static void deny_tmpfile(void)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog prog = {ARRAY_SIZE(code), code};
 
-	assert_int_equal(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	assert_int_equal(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0);
+	assert_int_equal(filter_install(code, ARRAY_SIZE(code)), 0);
 }
 
-/* Runs `body` in a child, which leaves with 0 when all was well. */
-static void in_child(void (*body)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	if (!pid) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-}
-
-static void boot_without_tmpfile(void)
+static int boot_without_tmpfile(const char *arg)
 {
 	struct cache cache;
 	struct cache_file file;
 
+	(void)arg;
 	deny_tmpfile();
 	boot(true);
 	assert_int_equal(count("-is-", NULL, 0), 1);
@@ -576,6 +559,7 @@ static void boot_without_tmpfile(void)
 	assert_int_not_equal(file.temporary[0], '\0');
 	cache_file_close(&cache, &file);
 	cache_close(&cache);
+	return 0;
 }
 
 static void test_without_tmpfile(void **state)
@@ -584,7 +568,7 @@ static void test_without_tmpfile(void **state)
 	struct dirent *d;
 
 	(void)state;
-	in_child(boot_without_tmpfile);
+	assert_int_equal(in_child(boot_without_tmpfile, NULL), 0);
 	dir = opendir(cache_dir);
 	while ((d = readdir(dir))) /* no temporary file is left */
 		assert_true(!strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") ||
@@ -717,11 +701,12 @@ static void test_leftovers_of_the_killed_go(void **state)
 
 /* ----- where ----- */
 
-static void find_places(void)
+static int find_places(const char *arg)
 {
 	struct error e = {""};
 	struct cache cache;
 
+	(void)arg;
 	if (geteuid() == 0) {
 		assert_int_equal(chmod(home, 0777), 0);
 		assert_int_equal(setgid(65534), 0);
@@ -737,12 +722,13 @@ static void find_places(void)
 	unsetenv("HOME");
 	assert_int_equal(cache_open(&cache, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, "XDG_CACHE_HOME"));
+	return 0;
 }
 
 static void test_places(void **state)
 {
 	(void)state;
-	in_child(find_places);
+	assert_int_equal(in_child(find_places, NULL), 0);
 }
 
 int main(void)

@@ -2,15 +2,14 @@
 /* The ring alone: operations, what it refuses, and what becomes of a host without it. */
 #include "loop_fixture.h"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <liburing.h>
+
+#include "child.h"
 
 #define OPS 1000
 
@@ -168,30 +167,14 @@ static void test_ring_refuses_what_is_not_needed(void **state)
 	loop_free(loop);
 }
 
-/* Installs a filter under which system call `nr` does `action`. */
-static int filter(unsigned nr, unsigned action)
-{
-	struct sock_filter prog[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, action),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog fprog = {ARRAY_SIZE(prog), prog};
-
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, 2, &fprog))
-		return -errno;
-	return 0;
-}
-
 static int deny_register(void *arg)
 {
 	(void)arg;
-	return filter(__NR_io_uring_register, SECCOMP_RET_KILL_PROCESS);
+	return filter_syscall(__NR_io_uring_register, SECCOMP_RET_KILL_PROCESS);
 }
 
 /* The loop needs io_uring_register(2) neither after its start nor to be freed. */
-static int use_loop_without_register(void)
+static int use_loop_without_register(const char *arg)
 {
 	enum loop_engine engine = LOOP_URING;
 	void *state = &engine;
@@ -200,6 +183,7 @@ static int use_loop_without_register(void)
 	struct flip f = {&c.watch, 20};
 	int fd = eventfd(0, EFD_NONBLOCK);
 
+	(void)arg;
 	if (loop_watch(loop, &c.watch, fd, EPOLLIN, count) ||
 	    loop_start(loop, deny_register, NULL, NULL) || deny_register(NULL))
 		return 1;
@@ -212,23 +196,10 @@ static int use_loop_without_register(void)
 	return 0;
 }
 
-/* Runs `fn` in a process of its own, since filters cannot be taken back. */
-static void in_child(int (*fn)(void))
-{
-	pid_t pid = fork();
-	int status;
-
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(fn());
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-}
-
 static void test_sealed_loop_needs_no_register(void **state)
 {
 	(void)state;
-	in_child(use_loop_without_register);
+	assert_int_equal(in_child(use_loop_without_register, NULL), 0);
 }
 
 /* The fall-back must do the same work. 0 when it did and the message has `why` in it. */
@@ -256,39 +227,43 @@ static int auto_falls_back(const char *why)
 	return 0;
 }
 
-static int hidden_by_seccomp(void)
+static int hidden_by_seccomp(const char *arg)
 {
-	return filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | ENOSYS)
+	(void)arg;
+	return filter_syscall(__NR_io_uring_setup, SECCOMP_RET_ERRNO | ENOSYS)
 		       ? 9
 		       : auto_falls_back("not in this kernel, or a seccomp filter hides it");
 }
 
-static int denied_by_seccomp(void)
+static int denied_by_seccomp(const char *arg)
 {
-	return filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM)
+	(void)arg;
+	return filter_syscall(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM)
 		       ? 9
 		       : auto_falls_back("denied by a seccomp filter");
 }
 
 /* The sysctl is the whole host's, so a file of this process's own stands in for it. */
-static int denied_by_sysctl(void)
+static int denied_by_sysctl(const char *arg)
 {
 	char path[] = "/tmp/skep-test-sysctl-XXXXXX";
 	int fd = mkstemp(path), r;
 
+	(void)arg;
 	if (fd < 0 || write(fd, "2\n", 2) != 2 || unshare(CLONE_NEWNS) ||
 	    mount(NULL, "/proc", NULL, MS_REC | MS_PRIVATE, NULL))
 		return 8;
 	r = mount(path, "/proc/sys/kernel/io_uring_disabled", NULL, MS_BIND, NULL);
 	unlink(path);
-	if (r || filter(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM))
+	if (r || filter_syscall(__NR_io_uring_setup, SECCOMP_RET_ERRNO | EPERM))
 		return 9;
 	return auto_falls_back("kernel.io_uring_disabled=2");
 }
 
-static int restrictions_denied(void)
+static int restrictions_denied(const char *arg)
 {
-	return filter(__NR_io_uring_register, SECCOMP_RET_ERRNO | EPERM)
+	(void)arg;
+	return filter_syscall(__NR_io_uring_register, SECCOMP_RET_ERRNO | EPERM)
 		       ? 9
 		       : auto_falls_back("cannot restrict an io_uring");
 }
@@ -296,9 +271,9 @@ static int restrictions_denied(void)
 static void test_denials_are_named_and_survived(void **state)
 {
 	(void)state;
-	in_child(hidden_by_seccomp);
-	in_child(denied_by_seccomp);
-	in_child(restrictions_denied);
+	assert_int_equal(in_child(hidden_by_seccomp, NULL), 0);
+	assert_int_equal(in_child(denied_by_seccomp, NULL), 0);
+	assert_int_equal(in_child(restrictions_denied, NULL), 0);
 }
 
 static void test_sysctl_is_named(void **state)
@@ -312,7 +287,7 @@ static void test_sysctl_is_named(void **state)
 		print_message("# a mount needs root\n");
 		skip();
 	}
-	in_child(denied_by_sysctl);
+	assert_int_equal(in_child(denied_by_sysctl, NULL), 0);
 }
 
 int main(void)

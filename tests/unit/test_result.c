@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,15 +8,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "child.h"
 #include "util.h"
 #include "vm.h"
 
@@ -189,33 +186,24 @@ static void test_a_bad_descriptor_is_an_error(void **state)
 	assert_int_equal(vm_result_write(-1, &config, &result), -EBADF);
 }
 
-/* The result is written from inside the sandbox, which opens nothing. A process of its own, because
- * jansson seeds its hash but once. */
-static void test_writing_opens_nothing(void **state)
+/* The result is written from inside the sandbox, which opens nothing. */
+static int write_under_a_filter(const char *arg)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	const struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
 	struct vm_config config = {.cpus = 1};
 	struct vm_result result = {.end = VM_POWER_OFF};
-	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC), status = -1;
-	pid_t pid = fork();
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
+	(void)arg;
+	if (filter_syscall(__NR_openat, SECCOMP_RET_KILL_PROCESS) < 0)
+		return 77;
+	return vm_result_write(fd, &config, &result);
+}
+
+/* A process of its own, because jansson seeds its hash but once. */
+static void test_writing_opens_nothing(void **state)
+{
 	(void)state;
-	if (pid == 0) {
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
-			_exit(77);
-		_exit(vm_result_write(fd, &config, &result) == 0 ? 0 : 1);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	close(fd);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(in_child(write_under_a_filter, NULL), 0);
 }
 
 int main(void)
