@@ -7,21 +7,14 @@
 #include "settings.h"
 
 extern const struct cli_command cli_commands[]; /* ends with name == NULL */
-/* The commands of `skep disk`, by enum disk_action. Their settings are fields of struct
- * disk_command. */
-struct disk_verb {
-	const char *name, *operands, *summary;
-	const struct setting *settings; /* ends with name == NULL */
-};
-extern const struct disk_verb disk_verbs[]; /* ends with name == NULL */
-
-/* The commands of `skep control`; their settings are fields of struct control_call. */
-struct control_verb {
+/* A command of `skep disk` or `skep control`. */
+struct cli_verb {
 	const char *name, *operands, *summary;
 	unsigned max_operands;
 	const struct setting *settings; /* ends with name == NULL */
 };
-extern const struct control_verb control_verbs[]; /* ends with name == NULL */
+/* By enum disk_action, their settings fields of struct disk_command; and of struct control_call. */
+extern const struct cli_verb disk_verbs[], control_verbs[]; /* end with name == NULL */
 
 extern const struct setting check_settings[]; /* ends with name == NULL */
 

@@ -10,6 +10,7 @@ struct suggest {
 	const char *word;
 	const char *best; /* NULL: nothing is near enough */
 	unsigned distance;
+	char hint[80];
 };
 
 /*
@@ -18,5 +19,9 @@ struct suggest {
  * letters wrong is not near. `name` is borrowed.
  */
 void suggest_try(struct suggest *s, const char *name);
+
+/* What ends "unknown ...: ": "did you mean 'NAME'?", or `otherwise` when nothing is near. Valid as
+ * long as `s` and `otherwise`. */
+const char *suggest_hint(struct suggest *s, const char *otherwise);
 
 #endif

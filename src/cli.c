@@ -63,12 +63,12 @@ static const struct setting resize_settings[] = {
 	{.name = NULL},
 };
 
-const struct disk_verb disk_verbs[] = {
-	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", create_settings},
-	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes",
+const struct cli_verb disk_verbs[] = {
+	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", 2, create_settings},
+	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes", 1,
 		       info_settings},
-	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", help_settings},
-	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE",
+	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", 1, help_settings},
+	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE", 2,
 			 resize_settings},
 	{.name = NULL},
 };
@@ -92,7 +92,7 @@ static const struct setting limit_settings[] = {
 	{.name = NULL},
 };
 
-const struct control_verb control_verbs[] = {
+const struct cli_verb control_verbs[] = {
 	{"status", "", "show since when it runs, its disks, and what they did", 0, status_settings},
 	{"power-button", "", "press the guest's power button", 0, help_settings},
 	{"stop", "", "end it by force", 0, help_settings},
@@ -117,9 +117,8 @@ const struct cli_command *cli_command_find(const char *name, struct error *e)
 		if (c->summary)
 			suggest_try(&near, c->name);
 	}
-	error_set(e, -EINVAL, "unknown %s '%.40s': %s%s%s", name[0] == '-' ? "option" : "command",
-		  name, near.best ? "did you mean '" : "'skep help' lists the commands",
-		  near.best ? near.best : "", near.best ? "'?" : "");
+	error_set(e, -EINVAL, "unknown %s '%.40s': %s", name[0] == '-' ? "option" : "command", name,
+		  suggest_hint(&near, "'skep help' lists the commands"));
 	return NULL;
 }
 
@@ -346,151 +345,122 @@ int cli_parse_check(int argc, char *const *argv, struct check_options *ret, stru
 	return parse(&p, argc, argv);
 }
 
-/* disk */
+/* disk and control: a verb with its own options and operands */
 
-static const struct disk_verb *find_verb(const char *name, struct error *e)
-{
-	struct suggest near = {.word = name};
-
-	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
-		if (strcmp(v->name, name) == 0)
-			return v;
-		suggest_try(&near, v->name);
-	}
-	error_set(e, -EINVAL, "unknown command 'disk %.40s': %s%s%s", name,
-		  near.best ? "did you mean '" : "'skep help disk' lists the commands",
-		  near.best ? near.best : "", near.best ? "'?" : "");
-	return NULL;
-}
-
-struct disk_words {
-	struct disk_command *command;
-	const struct disk_verb *verb;
-	const char *size; /* as written */
-};
-
-static int apply_disk(void *ctx, const struct setting *s, const char *value, struct error *e)
-{
-	struct disk_words *w = ctx;
-
-	if (s && s->type == SETTING_HELP) {
-		w->command->help = true;
-		return -ECANCELED;
-	}
-	if (s)
-		return setting_set(w->command, s, value, e);
-	if (!w->command->path)
-		w->command->path = value;
-	else if (strstr(w->verb->operands, "SIZE") && !w->size)
-		w->size = value;
-	else
-		return error_set(e, -EINVAL, "unexpected argument '%.200s': skep disk %s %s", value,
-				 w->verb->name, w->verb->operands);
-	return 0;
-}
-
-int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e)
-{
-	struct disk_words words = {.command = ret};
-	struct parser p = {NULL, "disk", apply_disk, &words, e};
-	int r;
-
-	*ret = (struct disk_command){.path = NULL};
-	if (argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0)) {
-		ret->help = true;
-		return 0;
-	}
-	if (argc == 0)
-		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
-	words.verb = find_verb(argv[0], e);
-	if (!words.verb)
-		return -EINVAL;
-	ret->action = (enum disk_action)(words.verb - disk_verbs);
-	p.table = words.verb->settings;
-	r = parse(&p, argc - 1, argv + 1);
-	if (r < 0 || ret->help)
-		return r;
-	if (!ret->path || !*ret->path || (strstr(words.verb->operands, "SIZE") && !words.size))
-		return error_set(e, -EINVAL, "a %s is missing: skep disk %s %s",
-				 ret->path && *ret->path ? "size" : "path", words.verb->name,
-				 words.verb->operands);
-	if (!words.size)
-		return 0;
-	ret->grow = ret->action == DISK_RESIZE && words.size[0] == '+';
-	return config_parse_size(words.size + ret->grow, MIB, &ret->size, e);
-}
-
-/* control */
-
-static const struct control_verb *find_control_verb(const char *name, struct error *e)
-{
-	struct suggest near = {.word = name};
-
-	for (const struct control_verb *v = control_verbs; v->name; v++) {
-		if (strcmp(v->name, name) == 0)
-			return v;
-		suggest_try(&near, v->name);
-	}
-	error_set(e, -EINVAL, "unknown command 'control PATH %.40s': %s%s%s", name,
-		  near.best ? "did you mean '" : "'skep help control' lists the commands",
-		  near.best ? near.best : "", near.best ? "'?" : "");
-	return NULL;
-}
-
-struct control_words {
-	struct control_call *call;
-	const struct control_verb *verb;
+struct verb_words {
+	const char *command, *usage; /* "control", "control PATH" */
+	void *call;		     /* what the verb's settings are fields of */
+	const struct cli_verb *verb;
 	const char *operand[2];
 	unsigned num;
+	bool help;
 };
 
-static int apply_control(void *ctx, const struct setting *s, const char *value, struct error *e)
+static int apply_verb(void *ctx, const struct setting *s, const char *value, struct error *e)
 {
-	struct control_words *w = ctx;
+	struct verb_words *w = ctx;
 
 	if (s && s->type == SETTING_HELP) {
-		w->call->help = true;
+		w->help = true;
 		return -ECANCELED;
 	}
 	if (s)
 		return setting_set(w->call, s, value, e);
 	if (w->num == w->verb->max_operands)
-		return error_set(e, -EINVAL,
-				 "unexpected argument '%.200s': skep control PATH %s %s", value,
-				 w->verb->name, w->verb->operands);
+		return error_set(e, -EINVAL, "unexpected argument '%.200s': skep %s %s %s", value,
+				 w->usage, w->verb->name, w->verb->operands);
 	w->operand[w->num++] = value;
 	return 0;
 }
 
-int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
+static int parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
+		      char *const *argv, struct error *e)
 {
-	struct control_words words = {.call = ret};
-	struct parser p = {NULL, "control", apply_control, &words, e};
+	struct suggest near = {.word = argv[0]};
+	struct parser p = {NULL, w->command, apply_verb, w, e};
+	char otherwise[64];
+
+	for (w->verb = table; w->verb->name && strcmp(w->verb->name, argv[0]) != 0; w->verb++)
+		suggest_try(&near, w->verb->name);
+	if (!w->verb->name) {
+		snprintf(otherwise, sizeof(otherwise), "'skep help %s' lists the commands",
+			 w->command);
+		return error_set(e, -EINVAL, "unknown command '%s %.40s': %s", w->usage, argv[0],
+				 suggest_hint(&near, otherwise));
+	}
+	p.table = w->verb->settings;
+	return parse(&p, argc - 1, argv + 1);
+}
+
+static int missing(const struct verb_words *w, const char *what, struct error *e)
+{
+	return error_set(e, -EINVAL, "a %s is missing: skep %s %s %s", what, w->usage,
+			 w->verb->name, w->verb->operands);
+}
+
+static bool is_given(const char *operand)
+{
+	return operand && *operand;
+}
+
+static bool asks_for_help(int argc, char *const *argv)
+{
+	return argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0);
+}
+
+int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e)
+{
+	struct verb_words w = {.command = "disk", .usage = "disk", .call = ret};
 	const char *size;
 	int r;
 
-	*ret = (struct control_call){.bps = UINT64_MAX, .iops = UINT_MAX, .burst_ns = UINT64_MAX};
-	if (argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0)) {
-		ret->help = true;
+	*ret = (struct disk_command){.help = asks_for_help(argc, argv)};
+	if (ret->help)
 		return 0;
-	}
-	if (argc < 2 || !argv[0][0])
-		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
-				 argc < 1 || !argv[0][0] ? "path" : "command");
-	words.verb = find_control_verb(argv[1], e);
-	if (!words.verb)
-		return -EINVAL;
-	ret->path = argv[0];
-	ret->command = words.verb->name;
-	p.table = words.verb->settings;
-	r = parse(&p, argc - 2, argv + 2);
-	if (r < 0 || ret->help || !words.verb->max_operands)
+	if (argc == 0)
+		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
+	r = parse_verb(&w, disk_verbs, argc, argv, e);
+	ret->help = w.help;
+	if (r < 0 || ret->help)
 		return r;
-	if (!words.num || !words.operand[0][0])
-		return error_set(e, -EINVAL, "a disk is missing: skep control PATH %s %s",
-				 words.verb->name, words.verb->operands);
-	ret->disk = words.operand[0];
-	size = words.operand[1];
+	ret->action = (enum disk_action)(w.verb - disk_verbs);
+	ret->path = w.operand[0];
+	size = w.operand[1];
+	if (!is_given(ret->path))
+		return missing(&w, "path", e);
+	if (w.num < w.verb->max_operands)
+		return missing(&w, "size", e);
+	if (!size)
+		return 0;
+	ret->grow = ret->action == DISK_RESIZE && size[0] == '+';
+	return config_parse_size(size + ret->grow, MIB, &ret->size, e);
+}
+
+int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
+{
+	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret};
+	const char *size;
+	int r;
+
+	*ret = (struct control_call){.bps = UINT64_MAX,
+				     .iops = UINT_MAX,
+				     .burst_ns = UINT64_MAX,
+				     .help = asks_for_help(argc, argv)};
+	if (ret->help)
+		return 0;
+	if (argc < 2 || !is_given(argv[0]))
+		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
+				 argc > 0 && is_given(argv[0]) ? "command" : "path");
+	r = parse_verb(&w, control_verbs, argc - 1, argv + 1, e);
+	ret->help = w.help;
+	if (r < 0 || ret->help)
+		return r;
+	ret->path = argv[0];
+	ret->command = w.verb->name;
+	ret->disk = w.operand[0];
+	size = w.operand[1];
+	if (w.verb->max_operands && !is_given(ret->disk))
+		return missing(&w, "disk", e);
 	if (!size)
 		return 0;
 	ret->grow = size[0] == '+';

@@ -114,27 +114,15 @@ static void command_options(FILE *out, const struct setting *table, int n, char 
 	}
 }
 
-/* Commands, then their options; a size is nothing to complete, but only the words tell. */
-static void disk_command(FILE *out, int n, char *const *words)
+/* A verb, then its options and, where `files` says so, files; a size is nothing to complete, but
+ * only the words tell. */
+static void verb(FILE *out, const struct cli_verb *table, bool files, int n, char *const *words)
 {
-	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+	for (const struct cli_verb *v = table; v->name; v++) {
 		if (n == 1)
 			candidate(out, words[0], "", v->name, "");
-		else if (strcmp(words[0], v->name) == 0)
+		else if (strcmp(words[0], v->name) == 0 && (files || words[n - 1][0] == '-'))
 			command_options(out, v->settings, n - 1, words + 1);
-	}
-}
-
-/* The socket, a command, its options. */
-static void control_command(FILE *out, int n, char *const *words)
-{
-	if (n == 1)
-		fputs(":files\n", out);
-	for (const struct control_verb *v = control_verbs; v->name; v++) {
-		if (n == 2)
-			candidate(out, words[1], "", v->name, "");
-		else if (n > 2 && strcmp(words[1], v->name) == 0 && words[n - 1][0] == '-')
-			command_options(out, v->settings, n - 2, words + 2);
 	}
 }
 
@@ -153,9 +141,12 @@ void cli_complete(int num_words, char *const *words, FILE *out)
 	} else if (strcmp(words[0], "run") == 0) {
 		command_options(out, vm_settings, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "control") == 0) {
-		control_command(out, num_words - 1, words + 1);
+		if (num_words == 2)
+			fputs(":files\n", out);
+		else
+			verb(out, control_verbs, false, num_words - 2, words + 2);
 	} else if (strcmp(words[0], "disk") == 0) {
-		disk_command(out, num_words - 1, words + 1);
+		verb(out, disk_verbs, true, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "check") == 0) {
 		command_options(out, check_settings, num_words - 1, words + 1);
 	}

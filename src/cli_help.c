@@ -64,6 +64,16 @@ static void options(FILE *out, const struct setting *table)
 	}
 }
 
+static void verbs(FILE *out, const struct cli_verb *table)
+{
+	for (const struct cli_verb *v = table; v->name; v++) {
+		fprintf(out, "\n%s%s%s: %s\n", v->name, v->operands[0] ? " " : "", v->operands,
+			v->summary);
+		options(out, v->settings);
+	}
+	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
+}
+
 void cli_help(FILE *out)
 {
 	fputs("Usage: skep COMMAND [OPTION...]\n\n"
@@ -108,12 +118,7 @@ void cli_help_control(FILE *out)
 	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
 	      "bare number is MiB.\n",
 	      out);
-	for (const struct control_verb *v = control_verbs; v->name; v++) {
-		fprintf(out, "\n%s%s%s: %s\n", v->name, v->operands[0] ? " " : "", v->operands,
-			v->summary);
-		options(out, v->settings);
-	}
-	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
+	verbs(out, control_verbs);
 }
 
 void cli_help_disk(FILE *out)
@@ -122,11 +127,7 @@ void cli_help_disk(FILE *out)
 	      "Makes, shows and changes images while no VM runs on them. A SIZE is like 512M\n"
 	      "or 4G; a bare number is MiB.\n",
 	      out);
-	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
-		fprintf(out, "\n%s %s: %s\n", v->name, v->operands, v->summary);
-		options(out, v->settings);
-	}
-	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
+	verbs(out, disk_verbs);
 }
 
 void cli_help_check(FILE *out)

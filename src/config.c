@@ -354,9 +354,8 @@ static int set_disk_option(struct disk_config *disk, const char *part, unsigned 
 		near.word = name;
 		for (s = disk_settings + 1; s->name; s++)
 			suggest_try(&near, s->name);
-		return error_set(e, -EINVAL, "unknown option '%.40s': %s%s%s", part,
-				 near.best ? "did you mean '" : "a comma in the path is written ,,",
-				 near.best ? near.best : "", near.best ? "'?" : "");
+		return error_set(e, -EINVAL, "unknown option '%.40s': %s", part,
+				 suggest_hint(&near, "a comma in the path is written ,,"));
 	}
 	bit = 1u << (s - disk_settings);
 	if (*seen & bit)

@@ -99,10 +99,8 @@ static int unknown_key(const struct cursor *c, const struct setting *table, cons
 			suggest_try(&near, s->name);
 	if (table == vm_settings)
 		suggest_try(&near, DISKS);
-	if (near.best)
-		return fail_at(c, -EINVAL, "unknown key '%.40s': did you mean '%s'?", key,
-			       near.best);
-	return fail_at(c, -EINVAL, "unknown key '%.40s': skep(1) lists the keys", key);
+	return fail_at(c, -EINVAL, "unknown key '%.40s': %s", key,
+		       suggest_hint(&near, "skep(1) lists the keys"));
 }
 
 /* The value as the command line would write it, or NULL when it is of the wrong type. */

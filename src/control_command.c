@@ -193,9 +193,8 @@ static const struct command *find_command(const char *name, struct error *e)
 			return &commands[i];
 		suggest_try(&near, commands[i].name);
 	}
-	error_set(e, -EINVAL, "unknown command '%.40s': %s%s%s", name,
-		  near.best ? "did you mean '" : "'skep help control' lists the commands",
-		  near.best ? near.best : "", near.best ? "'?" : "");
+	error_set(e, -EINVAL, "unknown command '%.40s': %s", name,
+		  suggest_hint(&near, "'skep help control' lists the commands"));
 	return NULL;
 }
 

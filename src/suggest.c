@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -57,4 +58,12 @@ void suggest_try(struct suggest *s, const char *name)
 		s->best = name;
 		s->distance = distance;
 	}
+}
+
+const char *suggest_hint(struct suggest *s, const char *otherwise)
+{
+	if (!s->best)
+		return otherwise;
+	snprintf(s->hint, sizeof(s->hint), "did you mean '%s'?", s->best);
+	return s->hint;
 }

@@ -401,7 +401,7 @@ static void test_help_has_every_option_in_80_columns(void **state)
 		snprintf(name, sizeof(name), "\n  %s", s->name);
 		assert_non_null(strstr(run, name));
 	}
-	for (const struct disk_verb *v = disk_verbs; v->name; v++) {
+	for (const struct cli_verb *v = disk_verbs; v->name; v++) {
 		snprintf(name, sizeof(name), "\n%s %s: ", v->name, v->operands);
 		assert_non_null(strstr(disk, name));
 		for (const struct setting *s = v->settings; s->name; s++) {
@@ -409,7 +409,7 @@ static void test_help_has_every_option_in_80_columns(void **state)
 			assert_non_null(strstr(disk, name));
 		}
 	}
-	for (const struct control_verb *v = control_verbs; v->name; v++) {
+	for (const struct cli_verb *v = control_verbs; v->name; v++) {
 		snprintf(name, sizeof(name), "\n%s%s%s: ", v->name, v->operands[0] ? " " : "",
 			 v->operands);
 		assert_non_null(strstr(control, name));
