@@ -24,6 +24,7 @@ enum cli_command_id {
 struct cli_command {
 	enum cli_command_id id;
 	const char *name, *summary; /* summary NULL: not listed */
+	void (*help)(FILE *out);
 };
 
 /* The command that argv[1] names; -h, --help, -V and --version count. NULL with a message that has

@@ -13,13 +13,13 @@
 #define MAX_CONFIG_FILE MIB
 
 const struct cli_command cli_commands[] = {
-	{CLI_RUN, "run", "boot a virtual machine and wait for its end"},
-	{CLI_CONTROL, "control", "ask a virtual machine that runs"},
-	{CLI_DISK, "disk", "make, look at, compact and resize images"},
-	{CLI_CHECK, "check", "show what this host offers"},
-	{CLI_HELP, "help", "show help on a command"},
-	{CLI_VERSION, "version", NULL},
-	{CLI_COMPLETE, "complete", NULL},
+	{CLI_RUN, "run", "boot a virtual machine and wait for its end", cli_help_run},
+	{CLI_CONTROL, "control", "ask a virtual machine that runs", cli_help_control},
+	{CLI_DISK, "disk", "make, look at, compact and resize images", cli_help_disk},
+	{CLI_CHECK, "check", "show what this host offers", cli_help_check},
+	{CLI_HELP, "help", "show help on a command", cli_help},
+	{CLI_VERSION, "version", NULL, cli_help},
+	{CLI_COMPLETE, "complete", NULL, cli_help},
 	{.name = NULL},
 };
 

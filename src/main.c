@@ -182,16 +182,7 @@ static int command_help(int argc, char **argv)
 	about = cli_command_find(argv[0], &e);
 	if (!about)
 		return fail(&e, -EINVAL);
-	if (about->id == CLI_RUN)
-		cli_help_run(stdout);
-	else if (about->id == CLI_CONTROL)
-		cli_help_control(stdout);
-	else if (about->id == CLI_DISK)
-		cli_help_disk(stdout);
-	else if (about->id == CLI_CHECK)
-		cli_help_check(stdout);
-	else
-		cli_help(stdout);
+	about->help(stdout);
 	return printed(0);
 }
 
