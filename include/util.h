@@ -55,6 +55,9 @@ void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
  * device; 0 when it is not there. */
 uint64_t block_queue_limit(dev_t dev, const char *name);
 
+/* Closes all descriptors from `fd` on. */
+void close_from(int fd);
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 
