@@ -4,7 +4,7 @@
  * physical address to a host pointer.
  *
  * DOC: Every byte here may change while it is looked at. So: slice a range whole, copy a header
- * once with gmem_read() and decide on the copy. Built before the vCPUs start and immutable after,
+ * once and decide on the copy. Built before the vCPUs start and immutable after,
  * so all look-ups are lock-free and callable from any thread.
  */
 #ifndef SKEP_GMEM_H
@@ -60,11 +60,11 @@ static inline uint64_t gmem_low_end(const struct gmem *mem)
  */
 int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret);
 
-/* One copy out of or into guest memory, whole or not at all: 0 or -EFAULT. */
-int gmem_read(const struct gmem *mem, gpa_t addr, void *dst, size_t len);
+/* One copy into guest memory, whole or not at all: 0 or -EFAULT. */
 int gmem_write(const struct gmem *mem, gpa_t addr, const void *src, size_t len);
 
-/* For fuzzers: called before each gmem_read() so that memory can change under the reader. */
+/* For fuzzers: called before each read of a virtqueue so that memory can change under the reader.
+ */
 extern void (*gmem_read_hook)(const struct gmem *mem, gpa_t addr, size_t len);
 
 #endif

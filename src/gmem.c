@@ -102,19 +102,6 @@ int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret)
 	return -EFAULT;
 }
 
-int gmem_read(const struct gmem *mem, gpa_t addr, void *dst, size_t len)
-{
-	void *src;
-	int r = gmem_slice(mem, addr, len, &src);
-
-	if (r)
-		return r;
-	if (gmem_read_hook)
-		gmem_read_hook(mem, addr, len);
-	memcpy(dst, src, len);
-	return 0;
-}
-
 int gmem_write(const struct gmem *mem, gpa_t addr, const void *src, size_t len)
 {
 	void *dst;

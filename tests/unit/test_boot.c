@@ -76,8 +76,10 @@ static void *at(const struct boot *b, uint64_t addr)
 static uint64_t get(const struct boot *b, uint64_t addr, size_t len)
 {
 	uint64_t v = 0;
+	void *p;
 
-	assert_int_equal(gmem_read(&b->mem, GPA(addr), &v, len), 0);
+	assert_int_equal(gmem_slice(&b->mem, GPA(addr), len, &p), 0);
+	memcpy(&v, p, len);
 	return v;
 }
 
