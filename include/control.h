@@ -11,6 +11,7 @@
 #define SKEP_CONTROL_H
 
 #include <jansson.h>
+#include <sys/un.h>
 
 #include "config.h"
 #include "error.h"
@@ -43,6 +44,9 @@ int control_open(struct control **ret, struct loop *loop, const char *path,
 		 const struct control_vm *vm, struct error *e);
 /* After the loop ended; NULL-safe. Removes the socket's name, unless it is another's by now. */
 void control_close(struct control *control);
+
+/* The address of the socket at `path`; -ENAMETOOLONG with a message. */
+int control_address(struct sockaddr_un *ret, const char *path, struct error *e);
 
 /* Carries out a request: the answer, or NULL with a message, or NULL without when memory is short.
  */

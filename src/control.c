@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "control.h"
@@ -261,19 +260,28 @@ static int replace(const struct sockaddr_un *addr, struct error *e)
 	return 0;
 }
 
-static int listen_at(const char *path, struct error *e)
+int control_address(struct sockaddr_un *ret, const char *path, struct error *e)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const struct sockaddr *a = (const struct sockaddr *)&addr;
-	int fd, r;
-
-	if (strlen(path) >= sizeof(addr.sun_path))
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(ret->sun_path))
 		return error_set(
 			e, -ENAMETOOLONG,
 			"is longer than %zu bytes, which a socket's path cannot be: choose a "
 			"shorter one, or a relative one",
-			sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
+			sizeof(ret->sun_path) - 1);
+	strcpy(ret->sun_path, path);
+	return 0;
+}
+
+static int listen_at(const char *path, struct error *e)
+{
+	struct sockaddr_un addr;
+	const struct sockaddr *a = (const struct sockaddr *)&addr;
+	int fd, r;
+
+	r = control_address(&addr, path, e);
+	if (r < 0)
+		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* The mode goes over to the name when it is made: it never has another. */
 	if (fd < 0 || fchmod(fd, 0600) < 0) {

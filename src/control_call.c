@@ -5,8 +5,8 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
+#include "control.h"
 #include "control_call.h"
 #include "json.h"
 #include "util.h"
@@ -34,15 +34,11 @@ static int explain_connect(int err, struct error *e)
 
 static int open_socket(const char *path, struct error *e)
 {
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd;
+	struct sockaddr_un addr;
+	int fd, r = control_address(&addr, path, e);
 
-	if (strlen(path) >= sizeof(addr.sun_path))
-		return error_set(e, -ENAMETOOLONG,
-				 "is longer than %zu bytes, which a socket's path cannot be: use a "
-				 "relative one",
-				 sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, path);
+	if (r < 0)
+		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
