@@ -91,7 +91,8 @@ char *config_to_json(const struct vm_config *config);
 /* The serial number that the guest sees of disks[i]. */
 void config_disk_serial(const struct vm_config *config, size_t i, char ret[BLK_SERIAL_LEN + 1]);
 
-/* Checks what only the whole can tell (limits, contradictions). -EINVAL with a message. */
+/* Checks what only the whole can tell: contradictions. Each setting was checked when it was set.
+ * -EINVAL with a message. */
 int config_validate(const struct vm_config *config, struct error *e);
 
 #endif

@@ -451,49 +451,29 @@ static int check_paths(const struct vm_config *config, struct error *e)
 	return 0;
 }
 
+static int check_disk(const struct disk_config *disk, struct error *e)
+{
+	if (disk->detect_zeroes == DETECT_ZEROES_UNMAP && disk->discard == DISCARD_IGNORE)
+		return error_set(e, -EINVAL,
+				 "detect-zeroes=unmap punches holes, which discard=ignore rules "
+				 "out: leave one of them out");
+	if (disk->ephemeral && disk->readonly)
+		return error_set(e, -EINVAL, "readonly and ephemeral: give one of them");
+	if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)
+		return error_set(e, -EINVAL,
+				 "nothing of an ephemeral disk is kept: leave `cache` out");
+	return 0;
+}
+
 int config_validate(const struct vm_config *config, struct error *e)
 {
-	if (config->cpus < 1 || config->cpus > CONFIG_MAX_CPUS)
-		return error_set(e, -EINVAL, "%u CPUs: write 1 to %u", config->cpus,
-				 CONFIG_MAX_CPUS);
-	if (config->memory == 0 || config->memory > CONFIG_MAX_MEMORY ||
-	    config->memory % CONFIG_MEMORY_UNIT != 0)
-		return error_set(e, -EINVAL,
-				 "%llu bytes of memory: write a multiple of 2M up to 16T",
-				 (unsigned long long)config->memory);
-	if (config->num_disks > CONFIG_MAX_DISKS)
-		return error_set(e, -EINVAL, "%zu disks: at most %u fit", config->num_disks,
-				 CONFIG_MAX_DISKS);
 	for (size_t i = 0; i < config->num_disks; i++) {
-		const struct disk_config *disk = &config->disks[i];
+		int r = check_disk(&config->disks[i], e);
 
-		if (!disk->path || !*disk->path)
-			return error_set(e, -EINVAL, "disk %zu has no path", i + 1);
-		if (disk->queues < 1 || disk->queues > CONFIG_MAX_QUEUES)
-			return error_set(e, -EINVAL, "disk %zu (%.200s): queues: write 1 to %u",
-					 i + 1, disk->path, CONFIG_MAX_QUEUES);
-		if (disk->detect_zeroes == DETECT_ZEROES_UNMAP && disk->discard == DISCARD_IGNORE)
-			return error_set(e, -EINVAL,
-					 "disk %zu (%.200s): detect-zeroes=unmap punches holes, "
-					 "which discard=ignore rules out: leave one of them out",
-					 i + 1, disk->path);
+		if (r < 0)
+			return error_prefix(e, r, "disk %zu (%.200s)", i + 1,
+					    config->disks[i].path);
 	}
-	for (size_t i = 0; i < config->num_disks; i++) {
-		const struct disk_config *disk = &config->disks[i];
-
-		if (disk->ephemeral && disk->readonly)
-			return error_set(
-				e, -EINVAL,
-				"disk %zu (%.200s): readonly and ephemeral: give one of them",
-				i + 1, disk->path);
-		if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)
-			return error_set(e, -EINVAL,
-					 "disk %zu (%.200s): nothing of an ephemeral disk is kept: "
-					 "leave `cache` out",
-					 i + 1, disk->path);
-	}
-	if (config->console == CONSOLE_FILE && !config->console_path)
-		return error_set(e, -EINVAL, "the console's file has no path");
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL, "both verbose and quiet: give one of them");
 	return check_paths(config, e);
