@@ -70,7 +70,6 @@ static void kicked(struct loop_fd *watch, uint32_t events)
 	loop_drain_eventfd(watch);
 	if (!atomic_load_explicit(&q->active, memory_order_acquire))
 		return;
-	atomic_fetch_add_explicit(&q->dev->kicks, 1, memory_order_relaxed);
 	q->dev->ops->kick(q->dev, q->index);
 }
 
@@ -169,8 +168,6 @@ void virtio_dev_reset(struct virtio_dev *dev)
 			loop_call(dev->queue[i].loop, stop_on_loop, &dev->queue[i]);
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		virtq_reset(&dev->queue[i].vq);
-	if (atomic_load(&dev->status))
-		atomic_fetch_add_explicit(&dev->resets, 1, memory_order_relaxed);
 
 	pthread_mutex_lock(&dev->state_lock);
 	dev->driver_features = 0;
@@ -213,7 +210,6 @@ void virtio_dev_fail(struct virtio_dev *dev, const char *fmt, ...)
 	virtio_mmio_set_status(dev, atomic_load(&dev->status) | VIRTIO_CONFIG_S_NEEDS_RESET);
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		atomic_store(&dev->queue[i].active, false);
-	atomic_fetch_add_explicit(&dev->failures, 1, memory_order_relaxed);
 	if (atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
 	pthread_mutex_unlock(&dev->state_lock);

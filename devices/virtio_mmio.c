@@ -147,7 +147,6 @@ void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit)
 	if (dev->drain_acks)
 		dev->drain_acks(dev->drain_ctx);
 	atomic_fetch_or(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), bit);
-	atomic_fetch_add_explicit(&dev->interrupts, 1, memory_order_relaxed);
 	/* Fails only when the counter is at its end, and then an interrupt is pending anyway. */
 	(void)!write(dev->irq_fd, &one, sizeof(one));
 }

@@ -97,9 +97,6 @@ struct virtio_dev {
 	int irq_fd;		       /* eventfd, an irqfd in a VM; written to interrupt */
 	void (*drain_acks)(void *ctx); /* NULL: ACKs come as plain writes */
 	void *drain_ctx;
-
-	/* Counters for --result and tests. */
-	_Atomic uint64_t kicks, interrupts, resets, failures;
 };
 
 /*

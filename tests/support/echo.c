@@ -35,6 +35,7 @@ static void kick(struct virtio_dev *dev, unsigned q)
 	const char *why;
 	int r;
 
+	echo->kicks++;
 	virtq_disable_kicks(vq);
 	do {
 		while ((r = virtq_pop(vq, &chain, &why)) == 1) {

@@ -23,7 +23,7 @@ struct echo {
 	unsigned budget; /* chains a kick; 0: as many as there are */
 
 	/* What was called. */
-	_Atomic unsigned starts, stops, config_writes, device_resets, chains;
+	_Atomic unsigned starts, stops, kicks, config_writes, device_resets, chains;
 	_Atomic bool *freed; /* set by destroy */
 };
 

@@ -21,7 +21,6 @@ static void test_bad_rings_need_a_reset(void **state)
 	assert_int_equal(status(f), ALIVE | BROKEN);
 	assert_int_equal(get(f, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	assert_int_equal(drv_irqs(&f->d), 1);
-	assert_int_equal(f->echo->dev.failures, 1);
 	assert_int_equal(f->echo->starts, 0); /* the good queue was not started either */
 	drv_kick(&f->d.queue[0]);
 	drv_pump(&f->d);
@@ -79,7 +78,6 @@ static void test_protocol_error_stops_all_queues(void **state)
 	provoke(f, 0);
 	assert_int_equal(drv_irqs(&f->d), 1);
 	assert_true(get(f, VIRTIO_MMIO_INTERRUPT_STATUS) & VIRTIO_MMIO_INT_CONFIG);
-	assert_int_equal(f->echo->dev.failures, 1);
 	used = f->d.queue[1].used->idx;
 	submit(f, 1);
 	drv_kick(&f->d.queue[1]);
@@ -87,11 +85,10 @@ static void test_protocol_error_stops_all_queues(void **state)
 	assert_int_equal(f->d.queue[1].used->idx, used);
 	assert_int_equal(drv_irqs(&f->d), 0);
 	virtio_dev_fail(&f->echo->dev, "again"); /* once is enough */
-	assert_int_equal(f->echo->dev.failures, 1);
+	assert_int_equal(drv_irqs(&f->d), 0);
 	drv_start(&f->d, ALL, 0);
 	assert_works(f, 0);
 	assert_works(f, 1);
-	assert_int_equal(f->echo->dev.failures, 1);
 	assert_page_is_true(f);
 }
 
@@ -184,15 +181,13 @@ static void test_quiesce_drains(void **state)
 	assert_int_equal(f->echo->stops, QUEUES);
 }
 
-static void test_resets_are_counted(void **state)
+static void test_the_device_is_told_of_resets(void **state)
 {
 	struct fixture *f = *state;
 
-	put(f, VIRTIO_MMIO_STATUS, 0); /* was reset: does not count */
-	assert_int_equal(f->echo->dev.resets, 0);
+	put(f, VIRTIO_MMIO_STATUS, 0); /* it was reset before */
 	drv_start(&f->d, ALL, 0);
 	drv_start(&f->d, ALL, 0);
-	assert_int_equal(f->echo->dev.resets, 1);
 	assert_int_equal(f->echo->device_resets, 3);
 }
 
@@ -378,7 +373,7 @@ int main(void)
 		T(test_point_14_reset_drains),
 		T(test_cve_2026_45782_completion_after_reset),
 		T(test_quiesce_drains),
-		T(test_resets_are_counted),
+		T(test_the_device_is_told_of_resets),
 		T(test_point_15_work_is_bounded),
 		T(test_trapped_ack_clears_what_it_names),
 		C(test_pending_ack_does_not_take_the_next_interrupt),
