@@ -248,8 +248,7 @@ void cache_file_close(const struct cache *cache, struct cache_file *file)
 void cache_link(const struct cache *cache, const char *name, const char *alias)
 {
 	cache_remove(cache, alias);
-	if (linkat(cache->dir_fd, name, cache->dir_fd, alias, 0))
-		return;
+	(void)!linkat(cache->dir_fd, name, cache->dir_fd, alias, 0);
 }
 
 void cache_remove(const struct cache *cache, const char *name)
