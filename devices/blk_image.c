@@ -25,22 +25,6 @@
  * driver does not keep reads waiting for long: docs/performance.md. */
 #define DISCARD_STEP (32 * MIB)
 
-static const char *file_kind(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		return "a directory";
-	case S_IFCHR:
-		return "a character device";
-	case S_IFIFO:
-		return "a pipe";
-	case S_IFSOCK:
-		return "a socket";
-	default:
-		return "neither a file nor a device";
-	}
-}
-
 static int check_kind(const struct stat *st, struct error *e)
 {
 	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))

@@ -55,6 +55,9 @@ void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
  * device; 0 when it is not there. */
 uint64_t block_queue_limit(dev_t dev, const char *name);
 
+/* "a directory", "a pipe": for messages. */
+const char *file_kind(mode_t mode);
+
 /* Closes all descriptors from `fd` on. */
 void close_from(int fd);
 

@@ -44,7 +44,6 @@ static int open_file(const char *path, const char *option, int *ret_fd, struct s
 		     struct error *e)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	const char *what = NULL;
 
 	if (fd < 0 && (errno == EACCES || errno == EPERM))
 		return error_set(e, -errno,
@@ -54,17 +53,10 @@ static int open_file(const char *path, const char *option, int *ret_fd, struct s
 	*ret_fd = fd;
 	if (fstat(fd, ret_st))
 		return error_set(e, -errno, "%s", strerror(errno));
-	if (S_ISDIR(ret_st->st_mode))
-		what = "a directory";
-	else if (S_ISBLK(ret_st->st_mode))
-		what = "a block device";
-	else if (S_ISCHR(ret_st->st_mode))
-		what = "a character device";
-	else if (!S_ISREG(ret_st->st_mode))
-		what = "a pipe or socket";
-	if (what)
+	if (!S_ISREG(ret_st->st_mode))
 		return error_set(e, S_ISDIR(ret_st->st_mode) ? -EISDIR : -EINVAL,
-				 "is %s, not a file: name the file with %s", what, option);
+				 "is %s, not a file: name the file with %s",
+				 file_kind(ret_st->st_mode), option);
 	return 0;
 }
 

@@ -44,9 +44,8 @@ static int check_kind(const struct stat *st, const char *device_remedy, struct e
 		return 0;
 	if (S_ISBLK(st->st_mode))
 		return error_set(e, -ENOTSUP, "is a block device: %s", device_remedy);
-	return error_set(
-		e, S_ISDIR(st->st_mode) ? -EISDIR : -ENOTSUP, "is %s: an image is a regular file",
-		S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a block device");
+	return error_set(e, S_ISDIR(st->st_mode) ? -EISDIR : -ENOTSUP,
+			 "is %s: an image is a regular file", file_kind(st->st_mode));
 }
 
 /* Looks before it opens: opening a pipe would wait for its other end. `device_remedy` is what to do

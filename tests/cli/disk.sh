@@ -64,7 +64,7 @@ ok "create: more than a size" complains 2 "unexpected argument 'y'" disk create 
 ok "create: in no directory" complains 125 "no such file or directory" disk create none/x 1M
 ok "create: a directory" complains 125 "is a directory" disk create on 1M --force
 mkfifo pipe
-ok "create: a pipe, and does not wait for it" complains 125 "neither a file nor" disk create pipe 1M --force
+ok "create: a pipe, and does not wait for it" complains 125 "is a pipe: an image is a regular file" disk create pipe 1M --force
 ok "create: nothing was made by mistake" [ ! -e x ]
 ok "create --preallocate" does create full.img 8M --preallocate
 ok "create --preallocate: occupies it all" [ "$(allocated full.img)" -ge $((8 * mib)) ]
@@ -96,8 +96,8 @@ ok "info: leaves nothing behind" [ -z "$(find . -name '.skep*')" ]
 : >empty
 ok "info: an empty file" info empty 'd["size"] == 0 and d["holes"] == {"count": 0, "bytes": 0}'
 ok "info: no file" complains 125 "'skep disk create' makes images" disk info none
-ok "info: no whole pipe" complains 125 "neither a file nor" disk info pipe
-ok "info: a character device" complains 125 "neither a file nor" disk info /dev/null
+ok "info: no whole pipe" complains 125 "is a pipe: an image is a regular file" disk info pipe
+ok "info: a character device" complains 125 "is a character device" disk info /dev/null
 ok "info: what does not hold for it" complains 2 "unknown option '--force': 'skep help disk'" disk info --force a.img
 ok "info: a size" complains 2 "unexpected argument '1M': skep disk info PATH" disk info a.img 1M
 cp half.img $'odd\nname\xff' 2>/dev/null
@@ -239,7 +239,7 @@ run disk compact zeros.img
 ok "compact: says what it freed" out_is "zeros.img: 8 MiB freed, 0 B still allocated"
 ok "compact: an empty file" does compact empty
 ok "compact: no file" complains 125 "no such file" disk compact none
-ok "compact: a pipe" complains 125 "neither a file nor" disk compact pipe
+ok "compact: a pipe" complains 125 "is a pipe: an image is a regular file" disk compact pipe
 ok "compact: a second file" complains 2 "unexpected argument" disk compact a.img a.img
 
 # Ended by force at any moment: the rest of the zeros is still there, and so is all else.
