@@ -9,19 +9,22 @@ import time
 
 import monitors
 from disk import Disks
-from monitors import Guest
+from files import await_unlocked, read_text, refusal
+from monitors import Failed, Guest, Unsupported
 from progress import Progress, say
 from rings import Rings
 from tables import Metric, Table
 
 MIB = 1 << 20
+LATE = 124  # launch's exit status when the time ran out
+SETTLED = 3  # seconds after which skep takes a kernel that has not changed for one that it knows
 
 
 class Bench(Disks, Rings):
     def __init__(self, stage, skeps, options):
         self.stage, self.options = stage, options
         self.runs, self.verbose = options.runs, options.verbose
-        self.refused = {}  # subject: what its monitor does not offer
+        self.reasons = {}  # subject: why there is no figure of it
         self.dir = os.path.join(stage, "run")
         os.makedirs(self.dir, exist_ok=True)
         self.launch_path = self.file("bin/launch")
@@ -31,6 +34,9 @@ class Bench(Disks, Rings):
         self.skeps = [monitors.Skep(path, name) for name, path in skeps]
         self.peers = [m for m in map(self.find, monitors.PEERS) if m]
         self.env = {**os.environ, "XDG_CACHE_HOME": self.cache["warm"]}
+        if os.path.exists(self.file("vmlinuz")):
+            age = time.time() - os.stat(self.file("vmlinuz")).st_ctime
+            time.sleep(max(0, SETTLED - age))
 
     def file(self, name):
         return os.path.join(self.stage, name)
@@ -43,17 +49,30 @@ class Bench(Disks, Rings):
         return self.skeps + self.peers
 
     def launch(self, mode, argv, output=None, env=None, seconds=60):
-        """Runs it measured: a dict of numbers, or None when it failed, which is told."""
+        """Runs it measured: a dict of numbers. Raises Failed."""
         output = output or self.file("run/out")
         r = subprocess.run([self.launch_path, mode, str(seconds), output] + argv,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False,
                            env={**self.env, **(env or {})})
+        if r.returncode == LATE:
+            raise Failed(f"not done in {seconds} s")
         if r.returncode:
-            say(f"{argv[0]}: did not get there: {r.stderr.strip()}")
-            with open(output, errors="replace", encoding="utf-8") as f:
-                sys.stderr.write("".join(f.readlines()[-5:]))
-            return None
+            raise Failed(r.stderr.strip() or refusal(output))
         return {k: int(v) for k, v in (w.split("=") for w in r.stdout.split())}
+
+    def run(self, monitor, guest, mode="whole", output=None, seconds=60):
+        """Runs the guest under the monitor, measured: what launch() returns."""
+        for disk in guest.disks:
+            await_unlocked(disk)
+        return self.launch(mode, monitor.argv(guest, self.dir), output, monitor.environment(),
+                           seconds)
+
+    def run_well(self, monitor, guest, output=None):
+        """The same to an end without an error."""
+        result = self.run(monitor, guest, output=output)
+        if result["status"]:
+            raise Failed(refusal(output or self.file("run/out"), result["status"]))
+        return result
 
     def command(self, monitor, guest):
         argv = monitor.argv(guest, self.dir)
@@ -62,7 +81,7 @@ class Bench(Disks, Rings):
 
     def alternate(self, name, subjects, measure, runs=None, warm=True):
         """measure(subject) for all of them in turn, `runs` times; the first turn warms up and does
-        not count. A subject that fails twice in a row is dropped, and one that is refused at once."""
+        not count. A subject that fails twice in a row is dropped, and at once when it would always."""
         samples = {s: [] for s in subjects}
         bad = {s: 0 for s in subjects}
         turns = (runs or self.runs) + int(warm)
@@ -72,18 +91,19 @@ class Bench(Disks, Rings):
                     progress.step(self.describe(s))
                     if bad[s] > 1:
                         continue
-                    sample = measure(s)
+                    try:
+                        sample = measure(s)
+                    except Failed as e:
+                        self.reasons[s] = str(e)
+                        bad[s] = 2 if isinstance(e, Unsupported) else bad[s] + 1
+                        if not isinstance(e, Unsupported) or self.verbose:
+                            say(f"{name}: {self.describe(s)}: {e}")
+                        continue
                     if self.verbose:
                         say(f"{name}, turn {turn}: {self.describe(s)}: {sample}")
-                    if sample and "unsupported" in sample:
-                        self.refused[s] = sample["unsupported"]
-                        bad[s] = 2
-                    elif not sample:
-                        bad[s] += 1
-                    else:
-                        bad[s] = 0
-                        if turn or not warm:
-                            samples[s].append(sample)
+                    bad[s] = 0
+                    if turn or not warm:
+                        samples[s].append(sample)
         return samples
 
     def describe(self, subject):
@@ -94,6 +114,10 @@ class Bench(Disks, Rings):
         parts = [("direct" if value else "") if fields and fields[n] == "direct"
                  else self.describe(value) for n, value in enumerate(subject)]
         return ", ".join(p for p in parts if p)
+
+    def reason(self, *subjects):
+        """Why there is no figure of these, in words for their row."""
+        return next((self.reasons[s] for s in subjects if s in self.reasons), "")
 
     def publish(self, table, commands=()):
         table.commands = list(commands)
@@ -111,7 +135,7 @@ class Bench(Disks, Rings):
             for s in self.skeps:
                 subjects += [(s, kernel, cache) for cache in ("warm", "cold", "none")
                              if kernel == "bzImage" or cache == "none"]
-            subjects += [(p, kernel, "") for p in self.peers if kernel in p.kernels]
+            subjects += [(p, kernel, "") for p in self.peers]
 
         def argv(subject):
             monitor, kernel, cache = subject
@@ -125,8 +149,13 @@ class Bench(Disks, Rings):
             self.launch("whole", argv((s, "bzImage", "warm")) + ["--timeout", "1s"])
 
         def measure(subject):
-            env = subject[0].environment() if subject[0] != "floor" else {}
-            if subject[2] == "cold":
+            monitor, kernel, cache = subject
+            env = {}
+            if monitor != "floor":
+                monitor.check(kernel)
+                env = monitor.environment()
+                await_unlocked(self.file("disk.img"))
+            if cache == "cold":
                 shutil.rmtree(self.cache["cold"] + "/skep", ignore_errors=True)
                 env["XDG_CACHE_HOME"] = self.cache["cold"]
             return self.launch("first-run", argv(subject), env=env, seconds=20)
@@ -144,7 +173,7 @@ class Bench(Disks, Rings):
                       key((self.skeps[0], "bzImage", "warm")))
         for s in subjects:
             table.add(key(s), [x["wall_ns"] / 1e6 for x in samples[s]],
-                      [x["cpu_ns"] / 1e6 for x in samples[s]])
+                      [x["cpu_ns"] / 1e6 for x in samples[s]], note=self.reason(s))
         self.publish(table, self.commands(self.linux("bzImage")))
 
     def linux(self, kernel="bzImage", console=None, action="end", words="", **more):
@@ -157,22 +186,18 @@ class Bench(Disks, Rings):
     def commands(self, guest):
         return [self.command(m, guest) for m in self.everyone()]
 
+    def both_kernels(self):
+        return [(m, k) for k in ("bzImage", "vmlinux") for m in self.everyone()]
+
     # --- boot
 
     def boot(self):
-        subjects = [(m, k) for k in ("bzImage", "vmlinux") for m in self.everyone()
-                    if k in m.kernels]
+        subjects = self.both_kernels()
 
         def measure(subject):
             monitor, kernel = subject
-            guest = self.linux(kernel)
-            sample = self.launch("whole", monitor.argv(guest, self.dir), env=monitor.environment())
-            if sample and sample["status"]:
-                say(f"{monitor.label}, {kernel}: exit status {sample['status']}")
-                with open(self.file("run/out"), errors="replace", encoding="utf-8") as f:
-                    sys.stderr.write("".join(f.readlines()[-5:]))
-                return None
-            return sample
+            monitor.check(kernel)
+            return self.run_well(monitor, self.linux(kernel))
 
         samples = self.alternate("boot", subjects, measure)
         table = Table(f"boot: Debian's cloud kernel to /init and out, whole process, 256 MiB, "
@@ -181,7 +206,7 @@ class Bench(Disks, Rings):
                       [self.skeps[0].label, "bzImage"])
         for s in subjects:
             table.add([s[0].label, s[1]], [x["wall_ns"] / 1e9 for x in samples[s]],
-                      [x["cpu_ns"] / 1e9 for x in samples[s]])
+                      [x["cpu_ns"] / 1e9 for x in samples[s]], note=self.reason(s))
         self.publish(table, self.commands(self.linux()))
         self.boot_parts()
 
@@ -189,24 +214,16 @@ class Bench(Disks, Rings):
         """One boot that tells its clocks: the seconds of each part."""
         console = self.file("run/console")
         guest = self.linux(kernel, console=console, action="report")
-        argv = monitor.argv(guest, self.dir)
         if os.path.exists(console):
             os.unlink(console)
-        first = self.launch("first-run", argv, output=self.file("run/out2"),
-                            env=monitor.environment())
-        whole = self.launch("whole", argv, output=console if monitor.console_on_stdout else None,
-                            env=monitor.environment())
-        if not first or not whole:
-            return None
-        with open(console, errors="replace", encoding="utf-8") as f:
-            text = f.read()
+        first = self.run(monitor, guest, "first-run", output=self.file("run/out2"))
+        self.run_well(monitor, guest, console if monitor.console_on_stdout else None)
         numbers = {}
-        for line in text.splitlines():
+        for line in read_text(console).splitlines():
             if line.startswith("bench: since_vcpu"):
                 numbers = {k: float(v) for k, v in (w.split("=") for w in line.split()[1:])}
         if not numbers:
-            say(f"{monitor.label}: no report on its console")
-            return None
+            raise Failed("no report on its console")
         return {"build": first["wall_ns"] / 1e9, "init": numbers["since_vcpu"],
                 "clock": numbers["monotonic"]}
 
@@ -233,34 +250,31 @@ class Bench(Disks, Rings):
     def hold(self, subject):
         """A guest with a disk and a console, its drivers loaded, that waits: what its monitor holds."""
         monitor, kernel = subject
-        console = self.file("run/console")
-        with open(console, "wb") as out:
-            p = subprocess.Popen(monitor.argv(self.linux(kernel, console=console, action="hold"),
-                                              self.dir),
-                                 stdin=subprocess.DEVNULL,
-                                 stdout=out if monitor.console_on_stdout else subprocess.DEVNULL,
-                                 stderr=subprocess.STDOUT,
+        monitor.check(kernel)
+        console, output = self.file("run/console"), self.file("run/out")
+        guest = self.linux(kernel, console=console, action="hold")
+        await_unlocked(guest.disks[0])
+        with open(console, "wb"), open(console if monitor.console_on_stdout else output, "wb") as out:
+            p = subprocess.Popen(monitor.argv(guest, self.dir),
+                                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
                                  env={**self.env, **monitor.environment()})
         try:
             for _ in range(600):
-                with open(console, "rb") as f:
-                    if b"bench: ready" in f.read():
-                        break
-                if p.poll() is not None:
+                if "bench: ready" in read_text(console) or p.poll() is not None:
                     break
                 time.sleep(0.1)
             else:
-                say(f"{monitor.label}: nothing on its console")
-                return None
+                raise Failed("nothing on its console in 60 s")
             time.sleep(0.5)
-            return smaps(p.pid, 256 * MIB) if p.poll() is None else None
+            if p.poll() is not None:
+                raise Failed(refusal(out.name, p.returncode))
+            return smaps(p.pid, 256 * MIB)
         finally:
             p.kill()
             p.wait()
 
     def memory(self):
-        subjects = [(m, k) for k in ("bzImage", "vmlinux") for m in self.everyone()
-                    if k in m.kernels]
+        subjects = self.both_kernels()
         samples = self.alternate("memory", subjects, self.hold, runs=max(2, self.runs // 3))
         table = Table("memory: beyond guest RAM, and guest RAM touched; 256 MiB guest, one disk, one "
                       "console, drivers loaded; MiB, medians", ["monitor", "kernel"],
@@ -270,7 +284,8 @@ class Bench(Disks, Rings):
                       [self.skeps[0].label, "bzImage"])
         for s in subjects:
             table.add([s[0].label, s[1]], *[[r[k] / MIB for r in samples[s]]
-                                            for k in ("rss", "dirty", "ram", "ram_huge")])
+                                            for k in ("rss", "dirty", "ram", "ram_huge")],
+                      note=self.reason(s))
         self.publish(table, self.commands(self.linux(console=self.file("run/console"),
                                                      action="hold")))
 

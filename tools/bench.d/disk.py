@@ -5,14 +5,12 @@ import os
 import subprocess
 from collections import namedtuple
 
-from monitors import Guest
+from files import MIB, PIECES, RANGE, fill, read_text, refusal, sparse
+from monitors import Failed, Guest, Unsupported
 from progress import say
 from tables import Metric, Table
 
-MIB = 1 << 20
-RANGE = MIB  # of one discard
 DISCARD_DEPTH = 32
-PIECES = 1024  # of the file that is discarded, that hold data: that much of it, in MiB
 
 # What is asked of a disk. `word` is fio's for it.
 Load = namedtuple("Load", "title op order size word")
@@ -43,7 +41,7 @@ class Disks:
         direct = cache == "direct"
         modes = ("irq", "polls") if self.options.polls else ("irq",)
         return [Case(m, engine, mode, direct) for mode in modes for m in self.everyone()
-                if m.mmio and (m.direct or not direct) for engine in m.engines]
+                for engine in (m.engines if not m.no_payload else m.engines[:1])]
 
     def key(self, case):
         return [case.monitor if case.monitor == HOST else case.monitor.label, case.engine, case.mode]
@@ -51,7 +49,7 @@ class Disks:
     # --- one measurement
 
     def fio(self, path, load, depth, seconds, direct, engine="io_uring"):
-        """What fio itself gets on the host: requests a second, or None."""
+        """What fio itself gets on the host: requests a second."""
         r = subprocess.run(
             ["fio", "--name=b", f"--filename={path}", f"--rw={load.word}", f"--bs={load.size}",
              f"--iodepth={depth}", f"--ioengine={engine}", f"--direct={int(direct)}",
@@ -63,8 +61,7 @@ class Disks:
             fields = line.split(";")
             if line.startswith("3;fio"):
                 return {"iops": float(fields[7 if load.op == "read" else 48])}
-        say(f"fio: no result: {r.stdout.strip()[-200:]}")
-        return None
+        raise Failed(f"no result: {r.stdout.strip()[-80:]}")
 
     def payload_guest(self, case, words, disk):
         return Guest(self.file("payload"), memory=64, disks=(disk,), console=self.file("run/console"),
@@ -73,24 +70,23 @@ class Disks:
 
     def payload(self, case, words, disk, mode="whole", seconds=90):
         """Runs a payload guest, with nothing of Linux in it: the numbers of its line, with those of
-        launch. {"unsupported": ...} where the monitor does not offer what it takes."""
+        launch."""
+        monitor = case.monitor
+        if monitor.no_payload:
+            raise Unsupported(monitor.no_payload)
+        if case.direct and not monitor.direct:
+            raise Unsupported("no O_DIRECT")
         guest = self.payload_guest(case, words, disk)
         if os.path.exists(guest.console):
             os.unlink(guest.console)
-        end = self.launch(mode, case.monitor.argv(guest, self.dir), seconds=seconds,
-                          env=case.monitor.environment(),
-                          output=guest.console if case.monitor.console_on_stdout else None)
-        text = ""
-        if os.path.exists(guest.console):
-            with open(guest.console, errors="replace", encoding="utf-8") as f:
-                text = f.read()
-        for line in text.splitlines():
+        output = guest.console if monitor.console_on_stdout else None
+        end = self.run(monitor, guest, mode, output, seconds)
+        for line in read_text(guest.console).splitlines():
             if line.startswith("bench unsupported="):
-                return {"unsupported": line.partition("=")[2]}
-            if end and line.startswith("bench requests="):
+                raise Unsupported(f"no {line.partition('=')[2]}")
+            if line.startswith("bench requests="):
                 return {**end, **{k: int(v) for k, v in (w.split("=") for w in line.split()[1:])}}
-        say(f"{case.monitor.label}, {case.engine}: no figure on its console: {text[-200:]} {end}")
-        return None
+        raise Failed(refusal(output or self.file("run/out"), end["status"]))
 
     def settle(self, path):
         """Nothing of the last writes shall be written back while the next are measured."""
@@ -123,7 +119,7 @@ class Disks:
                 return self.fio(path, load, depth, seconds, case.direct)
             sample = self.payload(case, f"op={load.op} order={load.order} bs={load.size} "
                                   f"depth={depth} ms={int(seconds * 1000)}", path)
-            if sample and sample.get("depth", depth) < depth:
+            if sample.get("depth", depth) < depth:
                 least[case.monitor.label] = sample["depth"]
             return sample
 
@@ -134,7 +130,8 @@ class Disks:
                       [Metric(f"depth {d}", "{:.0f}", "more") for d in self.depths()],
                       self.key(cases[0]), HOST)
         for c in cases:
-            table.add(self.key(c), *[[x["iops"] for x in samples[c, d]] for d in self.depths()])
+            table.add(self.key(c), *[[x["iops"] for x in samples[c, d]] for d in self.depths()],
+                      note=self.reason(*[(c, d) for d in self.depths()]))
         table.notes = [f"{name}'s queue has room for {depth} requests, and no more were in flight."
                        for name, depth in least.items()]
         words = f"op={load.op} order={load.order} bs={load.size} depth=N ms={int(seconds * 1000)}"
@@ -156,8 +153,6 @@ class Disks:
             runs = []
             for n in (few, many):
                 x = self.payload(case, f"op=read bs=4096 depth={depth} requests={n}", path, "count")
-                if not x:
-                    return None
                 runs.append(x["runs"])
             return {"exits": (runs[1] - runs[0]) / (many - few)}
 
@@ -166,7 +161,8 @@ class Disks:
                       ["", "engine"], [Metric(f"depth {d}", "{:.4f}", compare=False)
                                        for d in self.depths()], [])
         for c in cases:
-            table.add(self.key(c)[:2], *[[x["exits"] for x in samples[c, d]] for d in self.depths()])
+            table.add(self.key(c)[:2], *[[x["exits"] for x in samples[c, d]] for d in self.depths()],
+                      note=self.reason(*[(c, d) for d in self.depths()]))
         table.notes = [f"Counted are calls of KVM_RUN: those of {many} requests less those of {few}."]
         self.publish(table)
 
@@ -184,11 +180,9 @@ class Disks:
             else:
                 x = self.payload(case, f"op=discard order=sequential bs={RANGE} ms=3600000 "
                                  f"depth={DISCARD_DEPTH}", path, seconds=3600)
-            if x and "unsupported" not in x:
-                x["back"] = (before - os.stat(path).st_blocks * 512) / MIB
-                if x["requests"] != size // RANGE:
-                    say(f"{case.monitor}: {x['requests']} of {size // RANGE} discards were done")
-                    return None
+            x["back"] = (before - os.stat(path).st_blocks * 512) / MIB
+            if x["requests"] != size // RANGE:
+                raise Failed(f"{x['requests']} of {size // RANGE} discards were done")
             return x
 
         samples = self.alternate("discard", cases, measure)
@@ -203,7 +197,7 @@ class Disks:
             x = samples[c]
             table.add(self.key(c), [i["requests"] * 1e9 / i["ns"] for i in x],
                       [i["ns"] / 1e9 for i in x], [i["back"] for i in x],
-                      note=self.refusal(c))
+                      note=self.reason(c))
         table.notes = [f"{min(PIECES, size // RANGE)} pieces of 1 MiB of the file are allocated before.",
                        "Host fio punches one hole after the other (ioengine=falloc)."]
         self.publish(table)
@@ -218,8 +212,7 @@ class Disks:
             trim = fio_json(r.stdout)["jobs"][0]["trim"]
             return {"requests": trim["total_ios"], "ns": trim["total_ios"] * 1e9 / trim["iops"]}
         except (ValueError, KeyError, ZeroDivisionError):
-            say(f"fio: no result: {r.stdout.strip()[-200:]}")
-            return None
+            raise Failed(f"no result: {r.stdout.strip()[-80:]}") from None
 
     def storm(self):
         path, span = self.disk_file("storm.img"), self.options.size
@@ -244,8 +237,6 @@ class Disks:
             quiet = self.payload(case, f"{words} ms={quiet_ms}", path)
             storm = self.payload(case, f"{words} ms=60000 storm={RANGE} "
                                  f"storm_depth={DISCARD_DEPTH}", path)
-            if not quiet or not storm or "unsupported" in storm:
-                return storm
             return {"quiet": quiet["p99"] / 1e3, "storm": storm["p99"] / 1e3,
                     "ratio": storm["p99"] / quiet["p99"], "reads": storm["requests"],
                     "rate": storm["storm"] * 1e9 / storm["ns"]}
@@ -262,13 +253,10 @@ class Disks:
         for c in cases:
             table.add(self.key(c), *[[x[k] for x in samples[c]]
                                      for k in ("quiet", "storm", "ratio", "rate", "reads")],
-                      note=self.refusal(c))
+                      note=self.reason(c))
         table.notes = ["All of what is discarded was allocated. It ends with the last discard: a p99 "
                        "of few reads says little."]
         self.publish(table)
-
-    def refusal(self, case):
-        return f"{self.refused[case]} not offered" if case in self.refused else ""
 
     # --- Linux guests
 
@@ -280,8 +268,8 @@ class Disks:
             return
         tests = [(load, depth) for load in LOADS for depth in self.depths()]
         for cache in self.caches():
-            cases = [Case(m, m.engines[0], "", cache == "direct") for m in self.everyone()
-                     if m.direct or cache != "direct"]
+            cases = [Case(m, engine, "", cache == "direct") for m in self.everyone()
+                     for engine in m.engines]
             cases.append(Case(HOST, "io_uring", "", True))
             samples = self.alternate(f"io in Linux, {cache}", cases,
                                      lambda c: self.guest_fio(c, tests), warm=False,
@@ -293,19 +281,18 @@ class Disks:
                               [self.skeps[0].label, self.skeps[0].engines[0]])
                 for c in cases:
                     table.add(self.key(c)[:2], *[[x[load.word, d] for x in samples[c]
-                                                  if (load.word, d) in x] for d in self.depths()])
+                                                  if (load.word, d) in x] for d in self.depths()],
+                              note=self.reason(c))
                 self.publish(table)
 
     def guest_fio(self, case, tests):
         """Requests a second of each test, by (load, depth): one VM for all."""
         seconds = max(1, int(self.options.seconds))
         if case.monitor == HOST:
-            found = {}
-            for load, depth in tests:
-                x = self.fio("/dev/nullb0", load, depth, seconds, direct=True)
-                if x:
-                    found[load.word, depth] = x["iops"]
-            return found
+            return {(load.word, depth): self.fio("/dev/nullb0", load, depth, seconds, True)["iops"]
+                    for load, depth in tests}
+        if case.direct and not case.monitor.direct:
+            raise Unsupported("no O_DIRECT")
         console = self.file("run/console")
         words = ",".join(f"{load.word}:{load.size}:{depth}" for load, depth in tests)
         guest = self.linux(console=console, action="run", initrd=self.file("initrd-fio"),
@@ -313,22 +300,16 @@ class Disks:
                            engine=case.engine, words=f"bench.seconds={seconds} bench.tests={words}")
         if os.path.exists(console):
             os.unlink(console)
-        monitor = case.monitor
-        self.launch("whole", monitor.argv(guest, self.dir), env=monitor.environment(),
-                    output=console if monitor.console_on_stdout else None,
-                    seconds=120 + len(tests) * (seconds + 20))
-        text = ""
-        if os.path.exists(console):
-            with open(console, errors="replace", encoding="utf-8") as f:
-                text = f.read()
+        output = console if case.monitor.console_on_stdout else None
+        self.run(case.monitor, guest, output=output, seconds=120 + len(tests) * (seconds + 20))
         found = {}
-        for line in text.splitlines():
+        for line in read_text(console).splitlines():
             words = line.split()
             if words[:1] == ["bench-fio:"] and len(words) == 3:
                 word, _, depth = words[1].split(":")
                 found[word, int(depth)] = float(words[2])
         if not found:
-            say(f"{monitor.label}: no figures on its console: {text[-300:]}")
+            raise Failed(refusal(output or self.file("run/out")))
         return found
 
 
@@ -342,21 +323,3 @@ def show_size(size):
         if size >= 1 << shift:
             break
     return f"{size / (1 << shift):g} {unit}"
-
-
-def fill(path, size):
-    with open(path, "wb") as f:
-        for _ in range(size // MIB):
-            f.write(os.urandom(MIB))
-        os.fsync(f.fileno())
-
-
-def sparse(path, size):
-    """Makes the file anew, with some pieces allocated: how many bytes it takes."""
-    pieces = min(PIECES, size // RANGE)
-    with open(path, "wb") as f:
-        f.truncate(size)
-        for n in range(pieces):
-            os.posix_fallocate(f.fileno(), n * (size // pieces) // RANGE * RANGE, RANGE)
-        os.fsync(f.fileno())
-        return os.fstat(f.fileno()).st_blocks * 512

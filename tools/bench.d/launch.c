@@ -106,24 +106,29 @@ static void child(struct shared *shared, const int go[2], bool catch, const char
 	_exit(125);
 }
 
-/* Until the command calls KVM_RUN: wall and processor time, then kills it. False: it did not. */
-static bool await_first_run(pid_t pid, int listener, int timeout_ms, const struct shared *shared)
+#define LATE 124 /* exit status when the time ran out */
+
+/* Until the command calls KVM_RUN: wall and processor time. 0, or why not: LATE, or 1 if it ended.
+ */
+static int await_first_run(pid_t pid, int listener, int timeout_ms, const struct shared *shared)
 {
 	struct pollfd p = {.fd = listener, .events = POLLIN};
 	struct seccomp_notif n = {0};
 	clockid_t cpu;
 	uint64_t now, used = 0;
 
-	if (poll(&p, 1, timeout_ms) != 1 || !(p.revents & POLLIN))
-		return false;
+	if (poll(&p, 1, timeout_ms) != 1)
+		return LATE;
+	if (!(p.revents & POLLIN))
+		return 1;
 	now = clock_ns(CLOCK_MONOTONIC);
 	if (clock_getcpuclockid(pid, &cpu) == 0)
 		used = clock_ns(cpu);
 	if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &n) < 0)
-		return false;
+		return 1;
 	printf("wall_ns=%llu cpu_ns=%llu\n", (unsigned long long)(now - shared->start_ns),
 	       (unsigned long long)(used - shared->start_cpu_ns));
-	return true;
+	return 0;
 }
 
 /* Lets every KVM_RUN pass, until nobody is left who could make one: how many there were. */
@@ -149,14 +154,16 @@ static unsigned long long pass_runs(int listener)
 }
 
 static pid_t command;
+static volatile sig_atomic_t late;
 
 static void on_alarm(int sig)
 {
 	(void)sig;
+	late = 1;
 	kill(-command, SIGKILL);
 }
 
-static void await_end(pid_t pid, int listener, int timeout_ms, const struct shared *shared)
+static int await_end(pid_t pid, int listener, int timeout_ms, const struct shared *shared)
 {
 	struct rusage usage;
 	unsigned long long runs = 0;
@@ -179,13 +186,14 @@ static void await_end(pid_t pid, int listener, int timeout_ms, const struct shar
 			       1000u,
 	       usage.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
 	       runs);
+	return late ? LATE : 0;
 }
 
 int main(int argc, char **argv)
 {
 	struct shared *shared;
-	bool first_run, catch, ok = true;
-	int go[2], listener = -1, timeout_ms, pidfd;
+	bool first_run, catch;
+	int go[2], listener = -1, timeout_ms, pidfd, status;
 	pid_t pid;
 	char c;
 
@@ -193,7 +201,8 @@ int main(int argc, char **argv)
 			 strcmp(argv[1], "whole") != 0)) {
 		fprintf(stderr,
 			"usage: launch first-run|whole|count SECONDS OUTPUT-FILE COMMAND...\n"
-			"Prints wall_ns and cpu_ns; COMMAND is a path.\n");
+			"Prints wall_ns and cpu_ns; COMMAND is a path. Exit status 124: out of "
+			"time.\n");
 		return 2;
 	}
 	first_run = !strcmp(argv[1], "first-run");
@@ -220,15 +229,15 @@ int main(int argc, char **argv)
 	if (write(go[0], "x", 1) != 1)
 		die("the child");
 	if (first_run) {
-		ok = listener >= 0 && await_first_run(pid, listener, timeout_ms, shared);
+		status = listener < 0 ? 1 : await_first_run(pid, listener, timeout_ms, shared);
 		kill(-pid, SIGKILL);
 		waitpid(pid, NULL, 0);
 	} else {
-		await_end(pid, listener, timeout_ms, shared);
+		status = await_end(pid, listener, timeout_ms, shared);
 	}
 	if (shared->error) {
 		errno = shared->error;
 		die(argv[4]);
 	}
-	return ok ? 0 : 1;
+	return status;
 }

@@ -12,6 +12,14 @@ import subprocess
 COMMON = "quiet panic=-1 tsc=reliable no_timer_check"
 
 
+class Failed(Exception):
+    """There is no figure. What it says goes into the table."""
+
+
+class Unsupported(Failed):
+    """And there would be none the next time."""
+
+
 class Guest:
     """What is to be run. `console` is a file, or None for no console at all."""
 
@@ -36,7 +44,7 @@ class Monitor:
     program = ""
     end = "off"  # what it takes as an end: off or reboot
     tty = "hvc0"
-    mmio = True  # its disks are virtio-mmio: the payload guest finds them
+    no_payload = ""  # why it does not run the payload guest, an ELF that looks for virtio-mmio
     engines = ("io_uring",)  # of its disks
     direct = True  # its disks can pass by the host's page cache
     kernels = ("bzImage", "vmlinux")
@@ -51,6 +59,10 @@ class Monitor:
 
     def version(self):
         return first_line([self.path, "--version"])
+
+    def check(self, kernel):
+        if kernel not in self.kernels:
+            raise Unsupported(f"boots no {kernel}")
 
     def cmdline(self, guest):
         if not guest.linux:
@@ -118,7 +130,7 @@ class Firecracker(Monitor):
 
 class CloudHypervisor(Monitor):
     name = program = "cloud-hypervisor"
-    mmio = False
+    no_payload = "its disks are on PCI"
 
     def argv(self, guest, directory):
         a = [self.path, "--kernel", guest.kernel, "--cpus", "boot=1",
@@ -139,7 +151,6 @@ class Qemu(Monitor):
     params = "reboot=t pci=off"
     # Not the MSR that software KVMs have no idea of.
     cpu = "host,-arch-capabilities"
-    kernels = ("bzImage",)
     engines = ("io_uring", "io_uring, iothread")
 
     def argv(self, guest, directory):
@@ -170,7 +181,7 @@ class Kvmtool(Monitor):
     end = "reboot"
     tty = "ttyS0"
     console_on_stdout = True
-    mmio = False
+    no_payload = "boots no ELF"
     kernels = ("bzImage",)
     engines = ("threads",)
 

@@ -44,7 +44,8 @@ class Table:
     def cells(self, row, index):
         metric, values = self.metrics[index], row["samples"][index]
         if not values:
-            text = row["note"] or "failed"
+            # Once in a row that has no figure at all.
+            text = (row["note"] or "failed") if not index or any(row["samples"]) else "-"
         else:
             text = metric.form.format(middle(values))
             if len(values) > 1:
