@@ -36,7 +36,7 @@
 
 /* What the child tells its parent before it becomes the command. */
 struct shared {
-	uint64_t start_ns, start_cpu_ns;
+	uint64_t start_ns, start_cpu_ns, start_real_ns;
 	int listener; /* its descriptor's number in the child; -1: no filter */
 	int error;
 };
@@ -100,6 +100,7 @@ static void child(struct shared *shared, const int go[2], bool catch, const char
 	if (write(go[1], "x", 1) != 1 || read(go[1], &c, 1) != 1)
 		_exit(125);
 	shared->start_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+	shared->start_real_ns = clock_ns(CLOCK_REALTIME);
 	shared->start_ns = clock_ns(CLOCK_MONOTONIC);
 	execv(argv[0], argv);
 	shared->error = errno;
@@ -179,13 +180,13 @@ static int await_end(pid_t pid, int listener, int timeout_ms, const struct share
 		die("wait4");
 	now = clock_ns(CLOCK_MONOTONIC);
 	alarm(0);
-	printf("wall_ns=%llu cpu_ns=%llu maxrss_kib=%ld status=%d runs=%llu\n",
+	printf("wall_ns=%llu cpu_ns=%llu maxrss_kib=%ld status=%d runs=%llu real_ns=%llu\n",
 	       (unsigned long long)(now - shared->start_ns),
 	       (unsigned long long)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
 		       (unsigned long long)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) *
 			       1000u,
 	       usage.ru_maxrss, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-	       runs);
+	       runs, (unsigned long long)shared->start_real_ns);
 	return late ? LATE : 0;
 }
 
