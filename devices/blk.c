@@ -314,6 +314,24 @@ static int open_plain_engine(struct blk_engine **ret, const struct blk_queue *q,
 	return blk_sync_open(ret, image, loop, e);
 }
 
+/* Guest memory becomes the ring's: the kernel need not look its pages up for each request. */
+static int pin_memory(const struct blk_queue *q, struct error *e)
+{
+	const struct gmem *mem = q->blk->dev.mem;
+	struct iovec ranges[ARRAY_SIZE(mem->region)];
+
+	if (!loop_is_uring(q->vq->loop)) {
+		if (q == q->blk->queue)
+			log_warn("disk %s: pin has no effect without io_uring",
+				 q->blk->image->path);
+		return 0;
+	}
+	static_assert(ARRAY_SIZE(ranges) <= LOOP_MAX_RANGES, "regions of guest memory");
+	for (unsigned i = 0; i < mem->num_regions; i++)
+		ranges[i] = (struct iovec){mem->region[i].host, mem->region[i].size};
+	return loop_register_memory(q->vq->loop, ranges, mem->num_regions, e);
+}
+
 static int open_engine(struct blk_queue *q, enum disk_engine wanted, struct error *e)
 {
 	const struct blk_image *image = q->blk->image;
@@ -341,7 +359,7 @@ static void try_held(struct loop_timer *t)
 }
 
 static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
-		     enum disk_engine engine, struct error *e)
+		     const struct disk_config *config, struct error *e)
 {
 	struct blk_queue *q = &blk->queue[index];
 	void *memory = mmap(NULL, sizeof(*q->memory), PROT_READ | PROT_WRITE,
@@ -365,7 +383,8 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 		r = loop_timer_init(loop, &q->held_timer, try_held);
 	if (r < 0)
 		return error_set(e, r, "cannot make a timer: %s", strerror(-r));
-	return open_engine(q, engine, e);
+	r = open_engine(q, config->engine, e);
+	return r >= 0 && config->pin ? pin_memory(q, e) : r;
 }
 
 static bool needs_worker(const struct blk_device *blk, const struct disk_config *config,
@@ -448,7 +467,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	if (needs_worker(blk, config, loops))
 		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);
 	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = queue_new(blk, i, loops[i], config->engine, e);
+		r = queue_new(blk, i, loops[i], config, e);
 	if (r < 0) {
 		loop_free(blk->worker);
 		virtio_dev_free(&blk->dev);

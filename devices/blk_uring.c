@@ -2,7 +2,9 @@
 /*
  * DOC: Theory of operation. Every operation is one SQE on the ring of the disk's loop, on the
  * image's registered file; the loop submits them in one system call when it next waits, and hands
- * their completions to `ring`. FSYNC and FALLOCATE run on the kernel's own workers (io-wq).
+ * their completions to `ring`. Data that is in one piece, in memory that the loop has pinned (the
+ * disk's option `pin`), goes by READ_FIXED and WRITE_FIXED. FSYNC and FALLOCATE run on the kernel's
+ * own workers (io-wq).
  *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
  * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone, and
@@ -101,26 +103,38 @@ bool blk_uring_probe_discard(int fd)
 	return known;
 }
 
+/* Of one buffer, the kernel needs to copy no array; of one that is pinned, it knows the pages. */
+static void prepare_transfer(struct io_uring_sqe *sqe, int file, const struct blk_req *req)
+{
+	bool write = req->op == BLK_WRITE;
+	uint8_t opcode = write ? IORING_OP_WRITEV : IORING_OP_READV;
+	const void *from = req->iov;
+	size_t length = req->num_iov;
+	int buffer = -1;
+
+	if (req->num_iov == 1 && req->iov->iov_len <= INT32_MAX) {
+		from = req->iov->iov_base;
+		length = req->iov->iov_len;
+		buffer = loop_find_buffer(req->engine->loop, from, length);
+		if (buffer >= 0)
+			opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+		else
+			opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
+	}
+	io_uring_prep_rw(opcode, sqe, file, from, (unsigned)length, req->offset);
+	if (buffer >= 0)
+		sqe->buf_index = (uint16_t)buffer;
+}
+
 static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *image,
 		    const struct blk_req *req)
 {
-	/* Of one buffer, the kernel needs to copy no array. */
-	bool one = req->num_iov == 1 && req->iov->iov_len <= INT32_MAX;
-
 	switch (req->op) {
 	case BLK_READ:
-		if (one)
-			io_uring_prep_read(sqe, file, req->iov->iov_base,
-					   (unsigned)req->iov->iov_len, req->offset);
-		else
-			io_uring_prep_readv(sqe, file, req->iov, req->num_iov, req->offset);
+		prepare_transfer(sqe, file, req);
 		break;
 	case BLK_WRITE:
-		if (one)
-			io_uring_prep_write(sqe, file, req->iov->iov_base,
-					    (unsigned)req->iov->iov_len, req->offset);
-		else
-			io_uring_prep_writev(sqe, file, req->iov, req->num_iov, req->offset);
+		prepare_transfer(sqe, file, req);
 		sqe->rw_flags = req->durable ? RWF_DSYNC : 0;
 		break;
 	case BLK_FLUSH:

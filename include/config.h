@@ -35,6 +35,7 @@ struct disk_config {
 	enum disk_werror werror;	       /* what a write does that finds no space */
 	enum disk_cache cache;
 	enum disk_engine engine;
+	bool pin;	 /* guest memory is pinned, as the engine's fixed buffers */
 	unsigned queues; /* 1 to 16 */
 	uint64_t bps;	 /* bytes a second, 0: no limit */
 	unsigned iops;	 /* requests a second, 0: no limit */

@@ -16,7 +16,9 @@
 #define SKEP_LOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "error.h"
 
@@ -80,6 +82,18 @@ bool loop_is_uring(const struct loop *loop);
 /* Makes `fd` a fixed file for SQEs (IOSQE_FIXED_FILE). Before the loop starts. Returns its index or
  * a negative errno; -ENOTSUP on an epoll loop. The loop does not own the descriptor. */
 int loop_register_file(struct loop *loop, int fd);
+
+/*
+ * Pins memory, which is thereby all allocated, as fixed buffers for SQEs: up to LOOP_MAX_RANGES
+ * ranges, in pieces of at most 1 GiB, which is what io_uring takes. Once, before the loop starts.
+ * -ENOTSUP on an epoll loop; -ENOMEM, mostly because of RLIMIT_MEMLOCK, against which each loop
+ * counts anew. With a message.
+ */
+#define LOOP_MAX_RANGES 2u
+int loop_register_memory(struct loop *loop, const struct iovec *ranges, unsigned n,
+			 struct error *e);
+/* The index of the fixed buffer that has all of the `len` bytes at `p`, or -1. */
+int loop_find_buffer(const struct loop *loop, const void *p, size_t len);
 
 /*
  * Watches `fd` and calls `ready` on the loop's thread. Before the loop starts, or (epoll only) on

@@ -457,6 +457,10 @@ static int check_disk(const struct disk_config *disk, struct error *e)
 		return error_set(e, -EINVAL,
 				 "detect-zeroes=unmap punches holes, which discard=ignore rules "
 				 "out: leave one of them out");
+	if (disk->pin && disk->engine == ENGINE_SYNC)
+		return error_set(e, -EINVAL,
+				 "pin is for io_uring, which engine=sync rules out: leave one of "
+				 "them out");
 	if (disk->ephemeral && disk->readonly)
 		return error_set(e, -EINVAL, "readonly and ephemeral: give one of them");
 	if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)

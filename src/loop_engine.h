@@ -9,6 +9,8 @@
 
 #include "loop.h"
 
+#define LOOP_BUFFER ((size_t)1 << 30) /* the most that io_uring takes as one fixed buffer */
+
 struct loop_engine_ops {
 	int (*open)(struct loop *loop, unsigned entries, struct error *e);
 	void (*close)(struct loop *loop);
@@ -56,6 +58,8 @@ struct loop {
 	bool sealed;
 	int *files;
 	unsigned num_files;
+	struct iovec memory[LOOP_MAX_RANGES]; /* fixed buffers of LOOP_BUFFER each, in order */
+	unsigned num_memory;
 	struct io_uring_cqe *stash; /* taken off a full ring, not yet handled */
 	unsigned stash_head, stash_tail;
 };

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,8 +31,8 @@
 
 /* Everything that is ever submitted, always on a registered file. */
 static const uint8_t allowed_ops[] = {
-	IORING_OP_READ,	     IORING_OP_WRITE,	 IORING_OP_READV,
-	IORING_OP_WRITEV,    IORING_OP_FSYNC,	 IORING_OP_FALLOCATE,
+	IORING_OP_READ,	     IORING_OP_WRITE,	 IORING_OP_READ_FIXED,	 IORING_OP_WRITE_FIXED,
+	IORING_OP_READV,     IORING_OP_WRITEV,	 IORING_OP_FSYNC,	 IORING_OP_FALLOCATE,
 	IORING_OP_URING_CMD, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
 };
 
@@ -152,6 +153,75 @@ int loop_register_file(struct loop *loop, int fd)
 	loop->files = files;
 	files[loop->num_files] = fd;
 	return (int)loop->num_files++;
+}
+
+/* Cuts the ranges into buffers; `ret` has room. */
+static unsigned cut_buffers(const struct iovec *ranges, unsigned n, struct iovec *ret)
+{
+	unsigned m = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		for (size_t at = 0; at < ranges[i].iov_len; at += LOOP_BUFFER)
+			ret[m++] = (struct iovec){(uint8_t *)ranges[i].iov_base + at,
+						  MIN(ranges[i].iov_len - at, LOOP_BUFFER)};
+	return m;
+}
+
+static int explain_unpinned(int r, size_t bytes, struct error *e)
+{
+	struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (r == -ENOMEM && limit.rlim_cur != RLIM_INFINITY)
+		return error_set(
+			e, r,
+			"cannot pin %zu MiB of guest memory, which count once for each queue: "
+			"memory is short, or the limit of %llu KiB on what may be locked: raise it "
+			"(`ulimit -l unlimited`, LimitMEMLOCK=infinity in systemd's unit)",
+			bytes >> 20, (unsigned long long)limit.rlim_cur >> 10);
+	return error_set(e, r, "cannot pin %zu MiB of guest memory: %s", bytes >> 20, strerror(-r));
+}
+
+int loop_register_memory(struct loop *loop, const struct iovec *ranges, unsigned n, struct error *e)
+{
+	_cleanup_free_ struct iovec *buffers = NULL;
+	size_t bytes = 0, most = n;
+	int r;
+
+	if (!loop_is_uring(loop))
+		return error_set(e, -ENOTSUP, "only io_uring has fixed buffers");
+	if (loop->sealed || loop->num_memory || n > LOOP_MAX_RANGES)
+		return error_set(e, -EBUSY, "fixed buffers are registered once");
+	for (unsigned i = 0; i < n; i++) {
+		bytes += ranges[i].iov_len;
+		most += ranges[i].iov_len / LOOP_BUFFER;
+	}
+	buffers = calloc(most, sizeof(*buffers));
+	if (!buffers)
+		return error_set(e, -ENOMEM, "out of memory for a list of buffers");
+	r = ring_register(loop, IORING_REGISTER_BUFFERS, buffers, cut_buffers(ranges, n, buffers));
+	if (r < 0)
+		return explain_unpinned(r, bytes, e);
+	memcpy(loop->memory, ranges, n * sizeof(*ranges));
+	loop->num_memory = n;
+	return 0;
+}
+
+int loop_find_buffer(const struct loop *loop, const void *p, size_t len)
+{
+	size_t before = 0;
+
+	for (unsigned i = 0; i < loop->num_memory; i++) {
+		const struct iovec *m = &loop->memory[i];
+		size_t offset = (uintptr_t)p - (uintptr_t)m->iov_base, at = offset % LOOP_BUFFER;
+
+		if ((uintptr_t)p >= (uintptr_t)m->iov_base && offset < m->iov_len)
+			return len <= MIN(m->iov_len - offset, LOOP_BUFFER - at)
+				       ? (int)(before + offset / LOOP_BUFFER)
+				       : -1;
+		before += (m->iov_len + LOOP_BUFFER - 1) / LOOP_BUFFER;
+	}
+	return -1;
 }
 
 /* The oldest completion that nobody handled yet. */

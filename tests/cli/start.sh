@@ -1,13 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Usage: start.sh SKEP PAYLOAD
+# Usage: start.sh SKEP PAYLOAD NO-URING
 #
 # A VM that cannot be started: a message with the remedy, status 125, nothing left.
 set -eu
 # shellcheck source=lib.sh
 . "${0%/*}/lib.sh"
-payload=$(realpath "$2")
+payload=$(realpath "$2") no_uring=$(realpath "$3")
 
 chmod 755 "$tmp"
 cp "$skep" "$tmp/skep"
@@ -38,5 +38,32 @@ ok "a disk that is missing" complains 125 'nonexistent' run -k "$tmp/payload" -d
 ok "a kernel that is missing" complains 125 'nonexistent' run -k "$tmp/nonexistent"
 ok "an initrd that is missing" complains 125 'nonexistent' run -k "$tmp/payload" -i "$tmp/nonexistent"
 ok "a kernel that is none" complains 125 'disk' run -k "$tmp/disk"
+
+# Pinned memory: what may be locked is limited, for all but who may lock as much as they like.
+run check
+if ! out_has 'io_uring +ok'; then
+	skip "pin: more than may be locked" "no io_uring here"
+else
+	unable=()
+	if [ "$(id -u)" = 0 ]; then
+		unable=(setpriv --bounding-set -ipc_lock --inh-caps -ipc_lock)
+	fi
+	status=0
+	"${unable[@]}" sh -c 'ulimit -l 64 && exec "$@"' - "$skep" run -k "$payload" -m 64M \
+		-d "$tmp/disk,pin" >"$tmp/out" 2>"$tmp/err" </dev/null || status=$?
+	ok "pin: more than may be locked: status 125" [ "$status" = 125 ]
+	ok "pin: more than may be locked: the remedy" \
+		err_has 'cannot pin 64 MiB.* 64 KiB .*ulimit -l unlimited.*LimitMEMLOCK=infinity'
+	ok "pin: more than may be locked: one line" err_is_one_line
+fi
+ok "pin without io_uring, asked for" complains 2 'pin is for io_uring' \
+	run -k "$payload" -d "$tmp/disk,pin,engine=sync"
+# It fails later, before it needs /dev/kvm.
+status=0
+"$no_uring" "$skep" run -k "$payload" -d "$tmp/disk,pin,queues=4" --control "$tmp/none/socket" \
+	>"$tmp/out" 2>"$tmp/err" </dev/null || status=$?
+ok "pin without io_uring: goes on" err_has 'none/socket'
+ok "pin without io_uring: one line says so" \
+	[ "$(grep -c 'disk: pin has no effect without io_uring' "$tmp/err")" = 1 ]
 
 done_testing

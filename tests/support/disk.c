@@ -39,6 +39,7 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		.detect_zeroes = options->detect_zeroes ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_OFF,
 		.werror = options->wait_for_space ? WERROR_ENOSPC_PAUSE : WERROR_REPORT,
 		.engine = options->engine,
+		.pin = options->pin,
 		.queues = MAX(options->queues, 1u),
 		.bps = options->limits.bytes_per_s,
 		.iops = (unsigned)options->limits.ops_per_s,

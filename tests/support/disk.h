@@ -27,9 +27,10 @@ struct disk_options {
 	bool wait_for_space; /* werror=enospc-pause */
 	bool secure_erase;   /* as on a device that has it */
 	bool blkdiscard;     /* as on a kernel without BLOCK_URING_CMD_DISCARD */
-	unsigned queues;     /* 0: 1 */
-	uint64_t decline;    /* feature bits that the driver does not accept */
-	unsigned entries;    /* of the loop's ring, 0: 256 */
+	bool pin;
+	unsigned queues;  /* 0: 1 */
+	uint64_t decline; /* feature bits that the driver does not accept */
+	unsigned entries; /* of the loop's ring, 0: 256 */
 	const char *serial;
 	struct blk_limits limits;
 };

@@ -103,6 +103,16 @@ static void test_model_with_zeros_detected(void **state)
 	run_model(*state, (struct disk_options){.detect_zeroes = true}, 1, 48);
 }
 
+static void test_model_pinned(void **state)
+{
+	run_model(*state, (struct disk_options){.pin = true}, 1, 48);
+}
+
+static void test_model_pinned_direct(void **state)
+{
+	run_model(*state, (struct disk_options){.pin = true, .direct = true}, 8, 48);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
@@ -111,6 +121,8 @@ int main(void)
 		TEST(model_without_indirect_descriptors),
 		TEST(model_direct),
 		TEST(model_with_zeros_detected),
+		TEST(model_pinned),
+		TEST(model_pinned_direct),
 	};
 
 	skip_without_uring(tests, ARRAY_SIZE(tests));

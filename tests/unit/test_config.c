@@ -239,7 +239,7 @@ static void test_disks(void **state)
 		0);
 	assert_int_equal(config_add_disk(&c,
 					 ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause,"
-					 "bps=1.5M,iops=200,burst=2s",
+					 "bps=1.5M,iops=200,burst=2s,pin",
 					 &e),
 			 0); /* the path is "," */
 	assert_int_equal(c.num_disks, 3);
@@ -255,6 +255,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].iops, 0);
 	assert_int_equal(c.disks[0].burst_ns, NSEC_PER_SEC / 10);
 	assert_int_equal(c.disks[0].queues, 1);
+	assert_false(c.disks[0].pin);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
 	assert_true(c.disks[1].readonly && c.disks[1].ephemeral);
@@ -269,6 +270,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[2].bps, 3 * MIB / 2);
 	assert_int_equal(c.disks[2].iops, 200);
 	assert_int_equal(c.disks[2].burst_ns, 2 * NSEC_PER_SEC);
+	assert_true(c.disks[2].pin);
 	config_destroy(&c);
 }
 
@@ -301,6 +303,7 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,bps=fast", "not a size"},
 		{"a,iops=1000000001", "from 0 to 1000000000"},
 		{"a,burst=1x", "not a time"},
+		{"a,pin=on", "takes no value"},
 	};
 	struct vm_config c;
 
@@ -398,6 +401,12 @@ static void test_contradictions(void **state)
 	c.disks[1].discard = DISCARD_IGNORE;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "disk 2 (b.img): detect-zeroes=unmap"));
+	c.disks[1].discard = DISCARD_UNMAP;
+	c.disks[1].pin = true;
+	assert_int_equal(config_validate(&c, &e), 0);
+	c.disks[1].engine = ENGINE_SYNC;
+	assert_int_equal(config_validate(&c, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "disk 2 (b.img): pin is for io_uring"));
 	config_destroy(&c);
 }
 
@@ -600,6 +609,7 @@ static void random_config(struct vm_config *c)
 					.iops = (unsigned)(random_u64() % 1000000001),
 					.burst_ns = random_u64() >> (1 + random_u64() % 63),
 					.engine = (enum disk_engine)(random_u64() % 3),
+					.pin = random_u64() & 1,
 					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
 
 		for (unsigned j = 0, len = (unsigned)(random_u64() % 21); j < len; j++)
@@ -651,6 +661,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].iops, b->disks[i].iops);
 		assert_int_equal(a->disks[i].burst_ns, b->disks[i].burst_ns);
 		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
+		assert_int_equal(a->disks[i].pin, b->disks[i].pin);
 		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
 	}
 }

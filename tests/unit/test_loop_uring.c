@@ -290,9 +290,65 @@ static void test_sysctl_is_named(void **state)
 	assert_int_equal(in_child(denied_by_sysctl, NULL), 0);
 }
 
+/* A gigabyte and more of the same few pages. */
+static uint8_t *map_much(size_t bytes)
+{
+	const size_t step = 32 * MIB;
+	int fd = memfd_create("pages", MFD_CLOEXEC);
+	uint8_t *all =
+		mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert_ptr_not_equal(all, MAP_FAILED);
+	assert_int_equal(ftruncate(fd, (off_t)step), 0);
+	for (size_t at = 0; at < bytes; at += step)
+		assert_ptr_equal(mmap(all + at, MIN(bytes - at, step), PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, fd, 0),
+				 all + at);
+	close(fd);
+	return all;
+}
+
+static void test_fixed_buffers(void **state)
+{
+	const size_t size = GIB + 64 * KIB;
+	struct loop *loop = new_loop(state);
+	uint8_t *all = map_much(2 * size);
+	struct iovec ranges[2] = {{all, size}, {all + size + 4096, 64 * KIB}};
+	struct error e = {""};
+	int r = loop_register_memory(loop, ranges, 2, &e);
+
+	if (r == -ENOMEM) {
+		print_message("# %s\n", e.msg);
+		loop_free(loop);
+		munmap(all, 2 * size);
+		skip();
+	}
+	if (loop_is_uring(loop)) {
+		assert_int_equal(r, 0);
+		assert_int_equal(loop_find_buffer(loop, all, GIB), 0);
+		assert_int_equal(loop_find_buffer(loop, all + GIB - 4096, 4096), 0);
+		/* One that lies in two. */
+		assert_int_equal(loop_find_buffer(loop, all + GIB - 4096, 4097), -1);
+		assert_int_equal(loop_find_buffer(loop, all + GIB, 64 * KIB), 1);
+		assert_int_equal(loop_find_buffer(loop, all + GIB, 64 * KIB + 1), -1);
+		assert_int_equal(loop_find_buffer(loop, all + size, 1), -1);
+		assert_int_equal(loop_find_buffer(loop, all + size + 4096, 64 * KIB), 2);
+		assert_int_equal(loop_find_buffer(loop, all + size + 4095, 1), -1);
+		assert_int_equal(loop_find_buffer(loop, all - 1, 1), -1);
+		assert_int_equal(loop_find_buffer(loop, all, SIZE_MAX), -1);
+		assert_int_equal(loop_register_memory(loop, ranges, 1, &e), -EBUSY);
+	} else {
+		assert_int_equal(r, -ENOTSUP);
+		assert_int_equal(loop_find_buffer(loop, all, 1), -1);
+	}
+	loop_free(loop);
+	munmap(all, 2 * size);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		BOTH(test_fixed_buffers),
 		URING(test_ops_beyond_the_rings_size),
 		URING(test_ring_refuses_what_is_not_needed),
 		cmocka_unit_test(test_sealed_loop_needs_no_register),
