@@ -5,7 +5,8 @@
  * DOC: Theory of operation. A kick pops all that is there and submits it; completions push used
  * entries; the hook at the end of the loop's turn publishes them with at most one interrupt, so
  * everything is a batch. With the sync engine the hook also carries the requests out, a slice of
- * time a turn.
+ * time a turn. With `poll` the hook then looks at the virtqueue again, turn after turn without
+ * waiting, until no work came for a while; kicks are off until then.
  *
  * Only what the image can do is offered. `discard=ignore` offers neither DISCARD nor SECURE_ERASE,
  * and makes WRITE_ZEROES keep what it zeroes allocated: a preallocated image stays so.
@@ -29,20 +30,12 @@ static struct blk_device *to_blk(const struct virtio_dev *dev)
 	return container_of(dev, struct blk_device, dev);
 }
 
-static void run_again(struct blk_queue *q, bool kick)
-{
-	q->again_kick |= kick;
-	if (q->again_posted)
-		return;
-	q->again_posted = true;
-	loop_post(q->vq->loop, &q->again);
-}
-
 /* False when the disk's limits say that what is in the virtqueue has to wait there. */
 static bool may_start(struct blk_queue *q)
 {
 	uint64_t wait = q->blk->rate.limited ? blk_rate_wait(&q->blk->rate, now_ns()) : 0;
 
+	q->limited = wait != 0;
 	if (wait)
 		loop_timer_set(&q->rate_timer, wait);
 	return !wait;
@@ -67,6 +60,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 
 	if (q->stopping)
 		return;
+	q->kick_again = q->limited = false;
 	do {
 		int r = 0;
 
@@ -79,6 +73,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 			if (r <= 0)
 				break;
 			budget--;
+			q->worked = true;
 			charge(q, &chain);
 			r = blk_request_start(q, &chain, &why);
 			if (r < 0)
@@ -89,10 +84,12 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 			return;
 		}
 		if (!budget) {
-			run_again(q, true);
+			q->kick_again = true;
 			return;
 		}
-	} while (virtq_enable_kicks(vq));
+		/* Its poll comes at the end of the turn. */
+		q->kicks_off = q->poll.window != 0;
+	} while (q->kicks_off ? virtq_available(vq) : virtq_enable_kicks(vq));
 }
 
 static void waited(struct loop_timer *t)
@@ -103,17 +100,8 @@ static void waited(struct loop_timer *t)
 		blk_kick(&q->blk->dev, q->vq->index);
 }
 
-static void again(struct loop_work *work)
-{
-	struct blk_queue *q = container_of(work, struct blk_queue, again);
-	bool kick = q->again_kick;
-
-	q->again_posted = q->again_kick = false;
-	if (kick && virtio_queue_active(&q->blk->dev, q->vq->index))
-		blk_kick(&q->blk->dev, q->vq->index);
-}
-
-static void commit(struct blk_queue *q)
+/* True when there is more. */
+static bool commit(struct blk_queue *q)
 {
 	uint64_t start = 0;
 
@@ -122,30 +110,63 @@ static void commit(struct blk_queue *q)
 
 		if (!start)
 			start = now;
-		if (now - start >= SYNC_SLICE_NS) {
-			run_again(q, false);
-			return;
-		}
+		if (now - start >= SYNC_SLICE_NS)
+			return true;
 	}
+	return false;
 }
 
-static void turn_ends(struct loop_hook *hook)
+/* Looks for work instead of waiting for it: true as long as that goes on. */
+static bool poll_queue(struct blk_queue *q)
+{
+	struct virtq *vq = &q->vq->vq;
+	uint64_t now;
+
+	if (!q->poll.max || q->limited)
+		return false;
+	now = now_ns();
+	if (q->worked)
+		blk_poll_worked(&q->poll, now);
+	q->worked = false;
+	if (blk_poll_lasts(&q->poll, now)) {
+		if (!q->kicks_off)
+			virtq_disable_kicks(vq);
+		q->kicks_off = true;
+		q->kick_again = virtq_available(vq);
+		return true;
+	}
+	if (q->kicks_off)
+		q->kick_again = virtq_enable_kicks(vq);
+	q->kicks_off = false;
+	return q->kick_again;
+}
+
+static bool turn_ends(struct loop_hook *hook)
 {
 	struct blk_queue *q = container_of(hook, struct blk_queue, hook);
+	bool more = false;
 
+	if (q->kick_again && virtio_queue_active(&q->blk->dev, q->vq->index))
+		blk_kick(&q->blk->dev, q->vq->index);
 	if (q->engine->ops->commit)
-		commit(q);
+		more = commit(q);
 	if (q->pushed) {
 		q->pushed = false;
+		q->worked = true;
 		virtio_queue_publish(&q->blk->dev, q->vq->index);
 	}
+	if (q->stopping || !virtio_queue_active(&q->blk->dev, q->vq->index))
+		return more;
+	return more || q->kick_again || poll_queue(q);
 }
 
 static void blk_start_queue(struct virtio_dev *dev, unsigned index)
 {
 	struct blk_queue *q = &to_blk(dev)->queue[index];
 
-	q->stopping = q->pushed = false;
+	q->stopping = q->pushed = q->worked = false;
+	q->kick_again = q->kicks_off = q->limited = false;
+	q->poll.window = 0;
 	blk_requests_reset(q);
 }
 
@@ -374,7 +395,7 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 	q->blk = blk;
 	q->vq = &blk->dev.queue[index];
 	q->vq->loop = loop;
-	q->again.fn = again;
+	q->poll.max = config->poll_ns;
 	q->hook.fn = turn_ends;
 	q->held_timer.watch.fd = -1;
 	blk_requests_reset(q);

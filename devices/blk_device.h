@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "blk.h"
+#include "blk_poll.h"
 #include "blk_rate.h"
 #include "devices.h"
 #include "util.h"
@@ -80,13 +81,16 @@ struct blk_queue {
 	struct blk_engine *engine;
 	struct blk_memory *memory;
 	struct loop_hook hook;
-	struct loop_work again; /* continues a kick, or the engine's work, in the next turn */
-	bool again_posted, again_kick;
-	struct loop_timer rate_timer; /* ends a wait for the disk's limits */
-	bool stopping;		      /* reset: nothing new is submitted */
-	bool pushed;		      /* used entries wait to be published */
-	bool no_punch, no_zero;	      /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
-	unsigned bounces;	      /* bit n: bounce[n] is in use */
+	struct blk_poll poll;
+	bool worked;	 /* since `poll` was last told */
+	bool kick_again; /* a kick left something to do */
+	bool kicks_off;	 /* the queue is looked at without */
+	bool limited;	 /* `rate_timer` ends a wait for the disk's limits */
+	struct loop_timer rate_timer;
+	bool stopping;		/* reset: nothing new is submitted */
+	bool pushed;		/* used entries wait to be published */
+	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
+	unsigned bounces;	/* bit n: bounce[n] is in use */
 	struct blk_lane ranges, bounced;
 	uint64_t reads_seen;	      /* of all queues, when the last step began */
 	unsigned short_steps;	      /* still to come */

@@ -255,6 +255,11 @@ static int look_for_more(struct virtq *vq, const char **why)
 	return idx != vq->next_avail;
 }
 
+bool virtq_available(const struct virtq *vq)
+{
+	return load(&avail_ring(vq)->idx, __ATOMIC_RELAXED) != vq->next_avail;
+}
+
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why)
 {
 	uint16_t head;

@@ -14,6 +14,7 @@
 #define CONFIG_MAX_CPUS	   64u
 #define CONFIG_MAX_DISKS   120u
 #define CONFIG_MAX_QUEUES  16u			/* of a disk */
+#define CONFIG_MAX_POLL_NS 10000000u		/* of a disk */
 #define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
 #define CONFIG_MAX_MEMORY  ((uint64_t)16 << 40) /* bytes */
 #define BLK_SERIAL_LEN	   20u			/* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
@@ -35,10 +36,11 @@ struct disk_config {
 	enum disk_werror werror;	       /* what a write does that finds no space */
 	enum disk_cache cache;
 	enum disk_engine engine;
-	bool pin;	 /* guest memory is pinned, as the engine's fixed buffers */
-	unsigned queues; /* 1 to 16 */
-	uint64_t bps;	 /* bytes a second, 0: no limit */
-	unsigned iops;	 /* requests a second, 0: no limit */
+	uint64_t poll_ns; /* before a queue sleeps, at most CONFIG_MAX_POLL_NS; 0: not at all */
+	bool pin;	  /* guest memory is pinned, as the engine's fixed buffers */
+	unsigned queues;  /* 1 to 16 */
+	uint64_t bps;	  /* bytes a second, 0: no limit */
+	unsigned iops;	  /* requests a second, 0: no limit */
 	uint64_t burst_ns;
 };
 

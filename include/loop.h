@@ -135,9 +135,10 @@ struct io_uring_sqe *loop_sqe(struct loop *loop);
 void loop_wait_ops(struct loop *loop, const unsigned *pending);
 
 /* Hooks that run at each turn of the loop, after all that was ready was handled and before it
- * waits: where batched work is committed. Before the loop starts. */
+ * waits: where batched work is committed. True: there is more to do, so the turn does not wait, but
+ * what else is ready has its turn first. Before the loop starts. */
 struct loop_hook {
-	void (*fn)(struct loop_hook *hook);
+	bool (*fn)(struct loop_hook *hook);
 	struct loop_hook *next;
 };
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);

@@ -65,6 +65,9 @@ void virtq_reset(struct virtq *vq); /* back to the state after device reset; max
  */
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why);
 
+/* Whether there is a next chain, or something broken: virtq_pop() tells. */
+bool virtq_available(const struct virtq *vq);
+
 /* Puts a used entry; `written` counts bytes written to device-writable buffers. Not yet visible. */
 void virtq_push(struct virtq *vq, uint16_t head, uint32_t written);
 

@@ -461,6 +461,8 @@ static int check_disk(const struct disk_config *disk, struct error *e)
 		return error_set(e, -EINVAL,
 				 "pin is for io_uring, which engine=sync rules out: leave one of "
 				 "them out");
+	if (disk->poll_ns > CONFIG_MAX_POLL_NS)
+		return error_set(e, -EINVAL, "poll is longer than 10ms: write it like 50us");
 	if (disk->ephemeral && disk->readonly)
 		return error_set(e, -EINVAL, "readonly and ephemeral: give one of them");
 	if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)

@@ -132,6 +132,9 @@ const struct setting disk_settings[] = {
 	 .help = "allocate all of the guest's RAM at the start and lock it there, for faster I/O "
 		 "by "
 		 "io_uring"},
+	{"poll", .arg = "TIME", .type = SETTING_DURATION, FIELD(disk_config, poll_ns),
+	 .help = "how long to look for the next request before sleeping, at most: like 50us, up to "
+		 "10ms (default: 0, not at all)"},
 	{"queues", .arg = "N", .type = SETTING_COUNT, FIELD(disk_config, queues), .min = 1,
 	 .max = CONFIG_MAX_QUEUES,
 	 .help = "request queues, each with a thread, 1 to 16 (default: 1)"},

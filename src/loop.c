@@ -398,7 +398,7 @@ static int run(struct loop *loop)
 		bool block = true;
 
 		for (struct loop_hook *h = loop->hooks; h; h = h->next)
-			h->fn(h);
+			block = !h->fn(h) && block;
 		for (struct loop_fd *w = loop->watches; w; w = w->next) {
 			if (!w->always || w->paused)
 				continue;

@@ -13,7 +13,8 @@
  * (Not a POLL_REMOVE: that one fails with EALREADY, and leaves the poll be, when it just fired.)
  *
  * With DEFER_TASKRUN completions are only made by this thread, inside io_uring_enter(2): nothing
- * interrupts a busy callback.
+ * interrupts a busy callback. With TASKRUN_FLAG the kernel says in the ring that there are some to
+ * be made, so that a turn that does not wait needs no system call.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -68,10 +69,11 @@ static int explain_denial(int r, struct error *e)
 static int make_ring(struct loop *loop, unsigned entries)
 {
 	static const unsigned flags[] = {
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
-			IORING_SETUP_DEFER_TASKRUN,		     /* 6.1 */
-		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN, /* 5.19 */
-		0,						     /* 5.10 */
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SINGLE_ISSUER |
+			IORING_SETUP_DEFER_TASKRUN, /* 6.1 */
+		IORING_SETUP_SUBMIT_ALL | IORING_SETUP_TASKRUN_FLAG |
+			IORING_SETUP_COOP_TASKRUN, /* 5.19 */
+		0,				   /* 5.10 */
 	};
 	int r = -EINVAL;
 
@@ -355,13 +357,22 @@ static int uring_seal(struct loop *loop, struct error *e)
 	return 0;
 }
 
+/* Whether the kernel has anything to do: then all there is to know is in the shared rings. */
+static bool kernel_is_idle(const struct loop *loop)
+{
+	unsigned flags = IO_URING_READ_ONCE(*loop->ring.sq.kflags);
+
+	return !io_uring_sq_ready(&loop->ring) &&
+	       !(flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+}
+
 static int uring_wait(struct loop *loop, bool block)
 {
-	int r;
+	int r = 0;
 
 	if (block && loop->stash_head == loop->stash_tail)
 		r = io_uring_submit_and_wait(&loop->ring, 1);
-	else
+	else if (!kernel_is_idle(loop))
 		r = io_uring_submit_and_get_events(&loop->ring);
 	reap(loop);
 	if (r == -EINTR || r == -EAGAIN || r == -EBUSY)

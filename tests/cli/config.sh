@@ -8,7 +8,7 @@ set -eu
 # shellcheck source=lib.sh
 . "${0%/*}/lib.sh"
 
-run run --dry-run -k K -d a,,b.img,readonly -d c,pin -c 3 --timeout 90
+run run --dry-run -k K -d a,,b.img,readonly -d c,pin,poll=20us -c 3 --timeout 90
 ok "--dry-run: status 0" [ "$status" = 0 ]
 ok "--dry-run: nothing on stderr" err_is_empty
 ok "--dry-run: is JSON, with defaults" json "$tmp/out" \
@@ -17,7 +17,7 @@ ok "--dry-run: times have units" json "$tmp/out" \
 	'd["timeout"] == "90s" and d["stop-timeout"] == "30s"'
 ok "--dry-run: disks" json "$tmp/out" \
 	'[x["path"] for x in d["disks"]] == ["a,b.img", "c"] and d["disks"][0]["readonly"] is True and
-	[x["pin"] for x in d["disks"]] == [False, True]'
+	[(x["pin"], x["poll"]) for x in d["disks"]] == [(False, "0s"), (True, "20us")]'
 ok "--dry-run: no initrd is added to an own kernel" json "$tmp/out" '"initrd" not in d'
 
 cp "$tmp/out" "$tmp/vm.json"

@@ -40,6 +40,7 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		.werror = options->wait_for_space ? WERROR_ENOSPC_PAUSE : WERROR_REPORT,
 		.engine = options->engine,
 		.pin = options->pin,
+		.poll_ns = options->poll_ns,
 		.queues = MAX(options->queues, 1u),
 		.bps = options->limits.bytes_per_s,
 		.iops = (unsigned)options->limits.ops_per_s,

@@ -28,6 +28,7 @@ struct disk_options {
 	bool secure_erase;   /* as on a device that has it */
 	bool blkdiscard;     /* as on a kernel without BLOCK_URING_CMD_DISCARD */
 	bool pin;
+	uint64_t poll_ns;
 	unsigned queues;  /* 0: 1 */
 	uint64_t decline; /* feature bits that the driver does not accept */
 	unsigned entries; /* of the loop's ring, 0: 256 */

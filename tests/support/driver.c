@@ -294,6 +294,7 @@ int drv_add_indirect(struct drv_queue *q, const struct drv_buf *bufs, unsigned n
 void drv_kick(struct drv_queue *q)
 {
 	q->kicked = q->avail_idx;
+	q->kicks++;
 	drv_write32(q->drv, VIRTIO_MMIO_QUEUE_NOTIFY, q->index);
 }
 

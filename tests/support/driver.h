@@ -59,6 +59,7 @@ struct drv_queue {
 	struct vring_used *used;
 	uint16_t avail_idx;		/* entries ever made available */
 	uint16_t kicked;		/* avail_idx at the last kick */
+	uint64_t kicks;			/* so many */
 	uint16_t last_used;		/* used entries ever taken */
 	uint16_t owner[VIRTQ_MAX_SIZE]; /* head + 1 of the chain that holds a descriptor; 0 free */
 	gpa_t table[VIRTQ_MAX_SIZE];	/* indirect tables, by head, made when first needed */

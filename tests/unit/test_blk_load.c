@@ -99,14 +99,15 @@ static void test_completions_overflow(void **state)
 }
 
 /* After a reset no request may touch guest memory any more. */
-static void test_reset_with_requests_in_flight(void **state)
+static void reset_in_flight(struct fixture *f, struct disk_options o)
 {
-	struct fixture *f = *state;
 	struct disk *d = &f->disk;
 	uint8_t *memory;
 	size_t len = 200 * 16 * KIB;
 
-	up(f, SIZE);
+	o.engine = f->engine;
+	disk_fill(f->path, 0, SIZE);
+	disk_up(d, f->path, &o);
 	memory = drv_ptr(&d->drv, d->buffer, len);
 	for (unsigned round = 0; round < 30; round++) {
 		for (unsigned i = 0; i < 200; i++) {
@@ -140,6 +141,16 @@ static void test_reset_with_requests_in_flight(void **state)
 	}
 	assert_int_equal(disk_read(d, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, 4 * MIB));
+}
+
+static void test_reset_with_requests_in_flight(void **state)
+{
+	reset_in_flight(*state, (struct disk_options){0});
+}
+
+static void test_reset_while_polled(void **state)
+{
+	reset_in_flight(*state, (struct disk_options){.poll_ns = CONFIG_MAX_POLL_NS});
 }
 
 static void test_queues(void **state)
@@ -184,11 +195,10 @@ static void nothing(void *arg)
 }
 
 /* Limits so tight that a request or two are all that a test will see, until they change. */
-static void test_limits(void **state)
+static void limits(struct fixture *f, uint64_t poll_ns)
 {
 	static const struct blk_limits limits[] = {
 		{2, 0, NSEC_PER_SEC}, {1, 0, 0}, {0, 1, 0}, {1, 1, 0}};
-	struct fixture *f = *state;
 	struct disk_options o = options(f);
 	struct disk_result result;
 	uint8_t status;
@@ -197,6 +207,7 @@ static void test_limits(void **state)
 	disk_fill(f->path, 0, MIB);
 	o.queues = 2;
 	o.limits = limits[0];
+	o.poll_ns = poll_ns;
 	disk_up(&f->disk, f->path, &o);
 	for (size_t round = 0; round < 2 * ARRAY_SIZE(limits); round++) {
 		blk_device_set_limits(f->disk.dev, &limits[round / 2]);
@@ -232,6 +243,39 @@ static void test_limits(void **state)
 	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
 }
 
+static void test_limits(void **state)
+{
+	limits(*state, 0);
+}
+
+static void test_limits_while_polled(void **state)
+{
+	limits(*state, CONFIG_MAX_POLL_NS);
+}
+
+/* One request after the other: those that come while the queue is looked at need no kick. And
+ * whoever lets the queue fall asleep is asked for one again. */
+static void test_polled_queues_need_few_kicks(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = options(f);
+	uint64_t kicks;
+
+	o.poll_ns = CONFIG_MAX_POLL_NS;
+	disk_fill(f->path, 0, MIB);
+	disk_up(&f->disk, f->path, &o);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(disk_read(&f->disk, i % 2048, f->data, 512), VIRTIO_BLK_S_OK);
+	kicks = f->disk.drv.queue[0].kicks;
+	if (kicks >= 1000)
+		fail_msg("%llu kicks", (unsigned long long)kicks);
+	for (unsigned i = 0; i < 1000 && f->disk.drv.queue[0].kicks == kicks; i++) {
+		usleep(CONFIG_MAX_POLL_NS / 1000);
+		assert_int_equal(disk_read(&f->disk, i, f->data, 512), VIRTIO_BLK_S_OK);
+	}
+	assert_true(f->disk.drv.queue[0].kicks > kicks);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
@@ -242,6 +286,9 @@ int main(void)
 		TEST(reset_with_requests_in_flight),
 		TEST(queues),
 		TEST(limits),
+		TEST(reset_while_polled),
+		TEST(limits_while_polled),
+		TEST(polled_queues_need_few_kicks),
 	};
 
 	skip_without_uring(tests, ARRAY_SIZE(tests));

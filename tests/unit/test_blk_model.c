@@ -113,6 +113,18 @@ static void test_model_pinned_direct(void **state)
 	run_model(*state, (struct disk_options){.pin = true, .direct = true}, 8, 48);
 }
 
+static void test_model_polled(void **state)
+{
+	run_model(*state, (struct disk_options){.poll_ns = 200000}, 1, 48);
+}
+
+static void test_model_polled_without_event_idx(void **state)
+{
+	run_model(*state,
+		  (struct disk_options){.poll_ns = 200000, .decline = BIT(VIRTIO_RING_F_EVENT_IDX)},
+		  1, 8);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
@@ -123,6 +135,8 @@ int main(void)
 		TEST(model_with_zeros_detected),
 		TEST(model_pinned),
 		TEST(model_pinned_direct),
+		TEST(model_polled),
+		TEST(model_polled_without_event_idx),
 	};
 
 	skip_without_uring(tests, ARRAY_SIZE(tests));

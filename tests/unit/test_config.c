@@ -239,7 +239,7 @@ static void test_disks(void **state)
 		0);
 	assert_int_equal(config_add_disk(&c,
 					 ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause,"
-					 "bps=1.5M,iops=200,burst=2s,pin",
+					 "bps=1.5M,iops=200,burst=2s,pin,poll=50us",
 					 &e),
 			 0); /* the path is "," */
 	assert_int_equal(c.num_disks, 3);
@@ -256,6 +256,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].burst_ns, NSEC_PER_SEC / 10);
 	assert_int_equal(c.disks[0].queues, 1);
 	assert_false(c.disks[0].pin);
+	assert_int_equal(c.disks[0].poll_ns, 0);
 	assert_string_equal(c.disks[1].path, "/x,y,.img");
 	assert_string_equal(c.disks[1].serial, "S 1");
 	assert_true(c.disks[1].readonly && c.disks[1].ephemeral);
@@ -271,6 +272,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[2].iops, 200);
 	assert_int_equal(c.disks[2].burst_ns, 2 * NSEC_PER_SEC);
 	assert_true(c.disks[2].pin);
+	assert_int_equal(c.disks[2].poll_ns, 50000);
 	config_destroy(&c);
 }
 
@@ -407,6 +409,12 @@ static void test_contradictions(void **state)
 	c.disks[1].engine = ENGINE_SYNC;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "disk 2 (b.img): pin is for io_uring"));
+	c.disks[1].pin = false;
+	c.disks[1].poll_ns = CONFIG_MAX_POLL_NS;
+	assert_int_equal(config_validate(&c, &e), 0);
+	c.disks[1].poll_ns++;
+	assert_int_equal(config_validate(&c, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "poll is longer than 10ms"));
 	config_destroy(&c);
 }
 
@@ -610,6 +618,7 @@ static void random_config(struct vm_config *c)
 					.burst_ns = random_u64() >> (1 + random_u64() % 63),
 					.engine = (enum disk_engine)(random_u64() % 3),
 					.pin = random_u64() & 1,
+					.poll_ns = random_u64() >> (1 + random_u64() % 63),
 					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
 
 		for (unsigned j = 0, len = (unsigned)(random_u64() % 21); j < len; j++)
@@ -662,6 +671,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].burst_ns, b->disks[i].burst_ns);
 		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
 		assert_int_equal(a->disks[i].pin, b->disks[i].pin);
+		assert_int_equal(a->disks[i].poll_ns, b->disks[i].poll_ns);
 		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
 	}
 }

@@ -39,9 +39,10 @@ struct fixture {
 	_Atomic unsigned turns;
 };
 
-static void count_turn(struct loop_hook *hook)
+static bool count_turn(struct loop_hook *hook)
 {
 	container_of(hook, struct fixture, hook)->turns++;
+	return false;
 }
 
 /* The device on `in` and `out`, at DRIVER_OK, its loop running. */

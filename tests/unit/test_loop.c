@@ -125,9 +125,37 @@ struct turns {
 	_Atomic unsigned n;
 };
 
-static void turn(struct loop_hook *hook)
+static bool turn(struct loop_hook *hook)
 {
 	container_of(hook, struct turns, hook)->n++;
+	return false;
+}
+
+static bool never_rests(struct loop_hook *hook)
+{
+	container_of(hook, struct turns, hook)->n++;
+	return true;
+}
+
+static void test_a_hook_with_more_to_do_starves_nobody(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct turns turns = {.hook = {.fn = never_rests}};
+	struct counter c = {.drain = true};
+	int fd = eventfd(0, EFD_NONBLOCK);
+
+	assert_int_equal(loop_watch(loop, &c.watch, fd, EPOLLIN, count), 0);
+	loop_add_hook(loop, &turns.hook);
+	start(loop);
+	for (unsigned i = 1; i <= 100; i++) {
+		kick(fd);
+		await(&c.calls, i);
+		loop_call(loop, nothing, NULL);
+	}
+	await(&turns.n, 10000);
+	loop_stop(loop);
+	loop_free(loop);
+	close(fd);
 }
 
 struct writer {
@@ -382,6 +410,7 @@ int main(void)
 		BOTH(test_paused_watch_is_silent),
 		BOTH(test_pausing_and_resuming_at_once_reports),
 		BOTH(test_pausing_a_busy_watch),
+		BOTH(test_a_hook_with_more_to_do_starves_nobody),
 		BOTH(test_hung_up_paused_pipe_does_not_spin),
 		BOTH(test_unpollable_files_are_always_ready),
 		BOTH(test_timers),

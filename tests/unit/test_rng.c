@@ -24,9 +24,10 @@ struct fixture {
 	_Atomic unsigned turns;
 };
 
-static void count_turn(struct loop_hook *hook)
+static bool count_turn(struct loop_hook *hook)
 {
 	container_of(hook, struct fixture, hook)->turns++;
+	return false;
 }
 
 static struct fixture *start(uint64_t features)
