@@ -16,7 +16,7 @@
 
 struct sync_engine {
 	struct blk_engine engine;
-	struct blk_req *queue, **end;
+	struct blk_list queue;
 };
 
 int blk_fallocate_mode(enum blk_op op)
@@ -67,26 +67,12 @@ static void sync_submit(struct blk_engine *engine, struct blk_req *req)
 {
 	struct sync_engine *s = (struct sync_engine *)engine;
 
-	req->next = NULL;
-	*s->end = req;
-	s->end = &req->next;
-}
-
-static struct blk_req *take(struct sync_engine *s)
-{
-	struct blk_req *req = s->queue;
-
-	if (!req)
-		return NULL;
-	s->queue = req->next;
-	if (!s->queue)
-		s->end = &s->queue;
-	return req;
+	blk_list_append(&s->queue, req);
 }
 
 static bool sync_commit(struct blk_engine *engine)
 {
-	struct blk_req *req = take((struct sync_engine *)engine);
+	struct blk_req *req = blk_list_take(&((struct sync_engine *)engine)->queue);
 
 	if (!req)
 		return false;
@@ -96,9 +82,10 @@ static bool sync_commit(struct blk_engine *engine)
 
 static void sync_drain(struct blk_engine *engine)
 {
+	struct sync_engine *s = (struct sync_engine *)engine;
 	struct blk_req *req;
 
-	while ((req = take((struct sync_engine *)engine)))
+	while ((req = blk_list_take(&s->queue)))
 		req->done(req, -ECANCELED);
 }
 
@@ -123,7 +110,7 @@ int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct
 	if (!s)
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	s->engine = (struct blk_engine){.ops = &sync_ops, .image = image, .loop = loop};
-	s->end = &s->queue;
+	blk_list_init(&s->queue);
 	*ret = &s->engine;
 	return 0;
 }

@@ -6,6 +6,12 @@
  * disk's option `pin`), goes by READ_FIXED and WRITE_FIXED. FSYNC and FALLOCATE run on the kernel's
  * own workers (io-wq).
  *
+ * A write through the page cache is an exception where the file system does not know how not to
+ * block in it (ext4, tmpfs): io_uring would give each one to its workers, which takes as long again
+ * as the write does, and a third CPU. Such writes are carried out inline, by commit. Once one
+ * has blocked, by throttling or a busy journal, those that follow are the workers' for a while, so
+ * that reads do not wait for them.
+ *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
  * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone, and
  * for ioctl(BLKSECDISCARD), which has no other form.
@@ -15,6 +21,7 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "blk.h"
 #include "util.h"
@@ -24,11 +31,19 @@
 #define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
 #endif
 
+/* A write that takes so long blocks, and for this time the next ones may. */
+#define SLOW_NS	 (NSEC_PER_SEC / 200)
+#define PAUSE_NS (NSEC_PER_SEC / 10)
+
 struct uring_engine {
 	struct blk_engine engine;
 	struct loop *worker;
 	int file; /* index of the registered file */
 	unsigned pending;
+
+	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
+	struct blk_list writes; /* to be carried out inline, by commit */
+	uint64_t not_before;	/* CLOCK_MONOTONIC, nanoseconds: the next that is inline */
 };
 
 static void finish(struct blk_req *req, int64_t result)
@@ -156,28 +171,93 @@ static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *
 	}
 }
 
-static void uring_submit(struct blk_engine *engine, struct blk_req *req)
+static void to_ring(struct uring_engine *u, struct blk_req *req)
 {
-	struct uring_engine *u = (struct uring_engine *)engine;
-	struct io_uring_sqe *sqe;
+	struct io_uring_sqe *sqe = loop_sqe(u->engine.loop);
 
-	req->engine = engine;
-	u->pending++;
-	if (on_worker(u, req)) {
-		req->work.fn = worker_run;
-		loop_post(u->worker, &req->work);
-		return;
-	}
 	req->ring.done = ring_done;
-	sqe = loop_sqe(engine->loop);
-	prepare(sqe, u->file, engine->image, req);
+	prepare(sqe, u->file, u->engine.image, req);
 	sqe->flags = IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, &req->ring);
 }
 
+static bool may_block(const struct uring_engine *u)
+{
+	return !u->not_before || now_ns() >= u->not_before;
+}
+
+static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
+{
+	const struct blk_image *image = u->engine.image;
+
+	return req->op == BLK_WRITE && !req->durable && !image->direct && !image->device &&
+	       u->inlined != INLINE_NOT && may_block(u);
+}
+
+static void uring_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+
+	req->engine = engine;
+	u->pending++;
+	if (is_inline(u, req)) {
+		blk_list_append(&u->writes, req);
+	} else if (on_worker(u, req)) {
+		req->work.fn = worker_run;
+		loop_post(u->worker, &req->work);
+	} else {
+		to_ring(u, req);
+	}
+}
+
+/* The first write tells: RWF_NOWAIT is what io_uring tries, and where it is not supported each
+ * write would go to the kernel's workers. True when the write is done. */
+static bool try_inline(struct uring_engine *u, const struct blk_req *req, int64_t *result)
+{
+	*result = pwritev2(u->engine.image->fd, req->iov, (int)req->num_iov, (off_t)req->offset,
+			   RWF_NOWAIT);
+	if (*result < 0)
+		*result = -errno;
+	u->inlined = *result == -EOPNOTSUPP ? INLINE_WANTED : INLINE_NOT;
+	return *result >= 0;
+}
+
+static void write_inline(struct uring_engine *u, struct blk_req *req)
+{
+	uint64_t start = now_ns();
+	int64_t result = blk_sync_run(u->engine.image, req);
+	uint64_t end = now_ns();
+
+	u->not_before = end - start >= SLOW_NS ? end + PAUSE_NS : 0;
+	finish(req, result);
+}
+
+static bool uring_commit(struct blk_engine *engine)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+	struct blk_req *req = blk_list_take(&u->writes);
+	int64_t result;
+
+	if (!req)
+		return false;
+	if (u->inlined == INLINE_UNKNOWN && try_inline(u, req, &result)) {
+		finish(req, result);
+	} else if (u->inlined == INLINE_WANTED && may_block(u)) {
+		write_inline(u, req);
+	} else {
+		to_ring(u, req);
+	}
+	return true;
+}
+
 static void uring_drain(struct blk_engine *engine)
 {
-	loop_wait_ops(engine->loop, &((struct uring_engine *)engine)->pending);
+	struct uring_engine *u = (struct uring_engine *)engine;
+	struct blk_req *req;
+
+	while ((req = blk_list_take(&u->writes)))
+		finish(req, -ECANCELED);
+	loop_wait_ops(engine->loop, &u->pending);
 }
 
 static void uring_close(struct blk_engine *engine)
@@ -188,6 +268,7 @@ static void uring_close(struct blk_engine *engine)
 static const struct blk_engine_ops uring_ops = {
 	.name = "uring",
 	.submit = uring_submit,
+	.commit = uring_commit,
 	.drain = uring_drain,
 	.close = uring_close,
 };
@@ -200,6 +281,7 @@ int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struc
 	if (!u)
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
+	blk_list_init(&u->writes);
 	u->worker = blk_uring_needs_worker(image) ? worker : NULL;
 	u->file = loop_register_file(loop, image->fd);
 	if (u->file < 0) {

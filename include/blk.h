@@ -134,6 +134,37 @@ struct blk_req {
 	int64_t result;
 };
 
+/* First come, first served. */
+struct blk_list {
+	struct blk_req *first, **end;
+};
+
+static inline void blk_list_init(struct blk_list *list)
+{
+	list->first = NULL;
+	list->end = &list->first;
+}
+
+static inline void blk_list_append(struct blk_list *list, struct blk_req *req)
+{
+	req->next = NULL;
+	*list->end = req;
+	list->end = &req->next;
+}
+
+/* The first one, or NULL. */
+static inline struct blk_req *blk_list_take(struct blk_list *list)
+{
+	struct blk_req *req = list->first;
+
+	if (req) {
+		list->first = req->next;
+		if (!list->first)
+			list->end = &list->first;
+	}
+	return req;
+}
+
 struct blk_engine {
 	const struct blk_engine_ops *ops;
 	const struct blk_image *image;
@@ -144,7 +175,8 @@ struct blk_engine {
 struct blk_engine_ops {
 	const char *name;
 	void (*submit)(struct blk_engine *engine, struct blk_req *req);
-	/* Carries out one submitted request; false when there was none. NULL: the loop submits. */
+	/* Carries out one submitted request on the loop's thread; false when none is left for that.
+	 * NULL: the loop submits them all. */
 	bool (*commit)(struct blk_engine *engine);
 	/* Returns when every request is done; those not yet begun end with -ECANCELED. */
 	void (*drain)(struct blk_engine *engine);

@@ -111,7 +111,7 @@ static const struct row table[] = {
 
 	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD and BLKSECDISCARD there. */
 	CALL(DISK_SYNC, preadv2),
-	CALL(DISK_SYNC, pwritev2),
+	CALL(DISK_URING | DISK_SYNC, pwritev2), /* blk_uring.c: writes that need no worker */
 	CALL(DISK_SYNC, fdatasync),
 	CALL(DISK_SYNC, fallocate),
 	IOCTL(DISK_SYNC, BLKDISCARD),

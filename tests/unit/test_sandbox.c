@@ -286,7 +286,7 @@ static const struct {
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_SET_GSI_ROUTING), EBADF},
 	{ONLY(DISK_SYNC), SYS(preadv2, -1), EBADF},
-	{ONLY(DISK_SYNC), SYS(pwritev2, -1), EBADF},
+	{ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(pwritev2, -1), EBADF},
 	{ONLY(DISK_SYNC), SYS(fdatasync, -1), EBADF},
 	{ONLY(DISK_SYNC), SYS(fallocate, -1), EBADF},
 	{ONLY(DISK_SYNC), SYS(ioctl, -1, BLKDISCARD), EBADF},
