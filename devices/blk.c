@@ -55,7 +55,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 	struct blk_queue *q = &to_blk(dev)->queue[index];
 	struct virtq *vq = &q->vq->vq;
 	struct virtq_chain chain = {.iov = q->memory->scratch, .max_iov = VIRTQ_MAX_SIZE};
-	unsigned budget = BLK_KICK_BUDGET;
+	unsigned budget = BLK_KICK_BUDGET, transfers = BLK_KICK_TRANSFERS;
 	const char *why = "";
 
 	if (q->stopping)
@@ -65,7 +65,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 		int r = 0;
 
 		virtq_disable_kicks(vq);
-		while (budget) {
+		while (budget && transfers) {
 			/* Kicks stay off: the timer looks again. */
 			if (!may_start(q))
 				return;
@@ -73,6 +73,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 			if (r <= 0)
 				break;
 			budget--;
+			transfers -= MAX(chain.in_bytes, chain.out_bytes) > BLK_SECTOR;
 			q->worked = true;
 			charge(q, &chain);
 			r = blk_request_start(q, &chain, &why);
@@ -83,7 +84,7 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 			virtio_dev_fail(dev, "queue %u: %s", index, why);
 			return;
 		}
-		if (!budget) {
+		if (!budget || !transfers) {
 			q->kick_again = true;
 			return;
 		}

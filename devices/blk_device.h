@@ -19,6 +19,9 @@
 #define BLK_MAX_RANGE_SECTORS (1u << 22)
 /* Requests in one go, before other descriptors of the loop have their turn. */
 #define BLK_KICK_BUDGET 256u
+/* Those of them with data: then they are submitted, and what is done is published, so that the
+ * guest goes on with that while the next are at work. */
+#define BLK_KICK_TRANSFERS 8u
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
 #define BLK_MAX_RANGES_AT_WORK 2u
 /* The most that one step discards or zeroes while the guest reads, bytes, and how many such steps

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include "blk.h"
 #include "util.h"
@@ -43,7 +44,7 @@ struct uring_engine {
 
 	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
 	struct blk_list writes; /* to be carried out inline, by commit */
-	uint64_t not_before;	/* CLOCK_MONOTONIC, nanoseconds: the next that is inline */
+	uint64_t not_before;	/* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
 };
 
 static void finish(struct blk_req *req, int64_t result)
@@ -181,9 +182,18 @@ static void to_ring(struct uring_engine *u, struct blk_req *req)
 	io_uring_sqe_set_data(sqe, &req->ring);
 }
 
+/* To some milliseconds, and in a tenth of now_ns()'s time: it is asked twice a write. */
+static uint64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
 static bool may_block(const struct uring_engine *u)
 {
-	return !u->not_before || now_ns() >= u->not_before;
+	return !u->not_before || coarse_ns() >= u->not_before;
 }
 
 static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
@@ -224,9 +234,9 @@ static bool try_inline(struct uring_engine *u, const struct blk_req *req, int64_
 
 static void write_inline(struct uring_engine *u, struct blk_req *req)
 {
-	uint64_t start = now_ns();
+	uint64_t start = coarse_ns();
 	int64_t result = blk_sync_run(u->engine.image, req);
-	uint64_t end = now_ns();
+	uint64_t end = coarse_ns();
 
 	u->not_before = end - start >= SLOW_NS ? end + PAUSE_NS : 0;
 	finish(req, result);
