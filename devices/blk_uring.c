@@ -8,9 +8,9 @@
  *
  * A write through the page cache is an exception where the file system does not know how not to
  * block in it (ext4, tmpfs): io_uring would give each one to its workers, which takes as long again
- * as the write does, and a third CPU. Such writes are carried out inline, by commit. Once one
- * has blocked, by throttling or a busy journal, those that follow are the workers' for a while, so
- * that reads do not wait for them.
+ * as the write does, and a third CPU. Such writes, if they are short, are carried out inline, by
+ * commit. Once one has blocked, by throttling or a busy journal, those that follow are the workers'
+ * for a while, so that reads do not wait for them.
  *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
  * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone, and
@@ -32,6 +32,8 @@
 #define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
 #endif
 
+/* Of a larger write, what a worker costs is a small part, and others would wait for it. */
+#define INLINE_MAX (16 * KIB)
 /* A write that takes so long blocks, and for this time the next ones may. */
 #define SLOW_NS	 (NSEC_PER_SEC / 200)
 #define PAUSE_NS (NSEC_PER_SEC / 10)
@@ -200,8 +202,8 @@ static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
 {
 	const struct blk_image *image = u->engine.image;
 
-	return req->op == BLK_WRITE && !req->durable && !image->direct && !image->device &&
-	       u->inlined != INLINE_NOT && may_block(u);
+	return req->op == BLK_WRITE && req->length <= INLINE_MAX && !req->durable &&
+	       !image->direct && !image->device && u->inlined != INLINE_NOT && may_block(u);
 }
 
 static void uring_submit(struct blk_engine *engine, struct blk_req *req)
