@@ -9,7 +9,7 @@ import time
 
 import monitors
 from disk import Disks
-from files import await_unlocked, read_text, refusal
+from files import await_free, read_text, refusal
 from monitors import Failed, Guest, Unsupported
 from progress import Progress, say
 from rings import Rings
@@ -63,7 +63,7 @@ class Bench(Disks, Rings):
     def run(self, monitor, guest, mode="whole", output=None, seconds=60):
         """Runs the guest under the monitor, measured: what launch() returns."""
         for disk in guest.disks:
-            await_unlocked(disk)
+            await_free(disk)
         return self.launch(mode, monitor.argv(guest, self.dir), output, monitor.environment(),
                            seconds)
 
@@ -154,7 +154,7 @@ class Bench(Disks, Rings):
             if monitor != "floor":
                 monitor.check(kernel)
                 env = monitor.environment()
-                await_unlocked(self.file("disk.img"))
+                await_free(self.file("disk.img"))
             if cache == "cold":
                 shutil.rmtree(self.cache["cold"] + "/skep", ignore_errors=True)
                 env["XDG_CACHE_HOME"] = self.cache["cold"]
@@ -259,7 +259,7 @@ class Bench(Disks, Rings):
         monitor.check(kernel)
         console, output = self.file("run/console"), self.file("run/out")
         guest = self.linux(kernel, console=console, action="hold")
-        await_unlocked(guest.disks[0])
+        await_free(guest.disks[0])
         with open(console, "wb"), open(console if monitor.console_on_stdout else output, "wb") as out:
             p = subprocess.Popen(monitor.argv(guest, self.dir),
                                  stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,

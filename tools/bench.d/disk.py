@@ -11,6 +11,7 @@ from progress import say
 from tables import Metric, Table
 
 DISCARD_DEPTH = 32
+DISCARD_LIMIT = 600  # seconds
 
 # What is asked of a disk. `word` is fio's for it.
 Load = namedtuple("Load", "title op order size word")
@@ -178,8 +179,9 @@ class Disks:
             if case.monitor == HOST:
                 x = self.fio_discard(path, trim, size)
             else:
-                x = self.payload(case, f"op=discard order=sequential bs={RANGE} ms=3600000 "
-                                 f"depth={DISCARD_DEPTH}", path, seconds=3600)
+                x = self.payload(case, f"op=discard order=sequential bs={RANGE} "
+                                 f"ms={DISCARD_LIMIT}000 depth={DISCARD_DEPTH}", path,
+                                 seconds=DISCARD_LIMIT)
             x["back"] = (before - os.stat(path).st_blocks * 512) / MIB
             if x["requests"] != size // RANGE:
                 raise Failed(f"{x['requests']} of {size // RANGE} discards were done")
