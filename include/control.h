@@ -36,14 +36,14 @@ struct control;
 
 /*
  * Makes the socket and listens on `loop`, an epoll loop that has not started; `vm` is looked at
- * when requests come. A socket at `path` on which nobody listens any more is replaced. Forks: to be
- * called before there are threads. The name goes with the process, however that ends. A negative
+ * when requests come. A socket at `path` on which nobody listens any more is replaced. A negative
  * errno with a message that does not repeat the path.
  */
 int control_open(struct control **ret, struct loop *loop, const char *path,
 		 const struct control_vm *vm, struct error *e);
-/* After the loop ended; NULL-safe. Removes the socket's name, unless it is another's by now. */
-void control_close(struct control *control);
+/* After the loop ended; NULL-safe. The socket's name is removed where `remove` says that the
+ * sandbox does not stand against it; else it is left, and the next VM replaces it. */
+void control_close(struct control *control, bool remove);
 
 /* The address of the socket at `path`; -ENAMETOOLONG with a message. */
 int control_address(struct sockaddr_un *ret, const char *path, struct error *e);

@@ -58,9 +58,6 @@ uint64_t block_queue_limit(dev_t dev, const char *name);
 /* "a directory", "a pipe": for messages. */
 const char *file_kind(mode_t mode);
 
-/* Closes all descriptors from `fd` on. */
-void close_from(int fd);
-
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 

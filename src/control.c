@@ -4,20 +4,13 @@
  * to be written: an answer, or lines in its buffer that want one. In the latter nothing is read, so
  * a client that does not take its answers stops itself. A turn of the loop carries out one request
  * of a client at most, so that one with many starves nobody.
- *
- * The sandbox lets nothing be removed, and who is killed removes nothing. So a child process keeps
- * the socket's name: it has no other file and no guest memory, and removes the name, if it still is
- * this socket's, when the other end of a pipe closes, which only the VM's process holds.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "control.h"
 #include "json.h"
@@ -37,8 +30,7 @@ struct client {
 struct control {
 	struct loop *loop;
 	const struct control_vm *vm;
-	pid_t keeper;	/* of the name, 0: none yet ... */
-	int keeper_end; /* ... and its pipe */
+	char *path;
 	struct loop_fd listener;
 	struct loop_timer retry;
 	struct client *client[CONTROL_MAX_CLIENTS];
@@ -308,41 +300,6 @@ fail:
 	return r;
 }
 
-/* `name` is the socket's: while it is open no other file has its number. */
-__attribute__((noreturn)) static void keep_name(const char *path, int name, int end)
-{
-	struct stat ours, now;
-	sigset_t all;
-	char byte;
-
-	sigfillset(&all); /* what ends the VM, Ctrl-C for one, must not end this first */
-	sigprocmask(SIG_SETMASK, &all, NULL);
-	prctl(PR_SET_NAME, "skep-socket");
-	dup2(end, 0); /* neither is 0 or 1 itself: the loop and more came before */
-	dup2(name, 1);
-	close_from(2);
-	(void)!read(0, &byte, 1);
-	if (fstat(1, &ours) == 0 && lstat(path, &now) == 0 && ours.st_dev == now.st_dev &&
-	    ours.st_ino == now.st_ino)
-		unlink(path);
-	_exit(0);
-}
-
-static int start_keeper(struct control *control, const char *path)
-{
-	_cleanup_close_ int name = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	int end[2];
-
-	if (name < 0 || pipe2(end, O_CLOEXEC) < 0)
-		return -errno;
-	control->keeper_end = end[1];
-	control->keeper = fork();
-	if (control->keeper == 0)
-		keep_name(path, name, end[0]);
-	close(end[0]);
-	return control->keeper < 0 ? -EAGAIN : 0;
-}
-
 int control_open(struct control **ret, struct loop *loop, const char *path,
 		 const struct control_vm *vm, struct error *e)
 {
@@ -353,40 +310,38 @@ int control_open(struct control **ret, struct loop *loop, const char *path,
 		return error_set(e, r, "out of memory");
 	/* Keys are clients': a seed, while /dev/urandom can be opened for one. */
 	json_object_seed(0);
-	*control = (struct control){.loop = loop, .vm = vm, .keeper_end = -1, .retry.watch.fd = -1};
+	*control = (struct control){.loop = loop, .vm = vm, .retry.watch.fd = -1};
+	control->listener.fd = -1;
 	fd = listen_at(path, e);
 	if (fd < 0) {
 		free(control);
 		return fd;
 	}
-	r = start_keeper(control, path);
-	if (r < 0)
-		unlink(path);
-	else
+	control->path = strdup(path);
+	if (control->path)
 		r = loop_timer_init(loop, &control->retry, retry);
 	if (r == 0)
 		r = loop_watch(loop, &control->listener, fd, EPOLLIN, listener_ready);
 	control->listener.fd = fd;
 	if (r < 0) {
-		control_close(control);
-		return error_set(e, r, "cannot set up the socket: %s", strerror(-r));
+		control_close(control, true);
+		return error_set(e, r, "cannot watch the socket: %s", strerror(-r));
 	}
 	*ret = control;
 	return 0;
 }
 
-void control_close(struct control *control)
+void control_close(struct control *control, bool remove)
 {
 	if (!control)
 		return;
 	for (unsigned i = 0; i < CONTROL_MAX_CLIENTS; i++)
 		if (control->client[i])
 			drop(control->client[i]);
-	if (control->keeper_end >= 0)
-		close(control->keeper_end);
-	if (control->keeper > 0)
-		waitpid(control->keeper, NULL, 0);
+	if (remove && control->path)
+		unlink(control->path);
 	close(control->listener.fd);
 	loop_timer_close(&control->retry);
+	free(control->path);
 	free(control);
 }

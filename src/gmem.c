@@ -32,7 +32,6 @@ static int map_region(struct gmem_region *ret, gpa_t base, uint64_t bytes)
 	/* Without transparent huge pages both calls fail, and the guest runs slower but right. */
 	madvise(host, bytes, MADV_HUGEPAGE);
 	madvise(host, bytes, MADV_DONTDUMP);
-	madvise(host, bytes, MADV_DONTFORK);
 	*ret = (struct gmem_region){.base = base, .size = bytes, .host = host};
 	return 0;
 }

@@ -123,7 +123,6 @@ static const struct row table[] = {
 
 	/* control.c; a disk grows (blk_image.c). */
 	CALL_IF(SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
-	CALL(SOCKET, wait4), /* for the process that removes the socket's name */
 	CALL(SOCKET, ftruncate),
 	IOCTL(SOCKET, BLKGETSIZE64),
 

@@ -160,14 +160,6 @@ const char *file_kind(mode_t mode)
 	}
 }
 
-void close_from(int fd)
-{
-	if (close_range((unsigned)fd, ~0u, 0) == 0)
-		return;
-	for (int i = fd; i < 1024; i++) /* a kernel before 5.9, or a filter */
-		close(i);
-}
-
 uint64_t now_ns(void)
 {
 	struct timespec ts;

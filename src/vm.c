@@ -66,6 +66,7 @@ struct vm {
 	struct loop *control;
 	struct control_vm asked; /* over ... */
 	struct control *socket;	 /* NULL: none */
+	bool confined;
 	struct tty tty;
 	struct virtio_dev *console;
 	struct disk *disk;
@@ -474,8 +475,10 @@ static int vm_start(struct vm *vm, struct error *e)
 	vm->asked.started_ns = now_ns();
 	r = machine_start(&vm->machine, sandbox ? enter_sandbox : NULL,
 			  (void *)(uintptr_t)SANDBOX_VCPU, e);
-	if (!r && sandbox)
+	if (!r && sandbox) {
+		vm->confined = true;
 		r = sandbox_thread(vm->socket ? SANDBOX_CONTROL_SOCKET : SANDBOX_CONTROL, e);
+	}
 	return r;
 }
 
@@ -523,7 +526,7 @@ static void vm_destroy(struct vm *vm)
 	boot_close(&vm->files);
 	loop_timer_close(&vm->timeout);
 	loop_timer_close(&vm->stop_timeout);
-	control_close(vm->socket);
+	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	tty_close(&vm->tty);
 	if (vm->signal_fd >= 0)

@@ -13,7 +13,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -83,7 +82,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	loop_stop(f->loop);
-	control_close(f->control);
+	control_close(f->control, true);
 	assert_int_equal(access(f->path, F_OK), -1);
 	loop_free(f->loop);
 	for (unsigned i = 0; i < DISKS; i++) {
@@ -579,17 +578,6 @@ static void expect_no_socket(const char *path, int code, const char *why)
 	loop_free(loop);
 }
 
-/* As a process does that is killed, its keeper too. */
-static void bind_and_leave(const char *path)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	strcpy(addr.sun_path, path);
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	close(fd);
-}
-
 static void test_its_path(void **state)
 {
 	struct fixture *f = *state;
@@ -613,49 +601,13 @@ static void test_its_path(void **state)
 
 	/* One that is left behind makes way. */
 	snprintf(path, sizeof(path), "%s/left", f->dir);
-	bind_and_leave(path);
-	assert_int_equal(loop_new(&loop, "control", LOOP_EPOLL, 0, NULL), 0);
-	assert_int_equal(control_open(&control, loop, path, &f->vm, NULL), 0);
-	control_close(control);
-	assert_int_equal(access(path, F_OK), -1);
-
-	/* Another's stays. */
-	assert_int_equal(control_open(&control, loop, path, &f->vm, NULL), 0);
-	assert_int_equal(unlink(path), 0);
-	bind_and_leave(path);
-	control_close(control);
-	loop_free(loop);
-	assert_int_equal(unlink(path), 0);
-}
-
-static void test_a_killed_process_leaves_no_name(void **state)
-{
-	struct fixture *f = *state;
-	char path[200], byte;
-	struct control *control;
-	struct loop *loop;
-	int ready[2];
-	pid_t pid;
-
-	snprintf(path, sizeof(path), "%s/killed", f->dir);
-	assert_int_equal(pipe(ready), 0);
-	pid = fork();
-	if (pid == 0) {
-		if (loop_new(&loop, "control", LOOP_EPOLL, 0, NULL) == 0 &&
-		    control_open(&control, loop, path, &f->vm, NULL) == 0)
-			(void)!write(ready[1], "", 1);
-		pause();
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(loop_new(&loop, "control", LOOP_EPOLL, 0, NULL), 0);
+		assert_int_equal(control_open(&control, loop, path, &f->vm, NULL), 0);
+		control_close(control, i == 2);
+		loop_free(loop);
+		assert_int_equal(access(path, F_OK), i == 2 ? -1 : 0);
 	}
-	assert_int_equal(read(ready[0], &byte, 1), 1);
-	assert_int_equal(access(path, F_OK), 0);
-	kill(pid, SIGKILL);
-	assert_int_equal(waitpid(pid, NULL, 0), pid);
-	for (int ms = 0; access(path, F_OK) == 0; ms++) {
-		assert_true(ms < 20000);
-		usleep(1000);
-	}
-	close(ready[0]);
-	close(ready[1]);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
@@ -676,7 +628,6 @@ int main(void)
 		T(garbage),
 		T(no_descriptors),
 		T(its_path),
-		T(a_killed_process_leaves_no_name),
 	};
 
 	return cmocka_run_group_tests_name("control", tests, NULL, NULL);
