@@ -126,8 +126,8 @@ test_devices() {
 	make_thin
 	make_loop
 	# The SCSI disk is too small for xfs.
-	devices_story uring "scsi.ext4=$scsi" thin.xfs=/dev/mapper/skep-thin "loop.btrfs=$loop"
-	devices_story sync "scsi.btrfs=$scsi" thin.ext4=/dev/mapper/skep-thin "loop.xfs=$loop"
+	devices_story uring "scsi.ext4=${scsi[0]}" thin.xfs=/dev/mapper/skep-thin "loop.btrfs=$loop"
+	devices_story sync "scsi.btrfs=${scsi[0]}" thin.ext4=/dev/mapper/skep-thin "loop.xfs=$loop"
 }
 
 # SCSI disks that are taken away while the guest reads and writes them.
