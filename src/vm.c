@@ -171,13 +171,15 @@ static void on_signal(struct loop_fd *w, uint32_t events)
 
 /*
  * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
- * no PCI and no i8042 to look for; a reboot is ACPI's, since Linux, where ACPI is hardware-reduced,
- * would take EFI's and then, having none, jump to a BIOS. hvc0 comes with a module, so until then
- * there is tty0: a process 1 without standard streams would have its sockets in their place, and
- * Debian's initrd.img breaks. What the user appends comes after, and wins.
+ * no PCI, no i8042 and no serial port to look for; the kernel need not test the ciphers that are
+ * built into it (in FIPS mode it does all the same); a reboot is ACPI's, since Linux, where ACPI is
+ * hardware-reduced, would take EFI's and then, having none, jump to a BIOS. hvc0 comes with a
+ * module, so until then there is tty0: a process 1 without standard streams would have its sockets
+ * in their place, and Debian's initrd.img breaks. What the user appends comes after, and wins.
  */
 static const char base_cmdline[] =
-	"console=tty0 console=hvc0 panic=-1 pci=off tsc=reliable no_timer_check reboot=acpi";
+	"console=tty0 console=hvc0 panic=-1 pci=off 8250.nr_uarts=0 tsc=reliable no_timer_check "
+	"cryptomgr.notests reboot=acpi";
 
 static int build_cmdline(struct vm *vm, struct error *e)
 {
