@@ -5,8 +5,9 @@
  * DOC: Theory of operation. A kick pops all that is there and submits it; completions push used
  * entries; the hook at the end of the loop's turn publishes them with at most one interrupt, so
  * everything is a batch. With the sync engine the hook also carries the requests out, a slice of
- * time a turn. With `poll` the hook then looks at the virtqueue again, turn after turn without
- * waiting, until no work came for a while; kicks are off until then.
+ * time a turn; what may take long, discards, has a thread of its own there. With `poll` the hook
+ * then looks at the virtqueue again, turn after turn without waiting, until no work came for a
+ * while; kicks are off until then.
  *
  * Only what the image can do is offered. `discard=ignore` offers neither DISCARD nor SECURE_ERASE,
  * and makes WRITE_ZEROES keep what it zeroes allocated: a preallocated image stays so.
@@ -333,7 +334,7 @@ static int open_plain_engine(struct blk_engine **ret, const struct blk_queue *q,
 	if (wanted == ENGINE_AUTO && !atomic_flag_test_and_set(&said))
 		log_warn("io_uring is not available (see `skep check`): disks use the slower sync "
 			 "engine");
-	return blk_sync_open(ret, image, loop, e);
+	return blk_sync_open(ret, image, loop, q->blk->worker, e);
 }
 
 /* Guest memory becomes the ring's: the kernel need not look its pages up for each request. */
@@ -412,8 +413,9 @@ static int queue_new(struct blk_device *blk, unsigned index, struct loop *loop,
 static bool needs_worker(const struct blk_device *blk, const struct disk_config *config,
 			 struct loop *const *loops)
 {
-	return (blk->discard || blk->secure_erase) && blk_uring_needs_worker(blk->image) &&
-	       config->engine != ENGINE_SYNC && loop_is_uring(loops[0]);
+	if (config->engine == ENGINE_SYNC || !loop_is_uring(loops[0]))
+		return !blk->image->readonly;
+	return (blk->discard || blk->secure_erase) && blk_uring_needs_worker(blk->image);
 }
 
 void blk_space_begin(struct blk_device *blk)

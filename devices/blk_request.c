@@ -647,6 +647,7 @@ static void range_step(struct blk_request *r)
 	r->io.op = range_op(r);
 	r->io.offset = start;
 	r->io.length = MIN(range_left(r), limit - start);
+	r->io.aside = r->queue->short_steps > 0;
 	if (r->io.op == BLK_DISCARD) {
 		take_riders(r, limit);
 	} else if (r->io.op == BLK_WRITE) {

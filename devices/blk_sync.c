@@ -2,7 +2,9 @@
 /*
  * DOC: Theory of operation. The engine for hosts without io_uring: requests queue up in submit and
  * are carried out one after the other by commit, which the disk calls at the end of a turn of its
- * loop. System calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
+ * loop. Discards while the guest reads are the worker's, for each read would wait for them; while
+ * it does not, the way to another thread and back would only take time. System calls: preadv2,
+ * pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "blk.h"
+#include "util.h"
 
 struct sync_engine {
 	struct blk_engine engine;
@@ -63,11 +66,40 @@ int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req)
 	return r < 0 ? -errno : r;
 }
 
+/* On the engine's thread. */
+static void worker_done(struct loop_work *work)
+{
+	struct blk_req *req = container_of(work, struct blk_req, work);
+
+	req->engine->pending--;
+	req->done(req, req->result);
+}
+
+static void worker_run(struct loop_work *work)
+{
+	struct blk_req *req = container_of(work, struct blk_req, work);
+
+	req->result = blk_sync_run(req->engine->image, req);
+	work->fn = worker_done;
+	loop_post(req->engine->loop, work);
+}
+
+void blk_worker_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	req->engine = engine;
+	req->work.fn = worker_run;
+	engine->pending++;
+	loop_post(engine->worker, &req->work);
+}
+
 static void sync_submit(struct blk_engine *engine, struct blk_req *req)
 {
 	struct sync_engine *s = (struct sync_engine *)engine;
 
-	blk_list_append(&s->queue, req);
+	if (engine->worker && req->op >= BLK_DISCARD && req->aside)
+		blk_worker_submit(engine, req);
+	else
+		blk_list_append(&s->queue, req);
 }
 
 static bool sync_commit(struct blk_engine *engine)
@@ -87,6 +119,7 @@ static void sync_drain(struct blk_engine *engine)
 
 	while ((req = blk_list_take(&s->queue)))
 		req->done(req, -ECANCELED);
+	loop_wait_ops(engine->loop, &engine->pending);
 }
 
 static void sync_close(struct blk_engine *engine)
@@ -103,13 +136,14 @@ static const struct blk_engine_ops sync_ops = {
 };
 
 int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
-		  struct error *e)
+		  struct loop *worker, struct error *e)
 {
 	struct sync_engine *s = calloc(1, sizeof(*s));
 
 	if (!s)
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
-	s->engine = (struct blk_engine){.ops = &sync_ops, .image = image, .loop = loop};
+	s->engine = (struct blk_engine){
+		.ops = &sync_ops, .image = image, .loop = loop, .worker = worker};
 	blk_list_init(&s->queue);
 	*ret = &s->engine;
 	return 0;

@@ -13,8 +13,8 @@
  * for a while, so that reads do not wait for them.
  *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
- * ioctl(BLKDISCARD) can do it, which would block the thread: `worker` is a loop for that alone, and
- * for ioctl(BLKSECDISCARD), which has no other form.
+ * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and
+ * ioctl(BLKSECDISCARD), which has no other form.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -40,44 +40,20 @@
 
 struct uring_engine {
 	struct blk_engine engine;
-	struct loop *worker;
 	int file; /* index of the registered file */
-	unsigned pending;
 
 	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
 	struct blk_list writes; /* to be carried out inline, by commit */
 	uint64_t not_before;	/* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
 };
 
-static void finish(struct blk_req *req, int64_t result)
-{
-	struct uring_engine *u = (struct uring_engine *)req->engine;
-
-	u->pending--;
-	req->done(req, result);
-}
-
 static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 {
+	struct blk_req *req = container_of(op, struct blk_req, ring);
+
 	(void)cqe_flags;
-	finish(container_of(op, struct blk_req, ring), res);
-}
-
-static void worker_done(struct loop_work *work)
-{
-	struct blk_req *req = container_of(work, struct blk_req, work);
-
-	finish(req, req->result);
-}
-
-/* The worker's thread. */
-static void worker_run(struct loop_work *work)
-{
-	struct blk_req *req = container_of(work, struct blk_req, work);
-
-	req->result = blk_sync_run(req->engine->image, req);
-	req->work.fn = worker_done;
-	loop_post(req->engine->loop, &req->work);
+	req->engine->pending--;
+	req->done(req, res);
 }
 
 bool blk_uring_needs_worker(const struct blk_image *image)
@@ -88,7 +64,7 @@ bool blk_uring_needs_worker(const struct blk_image *image)
 static bool on_worker(const struct uring_engine *u, const struct blk_req *req)
 {
 	return req->op == BLK_SECURE_ERASE ||
-	       (req->op == BLK_DISCARD && u->worker && !u->engine.image->uring_discard);
+	       (req->op == BLK_DISCARD && u->engine.worker && !u->engine.image->uring_discard);
 }
 
 static void prepare_discard(struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t length)
@@ -178,7 +154,9 @@ static void to_ring(struct uring_engine *u, struct blk_req *req)
 {
 	struct io_uring_sqe *sqe = loop_sqe(u->engine.loop);
 
+	req->engine = &u->engine;
 	req->ring.done = ring_done;
+	u->engine.pending++;
 	prepare(sqe, u->file, u->engine.image, req);
 	sqe->flags = IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, &req->ring);
@@ -210,16 +188,12 @@ static void uring_submit(struct blk_engine *engine, struct blk_req *req)
 {
 	struct uring_engine *u = (struct uring_engine *)engine;
 
-	req->engine = engine;
-	u->pending++;
-	if (is_inline(u, req)) {
+	if (is_inline(u, req))
 		blk_list_append(&u->writes, req);
-	} else if (on_worker(u, req)) {
-		req->work.fn = worker_run;
-		loop_post(u->worker, &req->work);
-	} else {
+	else if (on_worker(u, req))
+		blk_worker_submit(engine, req);
+	else
 		to_ring(u, req);
-	}
 }
 
 /* The first write tells: RWF_NOWAIT is what io_uring tries, and where it is not supported each
@@ -241,7 +215,7 @@ static void write_inline(struct uring_engine *u, struct blk_req *req)
 	uint64_t end = coarse_ns();
 
 	u->not_before = end - start >= SLOW_NS ? end + PAUSE_NS : 0;
-	finish(req, result);
+	req->done(req, result);
 }
 
 static bool uring_commit(struct blk_engine *engine)
@@ -253,7 +227,7 @@ static bool uring_commit(struct blk_engine *engine)
 	if (!req)
 		return false;
 	if (u->inlined == INLINE_UNKNOWN && try_inline(u, req, &result)) {
-		finish(req, result);
+		req->done(req, result);
 	} else if (u->inlined == INLINE_WANTED && may_block(u)) {
 		write_inline(u, req);
 	} else {
@@ -268,8 +242,8 @@ static void uring_drain(struct blk_engine *engine)
 	struct blk_req *req;
 
 	while ((req = blk_list_take(&u->writes)))
-		finish(req, -ECANCELED);
-	loop_wait_ops(engine->loop, &u->pending);
+		req->done(req, -ECANCELED);
+	loop_wait_ops(engine->loop, &engine->pending);
 }
 
 static void uring_close(struct blk_engine *engine)
@@ -294,7 +268,7 @@ int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struc
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
 	blk_list_init(&u->writes);
-	u->worker = blk_uring_needs_worker(image) ? worker : NULL;
+	u->engine.worker = blk_uring_needs_worker(image) ? worker : NULL;
 	u->file = loop_register_file(loop, image->fd);
 	if (u->file < 0) {
 		int r = u->file;

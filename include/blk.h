@@ -112,6 +112,7 @@ enum blk_op {
 struct blk_req {
 	enum blk_op op;
 	bool durable; /* BLK_WRITE: on stable storage when done (RWF_DSYNC) */
+	bool aside;   /* BLK_DISCARD and those after it: no read should wait for it */
 	uint64_t offset, length;
 	const struct iovec *iov; /* BLK_READ, BLK_WRITE */
 	unsigned num_iov;
@@ -127,7 +128,7 @@ struct blk_req {
 	struct iovec part;
 
 	/* The engine's. */
-	struct blk_engine *engine;
+	struct blk_engine *engine; /* while it is pending */
 	struct blk_req *next;
 	struct loop_op ring;
 	struct loop_work work;
@@ -169,6 +170,8 @@ struct blk_engine {
 	const struct blk_engine_ops *ops;
 	const struct blk_image *image;
 	struct loop *loop;
+	struct loop *worker; /* has a thread of its own; NULL: there is none */
+	unsigned pending;    /* requests that the ring or the worker has */
 };
 
 /* All on the loop's thread but for close(). */
@@ -185,8 +188,8 @@ struct blk_engine_ops {
 
 /*
  * io_uring: operations are SQEs on the loop's own ring, submitted with all others when the loop
- * next waits. `worker` is a loop with a thread of its own for BLKDISCARD and BLKSECDISCARD, needed
- * where blk_uring_needs_worker() says so. Before the loop starts.
+ * next waits. `worker` is for BLKDISCARD and BLKSECDISCARD, needed where blk_uring_needs_worker()
+ * says so. Before the loop starts.
  */
 int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
 		   struct loop *worker, struct error *e);
@@ -195,9 +198,11 @@ bool blk_uring_needs_worker(const struct blk_image *image);
 /* Whether the kernel has BLOCK_URING_CMD_DISCARD for this block device. Discards nothing. */
 bool blk_uring_probe_discard(int fd);
 
-/* Sync: system calls on the loop's thread, in commit. */
+/* Sync: system calls on the loop's thread, in commit; `worker` may be NULL and is for those
+ * `aside`.
+ */
 int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
-		  struct error *e);
+		  struct loop *worker, struct error *e);
 
 /* For an image with a base: an engine over one on it and one on the base, of the same kind and
  * loop, which are its own from then on (not on error). */
@@ -206,6 +211,9 @@ int blk_overlay_engine(struct blk_engine **ret, struct blk_engine *upper, struct
 
 /* The system call for one operation, restarted on EINTR; what blk_req.result says. */
 int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req);
+
+/* The engine's worker does that: an engine's submit for what should not block the loop's thread. */
+void blk_worker_submit(struct blk_engine *engine, struct blk_req *req);
 
 /* fallocate(2)'s mode for BLK_DISCARD on a file, BLK_ZERO_PUNCH and BLK_ZERO_RANGE. */
 int blk_fallocate_mode(enum blk_op op);

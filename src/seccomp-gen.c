@@ -109,7 +109,7 @@ static const struct row table[] = {
 	CALL(DISK_URING | DISK_SYNC, fstat),	     /* blk.c: what an image occupies */
 	IOCTL(DISK_URING | DISK_SYNC, BLKGETSIZE64), /* no space, or a device that vanished? */
 
-	/* blk_sync.c; the io_uring engine's worker runs BLKDISCARD and BLKSECDISCARD there. */
+	/* blk_sync.c, where the worker's are too. */
 	CALL(DISK_SYNC, preadv2),
 	CALL(DISK_URING | DISK_SYNC, pwritev2), /* blk_uring.c: writes that need no worker */
 	CALL(DISK_SYNC, fdatasync),

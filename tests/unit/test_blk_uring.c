@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What the engines differ in: who writes, and guest RAM that is pinned for io_uring. */
+/* What the engines differ in: who writes, who discards, and guest RAM that is pinned for io_uring.
+ */
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -114,6 +116,79 @@ static void test_writes_need_no_worker(void **state)
 		assert_true(f->data[i] == 0x77 && f->data[4096 + i] == 0x5a);
 }
 
+/* The worker is kept busy until the test lets it go. */
+struct busy {
+	struct loop_work work;
+	sem_t end;
+};
+
+static void be_busy(struct loop_work *work)
+{
+	sem_wait(&container_of(work, struct busy, work)->end);
+}
+
+/* While the guest reads, the sync engine's discards are its worker's: here one that never comes to
+ * an end before the reads do. */
+static void test_reads_pass_discards(void **state)
+{
+	struct fixture *f = *state;
+	struct disk *d = &f->disk;
+	struct busy busy = {.work.fn = be_busy};
+	struct virtio_blk_discard_write_zeroes *range;
+	struct drv_buf buf = {.len = sizeof(*range)};
+	struct loop *worker;
+	uint8_t status;
+	int head;
+
+	up(f, SIZE);
+	worker = blk_device_worker(d->dev);
+	assert_int_equal(worker != NULL, f->engine == ENGINE_SYNC);
+	if (!worker)
+		return;
+	sem_init(&busy.end, 0, 0);
+	loop_post(worker, &busy.work);
+	assert_int_equal(disk_read(d, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+	buf.addr = GPA(d->buffer.v + 4 * MIB);
+	range = drv_ptr(&d->drv, buf.addr, sizeof(*range));
+	*range = (struct virtio_blk_discard_write_zeroes){0, MIB / BLK_SECTOR, 0};
+	head = disk_send(d, 0, VIRTIO_BLK_T_DISCARD, 0, &buf, 1);
+	assert_true(head >= 0);
+	disk_kick(d, 0);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_int_equal(disk_read(d, 8 * i, f->data, 4096), VIRTIO_BLK_S_OK);
+		assert_true(disk_is_fill(f->data, 4096 * i, 4096));
+	}
+	sem_post(&busy.end);
+	assert_int_equal(disk_reap(d, 0, &status, NULL), head);
+	assert_int_equal(status, VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(d, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_zero(f->data, MIB));
+	sem_destroy(&busy.end);
+}
+
+/* A reset waits for what the worker has begun. */
+static void test_reset_waits_for_the_worker(void **state)
+{
+	struct fixture *f = *state;
+	struct disk *d = &f->disk;
+
+	up(f, SIZE);
+	for (unsigned round = 0; round < 20; round++) {
+		struct virtio_blk_discard_write_zeroes *range;
+		struct drv_buf buf = {GPA(d->buffer.v + 4 * MIB), sizeof(*range), false};
+
+		assert_int_equal(disk_read(d, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+		range = drv_ptr(&d->drv, buf.addr, sizeof(*range));
+		*range = (struct virtio_blk_discard_write_zeroes){MIB / BLK_SECTOR,
+								  SECTORS - MIB / BLK_SECTOR, 0};
+		assert_true(disk_send(d, 0, VIRTIO_BLK_T_DISCARD, 0, &buf, 1) >= 0);
+		disk_kick(d, 0);
+		disk_restart(d);
+	}
+	assert_int_equal(disk_read(d, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, MIB));
+}
+
 /* Bytes that this process has pinned, as /proc/self/status has it. */
 static uint64_t pinned_bytes(void)
 {
@@ -202,8 +277,8 @@ static void test_pinned_pages_are_used(void **state)
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		TEST(writes_need_no_worker),
-		TEST(pinned_memory),
+		TEST(writes_need_no_worker),	  TEST(reads_pass_discards),
+		TEST(reset_waits_for_the_worker), TEST(pinned_memory),
 		TEST(pinned_pages_are_used),
 	};
 
