@@ -41,7 +41,7 @@ ok "a kernel that is none" complains 125 'disk' run -k "$tmp/disk"
 
 # Pinned memory: what may be locked is limited, for all but who may lock as much as they like.
 run check
-if ! out_has 'io_uring +ok'; then
+if ! out_has '^ok +io_uring '; then
 	skip "pin: more than may be locked" "no io_uring here"
 else
 	unable=()
