@@ -238,6 +238,7 @@ static void set_up(uint8_t options, uint64_t declined)
 				     .engine = ENGINE_SYNC,
 				     .queues = 1,
 				     .readonly = options & READONLY};
+	struct blk_device *blk;
 	struct blk_image *image;
 	char path[64];
 
@@ -261,7 +262,11 @@ static void set_up(uint8_t options, uint64_t declined)
 	drv_init(&fuzz.drv, RAM);
 	CHECK(loop_new(&fuzz.loop, "fuzz", LOOP_EPOLL, 0, NULL) == 0);
 	CHECK(blk_device_new(&fuzz.dev, &fuzz.drv.mem, image, &config, &fuzz.loop, NULL) == 0);
-	fuzz.queue = &container_of(fuzz.dev, struct blk_device, dev)->queue[0];
+	blk = container_of(fuzz.dev, struct blk_device, dev);
+	fuzz.queue = &blk->queue[0];
+	/* All on one thread: so what is a worker's is done inline. */
+	loop_free(blk->worker);
+	blk->worker = fuzz.queue->engine->worker = NULL;
 	drv_attach(&fuzz.drv, fuzz.dev);
 	drv_start(&fuzz.drv, ~declined, QUEUE_SIZE);
 	memset(fuzz.writable, 0, sizeof(fuzz.writable));
