@@ -36,7 +36,7 @@ struct seen {
 
 struct fake {
 	struct blk_engine engine;
-	struct blk_req *queue, **end;
+	struct blk_list queue;
 	_Atomic bool hold; /* carries nothing out */
 	struct seen log[MAX_LOG];
 	_Atomic unsigned submitted, carried_out;
@@ -51,31 +51,17 @@ static inline void fake_submit(struct blk_engine *engine, struct blk_req *req)
 	struct fake *fake = (struct fake *)engine;
 	unsigned n = fake->submitted;
 
-	req->next = NULL;
-	*fake->end = req;
-	fake->end = &req->next;
+	blk_list_append(&fake->queue, req);
 	if (n < MAX_LOG)
 		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length,
 					     req->num_iov};
 	fake->submitted = n + 1;
 }
 
-static inline struct blk_req *take(struct fake *fake)
-{
-	struct blk_req *req = fake->queue;
-
-	if (req) {
-		fake->queue = req->next;
-		if (!fake->queue)
-			fake->end = &fake->queue;
-	}
-	return req;
-}
-
 static inline bool fake_commit(struct blk_engine *engine)
 {
 	struct fake *fake = (struct fake *)engine;
-	struct blk_req *req = fake->hold ? NULL : take(fake);
+	struct blk_req *req = fake->hold ? NULL : blk_list_take(&fake->queue);
 
 	if (!req)
 		return false;
@@ -88,7 +74,7 @@ static inline void fake_drain(struct blk_engine *engine)
 {
 	struct blk_req *req;
 
-	while ((req = take((struct fake *)engine)))
+	while ((req = blk_list_take(&((struct fake *)engine)->queue)))
 		req->done(req, -ECANCELED);
 }
 
@@ -129,7 +115,7 @@ static inline void up_with(struct fixture *f, const struct disk_options *options
 	q = queue_of(f);
 	f->fake = (struct fake){.engine = *q->engine, .script = script};
 	f->fake.engine.ops = &fake_ops;
-	f->fake.end = &f->fake.queue;
+	blk_list_init(&f->fake.queue);
 	q->engine->ops->close(q->engine);
 	q->engine = &f->fake.engine;
 	disk_start(&f->disk);
