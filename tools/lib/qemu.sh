@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# QEMU for labs of several processors: Debian's source with one line mended, in the tools' cache.
+# Nothing of it is installed. Sourced after common.sh. docs/testing.md, "The lab's processors", says
+# what is wrong with the others.
+
+# fetch_qemu NEW: Debian's source of QEMU in NEW/source, of the version that is installed here, or of
+# another if the archive has that no longer. Few hosts have sources among their apt sources: so apt
+# gets sources and lists of its own here, of the same archive.
+fetch_qemu() {
+	local new=$1 version source
+	local keys=/usr/share/keyrings/debian-archive-keyring.gpg
+	local apt=(apt-get -q -y -o APT::Sandbox::User=root -o Debug::NoLocking=1
+		-o Dir::Etc::SourceList="$new/apt/sources.list" -o Dir::Etc::SourceParts=-
+		-o Dir::State::Lists="$new/apt/lists" -o Dir::Cache="$new/apt/cache")
+	mkdir -p "$new"/apt/{lists,cache/archives}/partial
+	apt_lists
+	apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
+		--format "deb-src [signed-by=$keys] \$(REPO_URI) \$(RELEASE) main" | sort -u >"$new/apt/sources.list"
+	say "downloading the source of QEMU"
+	"${apt[@]}" update >&2 || die "could not fetch the lists of source packages"
+	# shellcheck disable=SC2016 # dpkg's own placeholder
+	version=$(dpkg-query -W -f '${source:Version}' qemu-system-x86)
+	(
+		cd "$new/apt" &&
+			{ "${apt[@]}" --download-only source "qemu=$version" || "${apt[@]}" --download-only source qemu; }
+	) >&2 || die "could not download the source of QEMU: a lab of one processor does without (--cpus 1)"
+	source=$(find "$new/apt" -maxdepth 1 -name '*.dsc')
+	dpkg-source --no-check -x "$source" "$new/source" >/dev/null 2>"$new/log" ||
+		{ cat "$new/log" >&2; die "could not unpack $source"; }
+	rm -rf "$new/apt"
+}
+
+# mend_qemu SOURCE: VMRUN delivers the interrupt that it injects, and leaves it pending as well.
+mend_qemu() {
+	local file delivered='do_interrupt_x86_hardirq(env, vector, 1);'
+	file=$(find "$1/target/i386/tcg" -name svm_helper.c)
+	[ "$(grep -cF "$delivered" "$file")" = 1 ] || die "QEMU's VMRUN is another than it was: see tools/lib/qemu.sh"
+	sed -i "/$delivered/a cs->exception_index = -1;" "$file"
+}
+
+# build_qemu SOURCE: what a lab needs, and no more.
+build_qemu() {
+	printf 'CONFIG_%s=y\n' Q35 VIRTIO_PCI VIRTIO_SERIAL VHOST_USER_FS >"$1/configs/devices/x86_64-softmmu/lab.mak"
+	mkdir "$1/lab" && cd "$1/lab" &&
+		../configure --target-list=x86_64-softmmu --without-default-features --enable-tcg --enable-vhost-user \
+			--enable-fdt=system --without-default-devices --with-devices-x86_64=lab --disable-werror \
+			--extra-cflags=-g0 &&
+		ninja qemu-system-x86_64
+}
+
+make_qemu_dir() {
+	local new=$1 log=${1%.new}.log
+	need_packages dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev libpixman-1-dev meson ninja-build \
+		pkg-config python3 python3-venv xz-utils zlib1g-dev
+	fetch_qemu "$new"
+	mend_qemu "$new/source"
+	say "building QEMU for labs of several processors, which takes some minutes once"
+	(build_qemu "$new/source") >"$log" 2>&1 </dev/null || { tail -n 30 "$log" >&2; die "could not build QEMU: see $log"; }
+	strip -o "$new/qemu-system-x86_64" "$new/source/lab/qemu-system-x86_64"
+	rm -rf "$new/source" "$new/log" "$log"
+}
+
+# lab_qemu CPUS: print the command of a lab's QEMU, a word a line: the mended one where it is there
+# or there are several processors, else Debian's.
+lab_qemu() {
+	local key dir
+	key=$(declare -f mend_qemu build_qemu | sha256sum)
+	dir=$(tools_cache)/qemu/${key:0:16}
+	[ "$1" = 1 ] || once "$dir" make_qemu_dir
+	if [ -d "$dir" ]; then
+		# Firmware is Debian's.
+		printf '%s\n' "$dir/qemu-system-x86_64" -L /usr/share/seabios -L /usr/share/qemu
+	else
+		echo qemu-system-x86_64
+	fi
+}
