@@ -23,7 +23,7 @@
  * until it is tried again: reads go on, and discards, which make space.
  *
  * At reset (`stopping`, and the lanes are closed) no further operation is submitted, and nothing is
- *written to the guest.
+ * written to the guest.
  */
 #include <assert.h>
 #include <endian.h>

@@ -11,10 +11,12 @@
  * Status machine. Bits are taken one after the other, each only on top of all the earlier ones; a
  * write that would clear a bit, or sets one that does not exist, changes nothing:
  *
- *	0 -> ACKNOWLEDGE -> DRIVER -> FEATURES_OK -> DRIVER_OK         any -> FAILED
- *	          |            |           |             |
- *	          any feature: |           |  queue      |  only reset (0) leads out of here, of
- *FAILED no           | features  |  registers  |  and of NEEDS_RESET, which the device sets
+ *	0 --> ACKNOWLEDGE --> DRIVER --> FEATURES_OK --> DRIVER_OK        any --> FAILED
+ *	                      accepts    sets up
+ *	                      features   queues
+ *
+ * Below each state is what the driver may do in it besides. Nothing but a reset (a write of 0)
+ * leads out of DRIVER_OK, of FAILED, and of NEEDS_RESET, which the device sets.
  *
  * Interrupts. The guest's handler reads InterruptStatus (no exit), writes what it saw to
  * InterruptACK (coalesced: the write waits in KVM's ring until somebody drains it) and then looks

@@ -3,9 +3,8 @@
  * DOC: Theory of operation. vm_run() opens everything, then builds, then locks itself in, then
  * runs:
  *
- *   boot_open ── boot thread: boot_load ──────────────┐
- *   disks, terminal, loops ── KVM ── devices attached ┴ ACPI, boot_finish ── sandbox ── threads ──
- * run
+ *   boot_open ── boot thread: boot_load ─────┐
+ *   disks, terminal, loops ── KVM ── devices ┴ ACPI, boot_finish ── sandbox ── threads ── run
  *
  * The kernel is placed by a thread of its own while the VM is created, since both take
  * milliseconds. After the sandbox nothing is opened any more.

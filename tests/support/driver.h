@@ -16,7 +16,7 @@
  *	drv_kick(&d.queue[0]);
  *	drv_wait_used(&d.queue[0], &id, &len);      // id == head, len bytes written
  *	virtio_dev_quiesce(dev); loop_stop(loop); virtio_dev_free(dev); loop_free(loop);
- *drv_free(&d);
+ *	drv_free(&d);
  *
  * Nothing here depends on a test framework: what must not fail ends the program with a message.
  * One thread uses a struct drv at a time.
