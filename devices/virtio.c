@@ -229,8 +229,9 @@ void virtio_dev_set_config_locked(struct virtio_dev *dev, uint32_t offset, const
 		return;
 	pthread_mutex_lock(&dev->state_lock);
 	memcpy(dev->config + offset, data, len);
+	/* A driver that is not at DRIVER yet has read nothing. */
 	if (dev->page && virtio_mmio_show_config(dev) && interrupt &&
-	    atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+	    atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER)
 		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
 	pthread_mutex_unlock(&dev->state_lock);
 }

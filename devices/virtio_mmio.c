@@ -142,15 +142,26 @@ void virtio_mmio_fill(struct virtio_dev *dev)
 	virtio_mmio_show_config(dev);
 }
 
-void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit)
+static void drain_acks(struct virtio_dev *dev)
+{
+	if (dev->drain_acks)
+		dev->drain_acks(dev->drain_ctx);
+}
+
+static void raise_irq(struct virtio_dev *dev)
 {
 	uint64_t one = 1;
 
-	if (dev->drain_acks)
-		dev->drain_acks(dev->drain_ctx);
-	atomic_fetch_or(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), bit);
 	/* Fails only when the counter is at its end, and then an interrupt is pending anyway. */
 	(void)!write(dev->irq_fd, &one, sizeof(one));
+}
+
+void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit)
+{
+	drain_acks(dev);
+	atomic_fetch_or(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), bit);
+	if (atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
+		raise_irq(dev);
 }
 
 static void out_of_order(const struct virtio_dev *dev, uint32_t offset, uint32_t value)
@@ -171,11 +182,17 @@ static bool features_ok(const struct virtio_dev *dev)
 	return false;
 }
 
-/* Sets status bits that the driver added; NEEDS_RESET may come from a loop meanwhile. */
+/* Sets status bits that the driver added; NEEDS_RESET may come from a loop meanwhile. With
+ * DRIVER_OK comes the interrupt for what changed since the driver may have read it. */
 static void add_status(struct virtio_dev *dev, uint32_t bits)
 {
 	pthread_mutex_lock(&dev->state_lock);
 	virtio_mmio_set_status(dev, atomic_load(&dev->status) | bits);
+	if (bits & VIRTIO_CONFIG_S_DRIVER_OK) {
+		drain_acks(dev);
+		if (atomic_load(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS)))
+			raise_irq(dev);
+	}
 	pthread_mutex_unlock(&dev->state_lock);
 }
 
@@ -398,8 +415,8 @@ void virtio_mmio_read(struct virtio_dev *dev, uint64_t offset, void *data, uint3
 	}
 	if (len != 4 || offset % 4)
 		return;
-	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS && dev->drain_acks)
-		dev->drain_acks(dev->drain_ctx);
+	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS)
+		drain_acks(dev);
 	value = atomic_load(reg(dev, (uint32_t)offset));
 	memcpy(data, &value, sizeof(value));
 }

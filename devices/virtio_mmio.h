@@ -18,7 +18,9 @@ void virtio_mmio_set_status(struct virtio_dev *dev, uint32_t status);
  * state lock. */
 bool virtio_mmio_show_config(struct virtio_dev *dev);
 /* Sets a bit of InterruptStatus and interrupts, after what it announces was stored sequentially
- * consistent. Any thread. */
+ * consistent. Before DRIVER_OK the bit alone is set: the interrupt comes with DRIVER_OK, unless
+ * the driver acknowledged the bit by then. Any thread; under the state lock where that may be
+ * before DRIVER_OK. */
 void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit);
 
 #endif

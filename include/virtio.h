@@ -150,9 +150,10 @@ void virtio_queue_publish(struct virtio_dev *dev, unsigned q);
 __attribute__((format(printf, 2, 3))) void virtio_dev_fail(struct virtio_dev *dev, const char *fmt,
 							   ...);
 
-/* Changes configuration bytes under the generation counter and interrupts the driver, if it is at
- * DRIVER_OK and they differ. Any thread, loops included; before virtio_dev_attach() it only sets
- * them. The _locked form is for config_write() and reset(), which mostly want no interrupt. */
+/* Changes configuration bytes under the generation counter and, if they differ, interrupts the
+ * driver: at once, or when it comes to DRIVER_OK if it may have read them before that. Any thread,
+ * loops included; before virtio_dev_attach() it only sets them. The _locked form is for
+ * config_write() and reset(), which mostly want no interrupt. */
 void virtio_dev_set_config(struct virtio_dev *dev, uint32_t offset, const void *data, uint32_t len);
 void virtio_dev_set_config_locked(struct virtio_dev *dev, uint32_t offset, const void *data,
 				  uint32_t len, bool interrupt);

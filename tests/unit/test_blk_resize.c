@@ -158,6 +158,24 @@ static void test_before_the_driver_is_there(void **state)
 	assert_int_equal(capacity(&f->disk), 2 * SECTORS);
 }
 
+/* Linux reads the capacity some time before it sets DRIVER_OK. */
+static void test_after_the_driver_read_the_capacity(void **state)
+{
+	struct fixture *f = *state;
+	struct disk *d = &f->disk;
+
+	up(f, &(struct disk_options){0});
+	assert_true(drv_negotiate(&d->drv, drv_device_features(&d->drv)));
+	assert_int_equal(capacity(d), SECTORS);
+	assert_int_equal(blk_device_resize(d->dev, 2 * SIZE, NULL), 2 * SIZE);
+	drv_queue_setup(&d->drv, 0, 0);
+	assert_int_equal(drv_irqs(&d->drv), 0);
+	drv_driver_ok(&d->drv);
+	assert_int_equal(drv_irqs(&d->drv), 1);
+	assert_int_equal(drv_page32(&d->drv, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
+	assert_int_equal(capacity(d), 2 * SECTORS);
+}
+
 /* Without a size it is the file's own; nothing is cut off that is there already. */
 static void test_what_the_file_has(void **state)
 {
@@ -270,9 +288,16 @@ static void test_while_it_is_used(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(sync_grows),	      T(uring_grows), T(before_the_driver_is_there),
-		T(what_the_file_has), T(refusals),    T(a_limit_on_files),
-		T(readonly),	      T(ephemeral),   T(while_it_is_used),
+		T(sync_grows),
+		T(uring_grows),
+		T(before_the_driver_is_there),
+		T(what_the_file_has),
+		T(refusals),
+		T(a_limit_on_files),
+		T(readonly),
+		T(ephemeral),
+		T(while_it_is_used),
+		T(after_the_driver_read_the_capacity),
 	};
 
 	return cmocka_run_group_tests_name("blk_resize", tests, NULL, NULL);

@@ -122,6 +122,37 @@ static void test_failure_before_driver_ok_does_not_interrupt(void **state)
 	assert_int_equal(status(f), ACK | DRIVER | FEATURES | BROKEN);
 }
 
+/* What changes before the driver reads, it reads; what changes after is news, and once. */
+static void test_a_change_before_driver_ok_is_announced_at_it(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t v = 0;
+
+	for (unsigned acked = 0; acked < 2; acked++) {
+		drv_reset(&f->d);
+		put(f, VIRTIO_MMIO_STATUS, ACK);
+		v++;
+		virtio_dev_set_config(&f->echo->dev, 0, &v, sizeof(v));
+		assert_int_equal(get(f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+		assert_true(drv_negotiate(&f->d, VERSION));
+		v++;
+		virtio_dev_set_config(&f->echo->dev, 0, &v, sizeof(v));
+		assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS),
+				 VIRTIO_MMIO_INT_CONFIG);
+		assert_int_equal(drv_irqs(&f->d), 0); /* nobody would take it */
+		if (acked)
+			put(f, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
+		drv_driver_ok(&f->d);
+		assert_int_equal(drv_irqs(&f->d), !acked);
+		assert_int_equal(get(f, VIRTIO_MMIO_INTERRUPT_STATUS),
+				 acked ? 0 : VIRTIO_MMIO_INT_CONFIG);
+	}
+	drv_start(&f->d, ALL, 0);
+	assert_int_equal(drv_irqs(&f->d), 0);
+	assert_int_equal(get(f, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+	assert_page_is_true(f);
+}
+
 static void test_point_14_reset_drains(void **state)
 {
 	struct fixture *f = *state;
@@ -370,6 +401,8 @@ int main(void)
 		T(test_protocol_error_stops_all_queues),
 		T(test_completion_after_failure_is_not_published),
 		T(test_failure_before_driver_ok_does_not_interrupt),
+		T(test_a_change_before_driver_ok_is_announced_at_it),
+		C(test_a_change_before_driver_ok_is_announced_at_it),
 		T(test_point_14_reset_drains),
 		T(test_cve_2026_45782_completion_after_reset),
 		T(test_quiesce_drains),
