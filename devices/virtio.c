@@ -6,7 +6,7 @@
  *   then clears `active`, the other sets `active` and then looks for NEEDS_RESET, all sequentially
  *   consistent. So a queue of a broken device never stays active.
  * - Reset clears `active` everywhere first, then drains each queue on its loop, and only then
- *   forgets the rings. A loop is asked to drain whether or not its queue is still active: a broken
+ *   forgets its rings. A loop is asked to drain whether or not its queue is still active: a broken
  *   device may have requests in flight as well.
  * - A queue is looked at once when it becomes active, without a kick: what the driver made
  *   available before (or a kick that came before) is seen. Kicks to an inactive queue are dropped.
@@ -159,15 +159,24 @@ static void stop_on_loop(void *arg)
 	q->started = false;
 }
 
+void virtio_queue_stop(struct virtio_queue *q)
+{
+	atomic_store(&q->active, false);
+	if (q->started) {
+		loop_call(q->loop, stop_on_loop, q);
+		virtq_reset(&q->vq);
+	}
+	q->vq.ready = false;
+}
+
 void virtio_dev_reset(struct virtio_dev *dev)
 {
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		atomic_store(&dev->queue[i].active, false);
-	for (unsigned i = 0; i < dev->num_queues; i++)
-		if (dev->queue[i].started)
-			loop_call(dev->queue[i].loop, stop_on_loop, &dev->queue[i]);
-	for (unsigned i = 0; i < dev->num_queues; i++)
+	for (unsigned i = 0; i < dev->num_queues; i++) {
+		virtio_queue_stop(&dev->queue[i]);
 		virtq_reset(&dev->queue[i].vq);
+	}
 
 	pthread_mutex_lock(&dev->state_lock);
 	dev->driver_features = 0;

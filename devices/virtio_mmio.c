@@ -12,8 +12,8 @@
  * write that would clear a bit, or sets one that does not exist, changes nothing:
  *
  *	0 --> ACKNOWLEDGE --> DRIVER --> FEATURES_OK --> DRIVER_OK        any --> FAILED
- *	                      accepts    sets up
- *	                      features   queues
+ *	                      accepts    sets up         stops
+ *	                      features   queues          queues
  *
  * Below each state is what the driver may do in it besides. Nothing but a reset (a write of 0)
  * leads out of DRIVER_OK, of FAILED, and of NEEDS_RESET, which the device sets.
@@ -270,19 +270,23 @@ static void set_high(gpa_t *addr, uint32_t value)
 	addr->v = (addr->v & 0xffffffffull) | (uint64_t)value << 32;
 }
 
-/* The registers behind QueueSel: between FEATURES_OK and DRIVER_OK, and while QueueReady is 0 (but
- * for QueueReady itself). They are judged when the queue is activated. */
+/* The registers behind QueueSel: between FEATURES_OK and DRIVER_OK, and while QueueReady is 0. They
+ * are judged when the queue is activated. Only QueueReady can be cleared at any time: that stops the
+ * queue, and the driver reads 0 once it did. (Linux does it after reset, too.) */
 static void write_queue(struct virtio_dev *dev, uint32_t offset, uint32_t value)
 {
 	struct virtq *vq = selected_queue(dev);
 
-	/* Drivers clear QueueReady once more when they take down a device that they have reset. */
-	if (offset == VIRTIO_MMIO_QUEUE_READY && value == 0 && (!vq || !vq->ready))
+	if (offset == VIRTIO_MMIO_QUEUE_READY && !(value & 1)) {
+		if (vq) {
+			virtio_queue_stop(&dev->queue[dev->queue_sel]);
+			show_queue(dev);
+		}
 		return;
-	if (!vq ||
+	}
+	if (!vq || vq->ready ||
 	    (atomic_load(&dev->status) & STATUS_STEPS) !=
-		    (STATUS_STEPS & ~(uint32_t)VIRTIO_CONFIG_S_DRIVER_OK) ||
-	    (vq->ready && offset != VIRTIO_MMIO_QUEUE_READY)) {
+		    (STATUS_STEPS & ~(uint32_t)VIRTIO_CONFIG_S_DRIVER_OK)) {
 		out_of_order(dev, offset, value);
 		return;
 	}
@@ -291,7 +295,7 @@ static void write_queue(struct virtio_dev *dev, uint32_t offset, uint32_t value)
 		vq->size = value <= vq->max_size ? (uint16_t)value : 0; /* 0 fails later */
 		break;
 	case VIRTIO_MMIO_QUEUE_READY:
-		vq->ready = value & 1;
+		vq->ready = true;
 		show_queue(dev);
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:

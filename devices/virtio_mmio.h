@@ -7,6 +7,9 @@
 
 /* virtio.c. DRIVER_OK is set: map the queues and hand them to their loops. Under the lock. */
 void virtio_dev_start(struct virtio_dev *dev);
+/* QueueReady = 0: returns when no request of the queue is in flight. One that ran is forgotten, and
+ * does not run again before a reset. Under the lock. */
+void virtio_queue_stop(struct virtio_queue *q);
 /* Back to the state after power-on; returns when no request is in flight. Under the lock. */
 void virtio_dev_reset(struct virtio_dev *dev);
 

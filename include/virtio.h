@@ -4,11 +4,11 @@
  * (section 4.2, version 2).
  *
  * DOC: Theory of operation. Register writes come from vCPU threads, one at a time under `lock`.
- * Each queue belongs to the loop in vq_loop[] from DRIVER_OK until reset. The hand-over is
- * loop_call(): at DRIVER_OK start_queue() runs on the queue's loop, at reset stop_queue() does, and
- * returns only when no request of that queue is in flight. Code on a loop never takes `lock` (that
- * would deadlock with loop_call()); it touches only its queues, `status` and the interrupt state,
- * which are atomics.
+ * Each queue belongs to its loop from DRIVER_OK until QueueReady is cleared or the device is reset.
+ * The hand-over is loop_call(): at DRIVER_OK start_queue() runs on the queue's loop, at the end
+ * stop_queue() does, and returns only when no request of that queue is in flight. Code on a loop
+ * never takes `lock` (that would deadlock with loop_call()); it touches only its queues, `status`
+ * and the interrupt state, which are atomics.
  *
  * The register page is the memory that the guest reads directly (a read-only memslot) where the
  * host has KVM_CAP_READONLY_MEM, so it is kept true at every change. InterruptACK and QueueNotify
@@ -70,7 +70,7 @@ struct virtio_queue {
 	struct virtio_dev *dev;
 	unsigned index;
 	int kick_fd;	     /* eventfd; the ioeventfd of QueueNotify == index */
-	_Atomic bool active; /* between DRIVER_OK and reset, and not broken */
+	_Atomic bool active; /* from DRIVER_OK on, and neither stopped nor broken */
 	bool started;	     /* start_queue() was called, stop_queue() is due */
 };
 

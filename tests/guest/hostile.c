@@ -489,6 +489,18 @@ static void check_half_set_up(void)
 	CHECK(!answered(), "and is not used");
 	CHECK(works_again(), "works after that");
 
+	vio_start(dev, 0, 1, QUEUE_SIZE);
+	lay_good_read();
+	vio_write(dev, VIRTIO_MMIO_QUEUE_SEL, 0);
+	vio_write(dev, VIRTIO_MMIO_QUEUE_READY, 0);
+	CHECK_EQ(vio_read(dev, VIRTIO_MMIO_QUEUE_READY), 0, "a queue is stopped");
+	go(0);
+	delay_us(10000);
+	CHECK(!answered() && *status == STATUS_NONE, "and nothing is taken from it");
+	vio_write(dev, VIRTIO_MMIO_QUEUE_READY, 1);
+	CHECK_EQ(vio_read(dev, VIRTIO_MMIO_QUEUE_READY), 0, "until a reset");
+	CHECK(works_again(), "after which it works");
+
 	/* All rings in one place: the device reads what it writes. */
 	vio_negotiate(dev, 0);
 	vio_queue(dev, 0, QUEUE_SIZE);

@@ -189,6 +189,49 @@ static void test_queues(void **state)
 	assert_int_equal(result.read_bytes, 20 * 256 * 4096);
 }
 
+/* QueueReady = 0 in the middle of work: what the driver reads back says that the queue's memory is
+ * the driver's again. The other queue goes on. */
+static void test_a_queue_stopped_with_requests_in_flight(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = options(f);
+	const struct vring_used *used;
+	struct vring_used before;
+	uint8_t status;
+
+	memset(f->data, 0x5a, 65536);
+	o.queues = 2;
+	disk_fill(f->path, 0, 8 * MIB);
+	disk_up(&f->disk, f->path, &o);
+	for (unsigned round = 0; round < 20; round++) {
+		uint8_t *data = drv_ptr(&f->disk.drv, f->disk.buffer, 8 * MIB);
+
+		for (unsigned i = 0; i < 128; i++)
+			assert_true(disk_send(&f->disk, i % 2, VIRTIO_BLK_T_IN, i * 128,
+					      &(struct drv_buf){GPA(f->disk.buffer.v + i * 65536),
+								65536, true},
+					      1) >= 0);
+		disk_kick(&f->disk, 0);
+		disk_kick(&f->disk, 1);
+		drv_write32(&f->disk.drv, VIRTIO_MMIO_QUEUE_SEL, 0);
+		drv_write32(&f->disk.drv, VIRTIO_MMIO_QUEUE_READY, 0);
+		assert_int_equal(drv_page32(&f->disk.drv, VIRTIO_MMIO_QUEUE_READY), 0);
+		used = f->disk.drv.queue[0].used;
+		memcpy(&before, used, sizeof(before));
+		for (unsigned i = 0; i < 128; i += 2)
+			memcpy(data + i * 65536, f->data, 65536);
+		for (unsigned i = 0; i < 64; i++) {
+			disk_reap(&f->disk, 1, &status, NULL);
+			assert_int_equal(status, VIRTIO_BLK_S_OK);
+		}
+		assert_memory_equal(used, &before, sizeof(before));
+		for (unsigned i = 0; i < 128; i += 2)
+			assert_memory_equal(data + i * 65536, f->data, 65536);
+		disk_restart(&f->disk);
+	}
+	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
+}
+
 static void nothing(void *arg)
 {
 	(void)arg;
@@ -285,6 +328,7 @@ int main(void)
 		TEST(completions_overflow),
 		TEST(reset_with_requests_in_flight),
 		TEST(queues),
+		TEST(a_queue_stopped_with_requests_in_flight),
 		TEST(limits),
 		TEST(reset_while_polled),
 		TEST(limits_while_polled),

@@ -177,6 +177,55 @@ static void test_point_14_reset_drains(void **state)
 	}
 }
 
+static void assert_stays_stopped(struct fixture *f, unsigned q)
+{
+	unsigned chains = f->echo->chains;
+
+	submit(f, q);
+	drv_kick(&f->d.queue[q]);
+	drv_pump(&f->d);
+	put(f, VIRTIO_MMIO_QUEUE_NUM, 8);
+	put(f, VIRTIO_MMIO_QUEUE_READY, 1);
+	drv_pump(&f->d);
+	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_READY), 0);
+	assert_int_equal(f->echo->chains, chains);
+	assert_int_equal(f->d.queue[q].used->idx, 0);
+}
+
+/* Section 4.2.2: a driver that has read back 0 may give the queue's memory to others. */
+static void test_queue_ready_0_stops_a_queue(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned broken = 0; broken < 2; broken++) {
+		drv_start(&f->d, ALL, 0);
+		f->echo->hold = true;
+		submit(f, 0);
+		drv_kick(&f->d.queue[0]);
+		drv_pump(&f->d);
+		assert_int_equal(f->echo->num_held[0], 1);
+		if (broken)
+			provoke(f, 1);
+		f->echo->stops = 0;
+		put(f, VIRTIO_MMIO_QUEUE_SEL, 0);
+		put(f, VIRTIO_MMIO_QUEUE_READY, 0);
+		assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_READY), 0);
+		assert_int_equal(f->echo->stops, 1);
+		assert_int_equal(f->echo->num_held[0], 0);
+		f->echo->hold = false;
+		assert_stays_stopped(f, 0);
+		assert_int_equal(status(f), broken ? ALIVE | BROKEN : ALIVE);
+		if (!broken)
+			assert_works(f, 1);
+		assert_page_is_true(f);
+		put(f, VIRTIO_MMIO_QUEUE_READY, 0); /* it is */
+		drv_reset(&f->d);
+		assert_int_equal(f->echo->stops, QUEUES);
+	}
+	drv_start(&f->d, ALL, 0);
+	assert_works(f, 0);
+}
+
 /* A completion that the device delivers after reset (and after a new start) goes nowhere. */
 static void test_cve_2026_45782_completion_after_reset(void **state)
 {
@@ -404,6 +453,7 @@ int main(void)
 		T(test_a_change_before_driver_ok_is_announced_at_it),
 		C(test_a_change_before_driver_ok_is_announced_at_it),
 		T(test_point_14_reset_drains),
+		T(test_queue_ready_0_stops_a_queue),
 		T(test_cve_2026_45782_completion_after_reset),
 		T(test_quiesce_drains),
 		T(test_the_device_is_told_of_resets),
