@@ -196,9 +196,11 @@ static void set_wce(struct blk_device *blk, bool on)
 }
 
 /* Sections 5.2.5.2 and 5.2.6.2: a driver that cannot flush takes a write that is done for stable.
- */
+ * Section 5.2.2: there is one queue without MQ. */
 static void blk_features_ok(struct virtio_dev *dev)
 {
+	if (!virtio_has(dev, VIRTIO_BLK_F_MQ))
+		dev->usable_queues = 1;
 	set_wce(to_blk(dev), to_blk(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
 }
 

@@ -53,7 +53,7 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 	dev->ops = ops;
 	dev->mem = mem;
 	dev->queue = queue;
-	dev->num_queues = num_queues;
+	dev->num_queues = dev->usable_queues = num_queues;
 	dev->irq_fd = -1;
 	dev->features |= 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
 			 1ull << VIRTIO_RING_F_EVENT_IDX;
@@ -182,6 +182,7 @@ void virtio_dev_reset(struct virtio_dev *dev)
 	dev->driver_features = 0;
 	dev->unknown_features = false;
 	dev->device_features_sel = dev->driver_features_sel = dev->queue_sel = 0;
+	dev->usable_queues = dev->num_queues;
 	virtio_mmio_set_status(dev, 0);
 	virtio_mmio_fill(dev);
 	pthread_mutex_unlock(&dev->state_lock);

@@ -88,7 +88,7 @@ static void show_features(struct virtio_dev *dev)
 /* The selected queue, or NULL when there is none by that number. */
 static struct virtq *selected_queue(struct virtio_dev *dev)
 {
-	return dev->queue_sel < dev->num_queues ? &dev->queue[dev->queue_sel].vq : NULL;
+	return dev->queue_sel < dev->usable_queues ? &dev->queue[dev->queue_sel].vq : NULL;
 }
 
 static void show_queue(struct virtio_dev *dev)
@@ -206,8 +206,10 @@ static bool status_step(struct virtio_dev *dev, uint32_t before, uint32_t bit)
 		return false;
 	if (bit == VIRTIO_CONFIG_S_FEATURES_OK && !features_ok(dev))
 		return false;
-	if (bit == VIRTIO_CONFIG_S_FEATURES_OK && dev->ops->features_ok)
+	if (bit == VIRTIO_CONFIG_S_FEATURES_OK && dev->ops->features_ok) {
 		dev->ops->features_ok(dev);
+		show_queue(dev);
+	}
 	add_status(dev, bit);
 	if (bit == VIRTIO_CONFIG_S_DRIVER_OK)
 		virtio_dev_start(dev);

@@ -40,8 +40,8 @@ struct virtio_ops {
 	const char *name;   /* "blk": for messages */
 	uint32_t device_id; /* virtio 1.3, section 5 */
 
-	/* The driver's features are accepted (FEATURES_OK). vCPU thread, under the lock. May be
-	 * NULL. */
+	/* The driver's features are accepted (FEATURES_OK): the place to lower `usable_queues`. vCPU
+	 * thread, under the lock. May be NULL. */
 	void (*features_ok)(struct virtio_dev *dev);
 	/* Driver wrote the configuration space, bounds checked against config_len. vCPU thread,
 	 * under the lock. NULL: writes are ignored. */
@@ -82,6 +82,7 @@ struct virtio_dev {
 	uint64_t driver_features; /* accepted; valid from FEATURES_OK */
 	struct virtio_queue *queue;
 	unsigned num_queues;
+	unsigned usable_queues; /* of those, with the accepted features; set by features_ok() */
 	uint8_t config[VIRTIO_CONFIG_MAX]; /* little-endian; change only through
 					      virtio_dev_set_config() */
 	uint32_t config_len;

@@ -306,6 +306,44 @@ static void test_only_what_was_negotiated(void **state)
 	assert_true(file_holds_fill(f, 0, MIB));
 }
 
+/* Section 5.2.2: without MQ there is one queue. */
+static void test_one_queue_without_mq(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = options(f);
+	struct drv *drv = &f->disk.drv;
+
+	o.queues = 4;
+	o.decline = BIT(VIRTIO_BLK_F_MQ);
+	disk_up(&f->disk, f->path, &o);
+	for (unsigned q = 0; q < 5; q++) {
+		drv_write32(drv, VIRTIO_MMIO_QUEUE_SEL, q);
+		assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_NUM_MAX), q ? 0 : 256);
+		assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_READY), !q);
+	}
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+
+	/* It is known with FEATURES_OK, also of a queue that was selected before. */
+	drv_reset(drv);
+	drv_write32(drv, VIRTIO_MMIO_QUEUE_SEL, 3);
+	assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_NUM_MAX), 256);
+	drv_write32(drv, VIRTIO_MMIO_STATUS, 1);
+	drv_write32(drv, VIRTIO_MMIO_STATUS, 3);
+	drv_write32(drv, VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	drv_write32(drv, VIRTIO_MMIO_DRIVER_FEATURES, 1);
+	drv_write32(drv, VIRTIO_MMIO_STATUS, 11);
+	assert_int_equal(drv_page32(drv, VIRTIO_MMIO_STATUS), 11);
+	assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_NUM_MAX), 0);
+	drv_write32(drv, VIRTIO_MMIO_QUEUE_NUM, 16);
+	drv_write32(drv, VIRTIO_MMIO_QUEUE_READY, 1);
+	assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_READY), 0);
+
+	f->disk.features = UINT64_MAX;
+	disk_restart(&f->disk);
+	drv_write32(drv, VIRTIO_MMIO_QUEUE_SEL, 3);
+	assert_int_equal(drv_page32(drv, VIRTIO_MMIO_QUEUE_READY), 1);
+}
+
 static void test_readonly(void **state)
 {
 	struct fixture *f = *state;
@@ -393,6 +431,7 @@ int main(void)
 		TEST(refused_before_any_side_effect),
 		TEST(unknown_types_are_unsupported),
 		TEST(only_what_was_negotiated),
+		TEST(one_queue_without_mq),
 		TEST(readonly),
 		TEST(broken_requests_need_a_reset),
 		TEST(a_file_that_shrinks_underneath),
