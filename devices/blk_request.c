@@ -658,7 +658,8 @@ static void range_step(struct blk_request *r)
 	submit(r, ranged);
 }
 
-/* Copies the ranges of the request and checks them all; the status to end with, or OK. */
+/* Copies the ranges of the request and checks them all, each for itself; the status to end with, or
+ * OK. A flag that is not known counts before all else (section 5.2.6.2). */
 static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chain)
 {
 	const struct blk_queue *q = r->queue;
@@ -666,7 +667,7 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 	uint32_t flags =
 		r->type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
 	uint32_t n = bytes / size;
-	uint64_t total = 0;
+	uint8_t status = VIRTIO_BLK_S_OK;
 
 	if (!bytes || bytes % size)
 		return VIRTIO_BLK_S_IOERR;
@@ -682,28 +683,25 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 		range->flags = le32toh(range->flags);
 		if (range->flags & ~flags)
 			return VIRTIO_BLK_S_UNSUPP;
-		total += range->num_sectors;
 		if (range->num_sectors > BLK_MAX_RANGE_SECTORS ||
-		    !in_capacity(q, range->sector, range->num_sectors) || total > q->blk->sectors)
-			return VIRTIO_BLK_S_IOERR;
+		    !in_capacity(q, range->sector, range->num_sectors))
+			status = VIRTIO_BLK_S_IOERR;
 		/* An empty one is no work: what is kept are the others. */
 		if (range->num_sectors)
 			r->buffers[r->num++].range = *range;
 	}
-	return VIRTIO_BLK_S_OK;
+	return status;
 }
 
 static void change_ranges(struct blk_request *r, const struct virtq_chain *chain, unsigned feature)
 {
 	const struct blk_device *blk = r->queue->blk;
-	uint8_t status;
+	uint8_t status = take_ranges(r, chain);
 
-	if (blk->image->readonly)
+	if (status != VIRTIO_BLK_S_UNSUPP && blk->image->readonly)
 		status = VIRTIO_BLK_S_IOERR;
 	else if (!virtio_has(&blk->dev, feature))
 		status = VIRTIO_BLK_S_UNSUPP;
-	else
-		status = take_ranges(r, chain);
 	if (status == VIRTIO_BLK_S_OK && r->num)
 		enter_ranges(r);
 	else

@@ -98,6 +98,30 @@ static void test_no_more_sectors_than_offered(void **state)
 	assert_in_range(disk_allocated(f->path), 0, 64 * KIB);
 }
 
+/* Each has to lie on the disk; that together they are more than the disk is no fault. */
+static void test_ranges_may_overlap(void **state)
+{
+	static const uint32_t types[] = {VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+	struct fixture *f = *state;
+	struct virtio_blk_discard_write_zeroes ranges[256];
+
+	for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
+		ranges[i] = (struct virtio_blk_discard_write_zeroes){
+			.sector = i, .num_sectors = (uint32_t)(SECTORS - i)};
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		up(f, SIZE);
+		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 2), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 256), VIRTIO_BLK_S_OK);
+		assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
+		assert_true(disk_is_zero(f->data, 8 * MIB));
+		ranges[255].num_sectors++;
+		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 256), VIRTIO_BLK_S_IOERR);
+		ranges[255].num_sectors--;
+		disk_close(&f->disk);
+	}
+	f->disk.dev = NULL;
+}
+
 static void test_write_zeroes(void **state)
 {
 	struct fixture *f = *state;
@@ -210,6 +234,7 @@ int main(void)
 		TEST(discard_frees_blocks),
 		TEST(returned_bytes_are_of_discards),
 		TEST(no_more_sectors_than_offered),
+		TEST(ranges_may_overlap),
 		TEST(write_zeroes),
 		TEST(discard_ignore_keeps_what_is_allocated),
 		TEST(zeros_become_holes),
