@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <linux/virtio_console.h>
 #include <linux/virtio_ids.h>
-#include <linux/virtio_mmio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -30,7 +29,6 @@
 #include "log.h"
 #include "tty.h"
 #include "util.h"
-#include "virtio_mmio.h"
 
 #define RX 0u
 #define TX 1u
@@ -287,8 +285,6 @@ static void console_kick(struct virtio_dev *dev, unsigned q)
 	}
 }
 
-/* Linux reads the size only when it is told that it changed; until its driver is there, the notice
- * waits. */
 static void console_start_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct console *c = to_console(dev);
@@ -296,8 +292,8 @@ static void console_start_queue(struct virtio_dev *dev, unsigned q)
 	if (q == RX) {
 		c->hold_left = HOLD_MAX;
 		loop_timer_set(&c->hold, HOLD_NS);
-	} else if (virtio_has(dev, VIRTIO_CONSOLE_F_SIZE)) {
-		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+	} else {
+		console_device_resize(dev);
 	}
 }
 
@@ -328,6 +324,16 @@ static void console_config_write(struct virtio_dev *dev, uint32_t offset, const 
 		put(to_console(dev), data, 1);
 }
 
+/* The size is that of any terminal until the driver runs, and then becomes this terminal's. Linux
+ * for long looked at it only when it was told that it changed. */
+static void console_reset(struct virtio_dev *dev)
+{
+	static const uint16_t size[2] = {80, 24};
+
+	if (dev->features & 1ull << VIRTIO_CONSOLE_F_SIZE)
+		virtio_dev_set_config_locked(dev, 0, size, sizeof(size), false);
+}
+
 static void console_destroy(struct virtio_dev *dev)
 {
 	struct console *c = to_console(dev);
@@ -343,6 +349,7 @@ static const struct virtio_ops console_ops = {
 	.start_queue = console_start_queue,
 	.kick = console_kick,
 	.stop_queue = console_stop_queue,
+	.reset = console_reset,
 	.destroy = console_destroy,
 };
 
@@ -350,7 +357,7 @@ void console_device_resize(struct virtio_dev *dev)
 {
 	uint16_t size[2]; /* struct virtio_console_config begins with cols and rows */
 
-	if (!(dev->features & 1ull << VIRTIO_CONSOLE_F_SIZE))
+	if (!virtio_queue_active(dev, TX) || !virtio_has(dev, VIRTIO_CONSOLE_F_SIZE))
 		return;
 	tty_size(to_console(dev)->tty, &size[0], &size[1]);
 	virtio_dev_set_config(dev, 0, size, sizeof(size));
@@ -391,7 +398,7 @@ int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct t
 		free(c);
 		return r;
 	}
-	console_device_resize(&c->dev);
+	console_reset(&c->dev);
 	r = watch_tty(c, loop);
 	if (r < 0) {
 		virtio_dev_free(&c->dev);

@@ -24,7 +24,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
  * caller's and outlives the device. */
 int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct tty *tty,
 		       struct loop *loop, struct error *e);
-/* The terminal's size changed (SIGWINCH): tells the guest. Any thread. */
+/* The terminal's size may have changed (SIGWINCH): tells the guest. On the device's loop. */
 void console_device_resize(struct virtio_dev *dev);
 
 /* virtio-entropy (section 5.4), from getrandom(2). */

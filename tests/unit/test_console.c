@@ -576,9 +576,8 @@ static void test_size_and_resize(void **state)
 	f = start_with(state, terminal, dup(terminal), ALL);
 	f->user_in = user;
 	assert_true(virtio_has(f->dev, VIRTIO_CONSOLE_F_SIZE));
-	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG), 25 << 16 | 80);
-	/* The driver is told of the first size, too. */
 	drv_wait_irq(&f->d);
+	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG), 25 << 16 | 80);
 	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_CONFIG);
 	drv_write32(&f->d, VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INT_CONFIG);
 	generation = drv_read32(&f->d, VIRTIO_MMIO_CONFIG_GENERATION);
@@ -602,6 +601,50 @@ static void test_size_and_resize(void **state)
 	assert_false(virtio_has(f->dev, VIRTIO_CONSOLE_F_SIZE));
 	console_device_resize(f->dev);
 	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG), 0);
+	assert_int_equal(drv_irqs(&f->d), 0);
+	end(f);
+}
+
+/* Linux may look at the size only when it is told of a change; so there is one. Nothing is announced
+ * that is none. */
+static void test_the_terminals_size_comes_with_driver_ok(void **state)
+{
+	struct winsize size = {.ws_col = 100, .ws_row = 40};
+	struct fixture *f;
+	uint32_t generation;
+	int user, terminal;
+
+	assert_int_equal(openpty(&user, &terminal, NULL, NULL, &size), 0);
+	f = start_with(state, terminal, dup(terminal), 0);
+	f->user_in = user;
+	for (unsigned round = 0; round < 2; round++) {
+		assert_true(drv_negotiate(&f->d, drv_device_features(&f->d)));
+		console_device_resize(f->dev);
+		assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_CONFIG), 24 << 16 | 80);
+		assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+		generation = drv_page32(&f->d, VIRTIO_MMIO_CONFIG_GENERATION);
+		drv_queue_setup(&f->d, RX, 0);
+		drv_queue_setup(&f->d, TX, 0);
+		drv_driver_ok(&f->d);
+		assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_CONFIG), 40 << 16 | 100);
+		assert_int_not_equal(drv_page32(&f->d, VIRTIO_MMIO_CONFIG_GENERATION), generation);
+		assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS),
+				 VIRTIO_MMIO_INT_CONFIG);
+		assert_int_equal(drv_irqs(&f->d), 1);
+	}
+
+	/* A driver that does not care is left alone, ... */
+	drv_start(&f->d, ALL & ~(1ull << VIRTIO_CONSOLE_F_SIZE), 0);
+	console_device_resize(f->dev);
+	assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
+	assert_int_equal(drv_irqs(&f->d), 0);
+
+	/* ... and one whose terminal has the size that it was told. */
+	size = (struct winsize){.ws_col = 80, .ws_row = 24};
+	assert_int_equal(ioctl(user, TIOCSWINSZ, &size), 0);
+	drv_start(&f->d, ALL, 0);
+	assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_CONFIG), 24 << 16 | 80);
+	assert_int_equal(drv_page32(&f->d, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 	assert_int_equal(drv_irqs(&f->d), 0);
 	end(f);
 }
@@ -716,6 +759,7 @@ int main(void)
 		BOTH(test_wrong_direction_is_an_error),
 		BOTH(test_zero_length_buffers_come_back),
 		BOTH(test_size_and_resize),
+		BOTH(test_the_terminals_size_comes_with_driver_ok),
 		BOTH(test_emergency_write),
 		BOTH(test_work_of_a_turn_is_bounded),
 		BOTH(test_last_words),
