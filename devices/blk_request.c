@@ -510,12 +510,18 @@ static enum blk_op range_op(const struct blk_request *r)
 /* -EOPNOTSUPP of one way to zero: true when there is another, which is taken from now on. */
 static bool another_way(struct blk_queue *q, enum blk_op op)
 {
-	if (op == BLK_ZERO_PUNCH)
+	static const uint8_t no;
+
+	if (op == BLK_ZERO_PUNCH) {
 		q->no_punch = true;
-	else if (op == BLK_ZERO_RANGE)
+		virtio_dev_set_config(&q->blk->dev,
+				      offsetof(struct virtio_blk_config, write_zeroes_may_unmap),
+				      &no, sizeof(no));
+	} else if (op == BLK_ZERO_RANGE) {
 		q->no_zero = true;
-	else
+	} else {
 		return false;
+	}
 	return true;
 }
 

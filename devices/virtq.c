@@ -103,6 +103,8 @@ int virtq_activate(struct virtq *vq, const struct gmem *mem, uint64_t features, 
 	vq->event_idx = has(features, VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = has(features, VIRTIO_RING_F_INDIRECT_DESC);
 	memset(vq->in_flight, 0, sizeof(vq->in_flight));
+	/* With EVENT_IDX nobody writes it again (section 2.7.10.2). */
+	__atomic_store_n(&used_ring(vq)->flags, 0, __ATOMIC_RELAXED);
 	return 0;
 }
 

@@ -187,11 +187,18 @@ static int64_t run_no_zeroing(struct fake *fake, const struct blk_req *req)
 	return run_short(fake, req);
 }
 
+static uint8_t may_unmap(const struct fixture *f)
+{
+	return f->disk.drv.page[VIRTIO_MMIO_CONFIG +
+				offsetof(struct virtio_blk_config, write_zeroes_may_unmap)];
+}
+
 static void test_zeros_are_written_as_a_last_resort(void **state)
 {
 	struct fixture *f = *state;
 
 	up(f, run_no_zeroing);
+	assert_int_equal(may_unmap(f), 1);
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 3, 5000, UNMAP),
 			 VIRTIO_BLK_S_OK);
 	assert_int_equal(f->fake.log[0].op, BLK_ZERO_PUNCH);
@@ -201,7 +208,10 @@ static void test_zeros_are_written_as_a_last_resort(void **state)
 	assert_true(disk_is_fill(f->data, 0, 3 * 512));
 	assert_true(disk_is_zero(f->data + 3 * 512, 5000 * 512));
 	assert_true(disk_is_fill(f->data + 5003 * 512, 5003 * 512, MIB));
-	/* It is known from now on. */
+	/* It is known from now on, to the driver as well. */
+	assert_int_equal(may_unmap(f), 0);
+	assert_true(drv_read32(&f->disk.drv, VIRTIO_MMIO_INTERRUPT_STATUS) &
+		    VIRTIO_MMIO_INT_CONFIG);
 	f->fake.submitted = 0;
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 3, 1, UNMAP),
 			 VIRTIO_BLK_S_OK);

@@ -190,6 +190,18 @@ static void test_kicks_with_event_idx(void **state)
 	assert_int_equal(*avail_event, 3);
 }
 
+/* Section 2.7.10.2: with EVENT_IDX it is 0, whatever the driver left there. */
+static void test_used_flags_begin_as_zero(void **state)
+{
+	struct fixture *f = *state;
+
+	f->q.used->flags = 0xffff;
+	assert_int_equal(virtq_activate(&f->vq, &f->d.mem, BOTH, &f->why), 0);
+	assert_int_equal(f->q.used->flags, 0);
+	complete(f, 1);
+	assert_int_equal(f->q.used->flags, 0);
+}
+
 /* CVE-2020-16843 (Firecracker's network): once the receive queue was empty, a refill of it went
  * unseen for ever. A full queue, all of it consumed, refilled: kicks come again, each time. */
 static void test_cve_2020_16843_refill_after_empty_is_seen(void **state)
@@ -260,6 +272,7 @@ int main(void)
 		T(test_interrupts_without_event_idx),
 		T(test_kicks_without_event_idx),
 		T(test_kicks_with_event_idx),
+		T(test_used_flags_begin_as_zero),
 		T(test_cve_2020_16843_refill_after_empty_is_seen),
 		cmocka_unit_test(test_iov_copies_at_offsets),
 	};
