@@ -10,7 +10,7 @@
 
 #define ECHO_ID		 42u
 #define ECHO_FEATURE	 5u  /* offered feature bits of its own ... */
-#define ECHO_FEATURE_TOP 40u /* ... in both halves */
+#define ECHO_FEATURE_TOP 50u /* ... in both halves */
 #define ECHO_MAX_IOV	 64u
 #define ECHO_CONFIG_LEN	 24u
 #define ECHO_WRITABLE	 8u /* configuration bytes from here on are the driver's */

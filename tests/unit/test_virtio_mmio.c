@@ -456,6 +456,25 @@ static void test_queue_ready_cleared_after_reset(void **state)
 	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_READY), 0);
 }
 
+/* GuestPageSize, QueueAlign and QueuePFN of the legacy interface; QueueReset, without RING_RESET. */
+static void test_registers_of_what_is_not_offered(void **state)
+{
+	static const uint32_t regs[] = {0x028, 0x03c, 0x040, 0x0c0};
+	struct fixture *f = *state;
+
+	drv_start(&f->d, ALL, 0);
+	put(f, VIRTIO_MMIO_QUEUE_SEL, 0);
+	for (size_t i = 0; i < ARRAY_SIZE(regs); i++) {
+		for (unsigned bit = 0; bit < 32; bit++)
+			put(f, regs[i], 1u << bit);
+		assert_int_equal(get(f, regs[i]), 0);
+	}
+	assert_int_equal(get(f, VIRTIO_MMIO_QUEUE_READY), 1);
+	assert_int_equal(status(f), ALIVE);
+	assert_works(f, 0);
+	assert_page_is_true(f);
+}
+
 static void test_bus_ops_reach_the_device(void **state)
 {
 	struct fixture *f = *state;
@@ -492,6 +511,7 @@ int main(void)
 		T(test_cve_2011_2512_signed_queue_index),
 		T(test_generation_moves_with_the_configuration),
 		T(test_queue_ready_cleared_after_reset),
+		T(test_registers_of_what_is_not_offered),
 		T(test_bus_ops_reach_the_device),
 	};
 
