@@ -63,4 +63,17 @@ same = (list(written) == list(example) and list(written["exits"]) == list(exampl
 sys.exit(0 if same else 1)
 PY
 
+# What docs/virtio.md names
+named_tests() { grep -oE '\b(guest:[a-z_]+|test_[a-z0-9_]+|test-[a-z]+\.sh)' "$source/docs/virtio.md" | sort -u; }
+missing=
+for name in $(named_tests); do
+	case $name in
+	guest:*) grep -q "X(${name#guest:})" "$source/tests/guest/tests.h" ;;
+	test-*) [ -e "$source/tests/linux/$name" ] ;;
+	*) grep -rqE "\\b$name\\(void \\*\\*state\\)" "$source/tests/unit" "$source/tests/host" ;;
+	esac || missing+=" $name"
+done
+ok "docs/virtio.md names many tests" [ "$(named_tests | wc -l)" -gt 50 ]
+ok "docs/virtio.md names tests that there are:$missing" [ -z "$missing" ]
+
 done_testing
