@@ -3,7 +3,7 @@
  * What is behind a virtio-blk device: an image (an open file or block device and what it can do),
  * and the engines that carry out requests on it.
  *
- * Offsets and lengths here are bytes; the guest's 512-byte sectors end in devices/blk.c.
+ * Offsets and lengths here are bytes; the guest's 512-byte sectors end in devices/blk_request.c.
  */
 #ifndef SKEP_BLK_H
 #define SKEP_BLK_H

@@ -43,7 +43,7 @@
 #define LAYOUT_GSI_GED	  1u
 #define LAYOUT_GSI_DEVICE 3u
 
-/* The ACPI control ports (include/acpi_pm.h). */
+/* The ACPI control ports (include/acpi.h). */
 #define LAYOUT_ACPI_PORT 0x600u
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Log lines on stderr: one write(2) a line, from any thread, rate-limited where a guest can cause
- * them. */
+ * them. What is less than an error is dropped while stderr takes nothing. */
 #ifndef SKEP_LOG_H
 #define SKEP_LOG_H
 

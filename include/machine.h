@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. The only rooms
- * that issue KVM ioctls are machine.c and vcpu.c (and check.c, which asks what the host has).
+ * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. Only machine.c and
+ * vcpu.c issue KVM's ioctls, and check_kvm.c, which asks what the host has.
  *
  * DOC: The order of ioctls is most of the cost of a VM. Memory slots and the split irqchip come
  * first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next slot change would
@@ -26,6 +26,9 @@
 #include "virtio.h"
 
 struct machine;
+
+/* The oldest kernel that skep is for: it has what is required of KVM, and the sandbox's seccomp. */
+#define MACHINE_MIN_LINUX "5.10"
 
 /* What skep asks of KVM; the required ones come first. */
 struct machine_cap {
@@ -94,7 +97,8 @@ struct machine {
 /*
  * Opens /dev/kvm and creates a VM with `mem` as its RAM, register pages for `devices` virtio-mmio
  * devices, an interrupt line each (and one for the GED), and `cpus` vCPUs that wait. Messages name
- * the remedy: /dev/kvm missing, no permission, a capability that the host lacks.
+ * the remedy: /dev/kvm missing, no permission, a capability that the host lacks. machine_destroy()
+ * undoes it, on error too.
  */
 int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
 		   bool register_page, struct error *e);
@@ -124,7 +128,7 @@ int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error 
 void vcpu_kick(struct vcpu *v); /* makes KVM_RUN return; any thread */
 
 /*
- * Fits supported CPUID leaves to vCPU `index` of `cpus`: one package of single-thread cores, APIC
+ * cpuid.c. Fits supported CPUID leaves to vCPU `index` of `cpus`: one package of single-thread cores, APIC
  * ID = index, TSC deadline timer, hypervisor bit, and the timing leaf 0x40000010 when tsc_khz is
  * known. `cpuid` has room for CPUID_EXTRA more entries. Pure.
  */

@@ -13,7 +13,7 @@ enum sandbox_role {
 	SANDBOX_CONTROL_SOCKET, /* the same, with --control: clients, disks that grow */
 	SANDBOX_VCPU,		/* KVM_RUN and what exits need */
 	SANDBOX_DISK_URING,	/* io_uring_enter on a sealed ring */
-	SANDBOX_DISK_SYNC,	/* preadv, pwritev, fdatasync, fallocate, ioctl(BLKDISCARD ...) */
+	SANDBOX_DISK_SYNC,	/* preadv2, pwritev2, fdatasync, ...; also a disk's worker */
 	SANDBOX_ROLES,
 };
 

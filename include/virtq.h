@@ -3,9 +3,9 @@
  * Split virtqueues, device side (virtio 1.3, section 2.7), with indirect descriptors and EVENT_IDX.
  *
  * DOC: The rings are the guest's and hostile: each descriptor and index is copied once, chains are
- * bounded by the queue size, every buffer is sliced whole, and any error is -EBADMSG, upon which
- * the caller sets DEVICE_NEEDS_RESET (virtio_dev_fail()). A queue belongs to one thread while it is
- * active.
+ * bounded by the queue's size and their table's length, every buffer is sliced whole, and any error
+ * is -EBADMSG, upon which the caller sets DEVICE_NEEDS_RESET (virtio_dev_fail()). A queue belongs to
+ * one thread while it is active.
  */
 #ifndef SKEP_VIRTQ_H
 #define SKEP_VIRTQ_H

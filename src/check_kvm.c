@@ -100,8 +100,8 @@ static bool check_caps(struct check_report *report, const struct probe *p)
 				  machine_caps[i].what);
 		else if (machine_caps[i].required)
 			check_add(report, machine_caps[i].name, CHECK_FAILED,
-				  "use Linux 4.13 or newer as the host's kernel", "missing: %s",
-				  machine_caps[i].what);
+				  "use Linux " MACHINE_MIN_LINUX " or newer as the host's kernel",
+				  "missing: %s", machine_caps[i].what);
 		else
 			check_add(report, machine_caps[i].name, CHECK_ABSENT, NULL,
 				  "not there: no %s", machine_caps[i].what);

@@ -54,8 +54,8 @@ static int open_kvm(struct machine *m, struct error *e)
 	for (size_t i = 0; i < MACHINE_NUM_CAPS && machine_caps[i].required; i++)
 		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, machine_caps[i].cap) <= 0)
 			return error_set(e, -ENOTSUP,
-					 "/dev/kvm lacks %s: skep needs Linux 4.13 or newer "
-					 "(`skep check` lists what this host has)",
+					 "/dev/kvm lacks %s: skep needs Linux " MACHINE_MIN_LINUX
+					 " or newer (`skep check` lists what this host has)",
 					 machine_caps[i].name);
 	return 0;
 }

@@ -70,7 +70,7 @@ struct vm {
 	struct virtio_dev *console;
 	struct disk *disk;
 	struct virtio_dev *dev[MAX_DEVICES];
-	unsigned num_devs;
+	unsigned num_devs, first_disk;
 
 	int signal_fd;
 	sigset_t old_mask;
@@ -303,6 +303,7 @@ static int open_devices(struct vm *vm, struct error *e)
 	if (r)
 		return r;
 	add_device(vm, rng);
+	vm->first_disk = vm->num_devs;
 	vm->disk = calloc(config->num_disks ? config->num_disks : 1, sizeof(*vm->disk));
 	if (!vm->disk)
 		return error_set(e, -ENOMEM, "out of memory for %zu disks", config->num_disks);
@@ -353,7 +354,7 @@ static int open_socket(struct vm *vm, struct error *e)
 	int r;
 
 	vm->asked = (struct control_vm){.config = config,
-					.disks = vm->dev + vm->num_devs - config->num_disks,
+					.disks = vm->dev + vm->first_disk,
 					.power_button = on_control_power_button,
 					.stop = on_control_stop,
 					.ctx = vm};

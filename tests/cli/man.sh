@@ -63,6 +63,32 @@ same = (list(written) == list(example) and list(written["exits"]) == list(exampl
 sys.exit(0 if same else 1)
 PY
 
+ok "README names the oldest kernel as the messages do" python3 - "$source" <<'PY'
+import re, sys
+top = sys.argv[1]
+oldest = re.search(r'MACHINE_MIN_LINUX "([\d.]+)"', open(top + "/include/machine.h").read())[1]
+sys.exit(0 if f"Linux {oldest} or newer on x86-64" in open(top + "/README.md").read() else 1)
+PY
+ok "docs/threat-model.md has each role's calls" python3 - "$source" <<'PY'
+import re, sys
+top = sys.argv[1]
+table = re.search(r"table\[\] = {(.*?)\n};", open(top + "/src/seccomp-gen.c").read(), re.S)[1]
+made = {}
+for roles, call in re.findall(r"\b(?:CALL|CALL_IF2?|IOCTL)\(([A-Z_ |]+), (\w+)", table):
+	for role in roles.split(" | "):
+		made.setdefault(role, set()).add(call)
+told = {}
+for row in re.findall(r"^\| (vCPU|disk, io_uring|disk, sync|control|the same)[^|]*\| (.*) \|$",
+		      open(top + "/docs/threat-model.md").read(), re.M):
+	told[row[0]] = set(re.findall(r"`(\w+)`", row[1]))
+names = {"vCPU": "VCPU", "disk, io_uring": "DISK_URING", "disk, sync": "DISK_SYNC",
+	 "control": "CONTROL", "the same": "SOCKET"}
+different = {role: made[names[role]] ^ calls for role, calls in told.items()}
+if any(different.values()):
+	print("#", different)
+sys.exit(0 if told.keys() == names.keys() and not any(different.values()) else 1)
+PY
+
 # What docs/virtio.md names
 named_tests() { grep -oE '\b(guest:[a-z_]+|test_[a-z0-9_]+|test-[a-z]+\.sh)' "$source/docs/virtio.md" | sort -u; }
 missing=
