@@ -4,14 +4,17 @@
 
   terminal.py escape|term|kill|crash COMMAND...
 
-Says "ok raw", "ok echo", "ok end", "ok restored" for each thing that is so. How
-it is ended: Ctrl-A x typed, or a signal (kill cannot be caught: what is restored
+Says "ok raw", "ok echo", "ok size", "ok resize", "ok end", "ok restored" for each
+thing that is so; size: the guest knows the terminal's, resize: it hears of another.
+How it is ended: Ctrl-A x typed, or a signal (kill cannot be caught: what is restored
 then is up to a caller's shell, so "restored" is not expected of it).
 """
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import sys
 import termios
 import time
@@ -34,10 +37,24 @@ def read_until(fd, what, seconds):
     return what in seen, seen
 
 
+def set_size(fd, rows, cols):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", rows, cols, 0, 0))
+
+
+def guest_says_size(fd, text):
+    """Asks a few times: the guest has its own time to take a new size in."""
+    for _ in range(30):
+        os.write(fd, b"stty size\n")
+        if read_until(fd, text, 1)[0]:
+            return True
+    return False
+
+
 def main():
     how, command = sys.argv[1], sys.argv[2:]
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
+    set_size(slave, 50, 132)
     pid = os.fork()
     if pid == 0:
         os.close(master)
@@ -52,6 +69,11 @@ def main():
         print("ok echo")
     else:
         print("the guest said:", (seen + more)[-2000:])
+    if guest_says_size(master, b"50 132"):
+        print("ok size")
+    set_size(slave, 43, 99)
+    if guest_says_size(master, b"43 99"):
+        print("ok resize")
     if how == "escape":
         os.write(master, b"\x01x")
     else:
@@ -70,7 +92,6 @@ def main():
 
 
 def login(slave):
-    import fcntl
     os.setsid()
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
     for fd in range(3):

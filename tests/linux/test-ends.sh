@@ -100,6 +100,8 @@ test_terminal() {
 		sed 's/^/# | /' "$work/terminal" | grep -v '^# | ok' || true
 		check "terminal ($how): raw while it runs" grep -q '^ok raw' "$work/terminal"
 		check "terminal ($how): the guest hears what is typed" grep -q '^ok echo' "$work/terminal"
+		check "terminal ($how): the guest knows its size" grep -q '^ok size' "$work/terminal"
+		check "terminal ($how): the guest hears of another size" grep -q '^ok resize' "$work/terminal"
 		check "terminal ($how): the VM ends" grep -q '^ok end' "$work/terminal"
 		check "terminal ($how): restored" grep -q '^ok restored' "$work/terminal"
 	done
