@@ -1,148 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The block device on real block devices and file systems: loop devices, a full tmpfs, device
- * mapper's error target, images on ext4, xfs, btrfs and tmpfs. Needs root; mounts happen in a mount
- * namespace of this process, loop devices go away with their last descriptor.
+ * mapper's error target, images on ext4, xfs, btrfs and tmpfs.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/loop.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
 #include "blk_model.h"
-
-#define SIZE	(32 * MIB)
-#define SECTORS (SIZE / BLK_SECTOR)
-#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-#define BIT(n)	(1ull << (n))
-
-static const char *no_uring; /* why, NULL: there is */
-
-/* How a disk is driven; the same tests for all. */
-struct fixture {
-	struct disk_options options;
-	char *backing; /* the loop device's file */
-	char device[32];
-	int loop_fd;
-	struct disk disk;
-	uint8_t *data;
-};
-
-static int run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static int run(const char *fmt, ...)
-{
-	char command[512];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(command, sizeof(command), fmt, ap);
-	va_end(ap);
-	return system(command);
-}
-
-/* A loop device on `file`, gone when the returned descriptor (and every other) is closed. */
-static int attach(const char *file, uint32_t flags, uint32_t block_size, char *ret_device)
-{
-	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	int backing = open(file, (flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	int fd = -1;
-
-	assert_true(control >= 0 && backing >= 0);
-	/* Somebody else may take the free one first. */
-	for (unsigned tries = 0; tries < 50 && fd < 0; tries++) {
-		struct loop_config config = {
-			.fd = (uint32_t)backing,
-			.block_size = block_size,
-			.info = {.lo_flags = flags | LO_FLAGS_AUTOCLEAR},
-		};
-		int n = ioctl(control, LOOP_CTL_GET_FREE);
-
-		assert_true(n >= 0);
-		snprintf(ret_device, 32, "/dev/loop%d", n);
-		fd = open(ret_device, (flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-		if (fd >= 0 && ioctl(fd, LOOP_CONFIGURE, &config) < 0) {
-			close(fd);
-			fd = -1;
-			usleep(10000);
-		}
-	}
-	assert_true(fd >= 0);
-	close(backing);
-	close(control);
-	return fd;
-}
-
-static int setup(void **state)
-{
-	struct fixture *f = *state;
-
-	f->backing = disk_file(SIZE);
-	f->data = malloc(DISK_BUFFER);
-	f->loop_fd = -1;
-	f->disk.dev = NULL;
-	return 0;
-}
-
-static void down(struct fixture *f)
-{
-	if (f->disk.dev)
-		disk_close(&f->disk);
-	f->disk.dev = NULL;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-
-	down(f);
-	if (f->loop_fd >= 0)
-		close(f->loop_fd);
-	unlink(f->backing);
-	free(f->backing);
-	free(f->data);
-	return 0;
-}
-
-static void up_on(struct fixture *f, const char *path)
-{
-	struct error e = {""};
-
-	if (f->options.engine == ENGINE_URING && no_uring) {
-		print_message("# %s\n", no_uring);
-		skip();
-	}
-	if (disk_open(&f->disk, path, &f->options, &e) < 0) {
-		f->disk.dev = NULL;
-		fail_msg("%s: %s", path, e.msg);
-	}
-	disk_start(&f->disk);
-}
-
-static void up_on_loop(struct fixture *f, uint64_t filled, uint32_t block_size)
-{
-	if (filled)
-		disk_fill(f->backing, 0, filled);
-	f->loop_fd = attach(f->backing, 0, block_size, f->device);
-	up_on(f, f->device);
-}
-
-static const struct virtio_blk_config *config(const struct disk *d)
-{
-	return (const void *)d->dev->config;
-}
+#include "host_fixture.h"
 
 static void test_loop_discard(void **state)
 {
@@ -479,21 +341,6 @@ static void test_loop_model_of_4096_byte_blocks(void **state)
 
 /* File systems. */
 
-static char mount_point[] = "/tmp/skep-test-XXXXXX";
-
-/* The kernel lets go of the files of a ring some time after the ring was closed. */
-static void unmount(void)
-{
-	int r = -1;
-
-	for (unsigned tries = 0; tries < 1000 && r < 0; tries++) {
-		r = umount(mount_point);
-		if (r < 0)
-			usleep(10000);
-	}
-	assert_int_equal(r, 0);
-}
-
 static void test_full_file_system(void **state)
 {
 	struct fixture *f = *state;
@@ -620,31 +467,6 @@ static void test_full_file_system_pauses(void **state)
 	assert_int_equal(f->data[MIB - 1], 0x11);
 	down(f);
 	unmount();
-}
-
-/* A file system of `type` at mount_point; the loop device's descriptor, or -1. */
-static int mount_fs(struct fixture *f, const char *type)
-{
-	char device[32];
-	int fd = -1;
-
-	if (!strcmp(type, "tmpfs")) {
-		assert_int_equal(mount("tmpfs", mount_point, "tmpfs", 0, "size=100m"), 0);
-	} else {
-		if (run("command -v mkfs.%s >/dev/null", type)) {
-			print_message("# mkfs.%s is not installed\n", type);
-			skip();
-		}
-		assert_int_equal(truncate(f->backing, (off_t)(512 * MIB)), 0);
-		fd = attach(f->backing, 0, 0, device);
-		assert_int_equal(run("mkfs.%s %s >/dev/null 2>&1", type, device), 0);
-		if (mount(device, mount_point, type, 0, NULL) < 0) {
-			print_message("# %s cannot be mounted: %s\n", type, strerror(errno));
-			close(fd);
-			skip();
-		}
-	}
-	return fd;
 }
 
 static void model_on(struct fixture *f, const char *type, unsigned align)
@@ -836,10 +658,6 @@ static void test_dm_error(void **state)
 	assert_int_equal(run("dmsetup remove %s", name), 0);
 }
 
-#define NAMED(variant, name)                                                                       \
-	{                                                                                          \
-#variant ": " #name, test_##name, setup, teardown, &variant                        \
-	}
 #define TEST(name) NAMED(uring, name), NAMED(worker, name), NAMED(sync, name), NAMED(direct, name)
 
 int main(void)
@@ -894,24 +712,6 @@ int main(void)
 		NAMED(uring, ramfs_offers_no_discard),
 		NAMED(sync, ramfs_offers_no_discard),
 	};
-	struct loop *loop = NULL;
-	struct error e = {""};
-	int r;
 
-	if (geteuid() != 0 || access("/dev/loop-control", R_OK | W_OK) < 0) {
-		printf("1..0 # SKIP loop devices and mounts need root\n");
-		return 0;
-	}
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-	    !mkdtemp(mount_point)) {
-		printf("1..0 # SKIP no mount namespace of its own: %s\n", strerror(errno));
-		return 0;
-	}
-	if (loop_new(&loop, "probe", LOOP_URING, 8, &e) < 0)
-		no_uring = e.msg;
-	loop_free(loop);
-	r = cmocka_run_group_tests_name("blk_host", tests, NULL, NULL);
-	umount2(mount_point, MNT_DETACH);
-	rmdir(mount_point);
-	return r;
+	return host_tests("blk_host", tests);
 }
