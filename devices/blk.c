@@ -150,8 +150,11 @@ static bool turn_ends(struct loop_hook *hook)
 
 	if (q->kick_again && virtio_queue_active(&q->blk->dev, q->vq->index))
 		blk_kick(&q->blk->dev, q->vq->index);
-	if (q->engine->ops->commit)
+	blk_flush_look(q);
+	if (q->engine->ops->commit) {
 		more = commit(q);
+		more = blk_flush_look(q) || more;
+	}
 	if (q->pushed) {
 		q->pushed = false;
 		q->worked = true;
@@ -221,6 +224,7 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void
 
 static void blk_reset(struct virtio_dev *dev)
 {
+	blk_flush_forget(to_blk(dev));
 	set_wce(to_blk(dev), to_blk(dev)->wce);
 }
 
@@ -241,6 +245,7 @@ static void blk_destroy(struct virtio_dev *dev)
 			munmap(q->memory, sizeof(*q->memory));
 	}
 	pthread_mutex_destroy(&blk->space.lock);
+	pthread_mutex_destroy(&blk->flush.lock);
 	blk_rate_destroy(&blk->rate);
 	blk_image_close(blk->image);
 	free(blk);
@@ -478,6 +483,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 		return r;
 	}
 	pthread_mutex_init(&blk->space.lock, NULL);
+	pthread_mutex_init(&blk->flush.lock, NULL);
 	blk_rate_init(&blk->rate,
 		      &(struct blk_limits){config->bps, config->iops, config->burst_ns});
 	blk->space.start = blk_image_allocated(image);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What blk.c (the device) and blk_request.c (its requests) share; nobody else includes this. */
+/* What blk.c (the device), blk_request.c (its requests) and blk_flush.c (what makes them stable)
+ * share; nobody else includes this. */
 #ifndef SKEP_BLK_DEVICE_H
 #define SKEP_BLK_DEVICE_H
 
@@ -31,6 +32,8 @@
 /* Requests of a queue that go through bounce buffers at once, and the size of these. */
 #define BLK_MAX_BOUNCES 4u
 #define BLK_BOUNCE_SIZE (256 * KIB)
+/* How often an operation is tried again that failed for no lasting reason. */
+#define BLK_MAX_RETRIES 16u
 /* Buffers of a request that need no more memory than the request itself. */
 #define BLK_SMALL 8u
 
@@ -51,12 +54,14 @@ struct blk_request {
 	uint32_t type;
 	uint32_t in_bytes; /* device-writable, the status byte included */
 	uint16_t head;
-	uint16_t current; /* range at work */
-	unsigned num;	  /* buffers or ranges */
-	uint8_t retries;  /* of transient errors */
-	uint8_t bounce;	  /* index of the bounce buffer */
-	bool hole;	  /* OUT of zeros that is carried out as a WRITE_ZEROES */
-	bool held;	  /* found no space; not done since */
+	uint16_t current;      /* range at work */
+	unsigned num;	       /* buffers or ranges */
+	uint8_t retries;       /* of transient errors */
+	uint8_t bounce;	       /* index of the bounce buffer */
+	bool hole;	       /* OUT of zeros that is carried out as a WRITE_ZEROES */
+	bool held;	       /* found no space; not done since */
+	bool stable;	       /* is to be on stable storage when it is done */
+	uint64_t flush_number; /* of the sync that it waits for */
 	void (*again)(struct blk_request *r); /* held: how it goes on */
 	struct iovec piece;		      /* a bounce buffer, or zeros */
 	union blk_buffers *buffers;	      /* what is left to do; small, or the head's slot */
@@ -69,6 +74,29 @@ struct blk_lane {
 	unsigned at_work, max; /* max 0: closed */
 	void (*step)(struct blk_request *r);
 };
+
+static inline void lane_reset(struct blk_lane *lane, unsigned max,
+			      void (*step)(struct blk_request *r))
+{
+	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
+}
+
+static inline struct blk_request *lane_take(struct blk_lane *lane)
+{
+	struct blk_request *r = lane->first;
+
+	lane->first = r->next;
+	if (!lane->first)
+		lane->end = &lane->first;
+	return r;
+}
+
+static inline void lane_append(struct blk_lane *lane, struct blk_request *r)
+{
+	r->next = NULL;
+	*lane->end = r;
+	lane->end = &r->next;
+}
 
 /* One mapping a queue; a page is only used once it is touched. */
 struct blk_memory {
@@ -102,11 +130,24 @@ struct blk_queue {
 	unsigned num_held;	      /* `held` requests, in the list or being tried */
 	uint64_t held_ns;	      /* until the next try */
 	struct loop_timer held_timer; /* with werror=enospc-pause */
+	struct blk_lane flushes;      /* those that wait for a sync, in the order of its number */
+	uint64_t flush_number;	      /* of the last of them */
+	struct blk_req sync;	      /* the disk's, when this queue began it */
+	unsigned sync_retries;
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
 			errors;
 		_Atomic uint64_t read_bytes, written_bytes, discarded_bytes, detected_zero_bytes;
 	} count;
+};
+
+/* The syncs of a disk, one at a time. */
+struct blk_flush {
+	pthread_mutex_t lock;
+	bool at_work;
+	uint64_t begun, done; /* numbers of the last that began, and that succeeded */
+	uint64_t waiting;     /* bit n: queue n has requests that wait */
+	int error;	      /* of the first that failed since reset; negative errno */
 };
 
 struct blk_device {
@@ -118,6 +159,7 @@ struct blk_device {
 	bool discard, secure_erase;  /* offered */
 	bool detect_zeroes;
 	struct blk_rate rate;
+	struct blk_flush flush;
 	bool wait_for_space; /* werror=enospc-pause */
 	struct {
 		pthread_mutex_t lock;
@@ -135,6 +177,17 @@ struct blk_device {
 /* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
  * when the driver broke the protocol; where there is a status byte, it says so. */
 int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
+
+/* The request is over: its status, and used entry. Not while the queue stops. */
+void blk_request_finish(struct blk_request *r, uint8_t status);
+
+/* The request is over when all that was written before is on stable storage, or was lost. */
+void blk_flush_enter(struct blk_request *r);
+/* Ends requests of the queue that waited for a sync which is done, and begins one where there are
+ * more and none is at work: then true. At the end of a turn of the queue's loop. */
+bool blk_flush_look(struct blk_queue *q);
+/* The driver reset the device, no queue is active: what was lost before is forgotten. */
+void blk_flush_forget(struct blk_device *blk);
 
 /* Ranges of the queue are at work from now on, or not any more; one more step of theirs is done.
  * What the image shrank by meanwhile is what discards gave back. */

@@ -13,7 +13,9 @@
  *	  OUT of zeros        like a WRITE_ZEROES that may unmap, with detect-zeroes=unmap
  *	DISCARD, WRITE_ZEROES,
  *	SECURE_ERASE          lane ──► range_step() ──► ranged() ──► back into the lane, or finish()
- *	FLUSH                 submitted ──► flushed() ──► finish()
+ *	FLUSH                 blk_flush_enter() ──► finish()
+ *
+ * What has to be stable waits for a sync before finish(), as a FLUSH does: blk_flush.c.
  *
  * Lanes limit how many requests are at work in them. A range is worked off in steps, between which
  * the request goes to the end of its lane; so what discards hold up is bounded by a few steps.
@@ -33,8 +35,7 @@
 #include "blk_device.h"
 #include "log.h"
 
-#define HEADER	    ((uint32_t)sizeof(struct virtio_blk_outhdr))
-#define MAX_RETRIES 16u
+#define HEADER ((uint32_t)sizeof(struct virtio_blk_outhdr))
 
 /* Between tries of requests that wait for space: twice as long each time. */
 #define HELD_MIN_NS (NSEC_PER_SEC / 64)
@@ -115,7 +116,7 @@ static void holds_none(struct blk_queue *q)
 		log_guest("disk %s: goes on", q->blk->image->path);
 }
 
-static void finish(struct blk_request *r, uint8_t status)
+void blk_request_finish(struct blk_request *r, uint8_t status)
 {
 	struct blk_queue *q = r->queue;
 
@@ -147,35 +148,13 @@ static void submit(struct blk_request *r, void (*done)(struct blk_req *io, int64
 static bool retried(struct blk_request *r, int64_t result)
 {
 	if ((result != -EAGAIN && result != -EINTR) || r->queue->stopping ||
-	    r->retries++ == MAX_RETRIES)
+	    r->retries++ == BLK_MAX_RETRIES)
 		return false;
 	submit(r, r->io.done);
 	return true;
 }
 
 /* Lanes. */
-
-static void lane_reset(struct blk_lane *lane, unsigned max, void (*step)(struct blk_request *r))
-{
-	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
-}
-
-static struct blk_request *lane_take(struct blk_lane *lane)
-{
-	struct blk_request *r = lane->first;
-
-	lane->first = r->next;
-	if (!lane->first)
-		lane->end = &lane->first;
-	return r;
-}
-
-static void lane_append(struct blk_lane *lane, struct blk_request *r)
-{
-	r->next = NULL;
-	*lane->end = r;
-	lane->end = &r->next;
-}
 
 static void lane_run(struct blk_lane *lane)
 {
@@ -253,24 +232,30 @@ void blk_requests_retry(struct blk_queue *q)
 
 /* FLUSH. */
 
-static void flushed(struct blk_req *io, int64_t result)
-{
-	struct blk_request *r = container_of(io, struct blk_request, io);
-
-	if (!retried(r, result))
-		finish(r, result < 0 ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
-}
-
 static void flush(struct blk_request *r)
 {
 	const struct blk_image *image = r->queue->blk->image;
 
-	if (image->readonly || image->unsafe) {
-		finish(r, VIRTIO_BLK_S_OK);
-		return;
-	}
-	r->io.op = BLK_FLUSH;
-	submit(r, flushed);
+	if (image->readonly || image->unsafe)
+		blk_request_finish(r, VIRTIO_BLK_S_OK);
+	else
+		blk_flush_enter(r);
+}
+
+/* What the request was to do to the image is done. */
+static void carried_out(struct blk_request *r)
+{
+	if (r->stable)
+		blk_flush_enter(r);
+	else
+		blk_request_finish(r, VIRTIO_BLK_S_OK);
+}
+
+static bool must_be_stable(const struct blk_request *r)
+{
+	const struct blk_device *blk = r->queue->blk;
+
+	return atomic_load(&blk->writethrough) && !blk->image->unsafe;
 }
 
 /* IN and OUT. */
@@ -303,14 +288,14 @@ static void moved(struct blk_req *io, int64_t result)
 		return;
 	/* Nothing moved: the file ends before its size did when it was opened. */
 	if (result <= 0 || (uint64_t)result > r->length - r->moved) {
-		finish(r, VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	r->moved += (uint64_t)result;
 	if (r->moved == r->length) {
-		finish(r, VIRTIO_BLK_S_OK);
+		carried_out(r);
 	} else if (r->queue->stopping) {
-		finish(r, VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 	} else {
 		skip(r, (uint64_t)result);
 		move(r);
@@ -353,8 +338,10 @@ static void bounced(struct blk_req *io, int64_t result)
 	q->bounces &= ~(1u << r->bounce);
 	if (result > 0 && r->moved < r->length)
 		lane_append(&q->bounced, r);
+	else if (result > 0)
+		carried_out(r);
 	else if (!hold(r, result, enter_bounced))
-		finish(r, result > 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 	lane_leave(&q->bounced);
 }
 
@@ -463,22 +450,22 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 
 	if ((out && image->readonly) || length % BLK_SECTOR ||
 	    !in_capacity(r->queue, sector, length >> BLK_SECTOR_SHIFT)) {
-		finish(r, VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	r->offset = sector << BLK_SECTOR_SHIFT;
 	r->length = length;
 	if (!length) {
-		finish(r, VIRTIO_BLK_S_OK);
+		blk_request_finish(r, VIRTIO_BLK_S_OK);
 		return;
 	}
 	/* O_DIRECT takes whole blocks; blk_size says so to the guest. */
 	if (image->direct && (r->offset | length) % image->logical_block) {
-		finish(r, VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	r->io.op = out ? BLK_WRITE : BLK_READ;
-	r->io.durable = atomic_load(&r->queue->blk->writethrough) && !image->unsafe;
+	r->stable = out && must_be_stable(r);
 	if (out)
 		take_buffers(r, chain->iov, chain->num_out, HEADER, length);
 	else
@@ -544,7 +531,7 @@ static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
 
 	if (result < 0) {
 		if (!hold(r, result, enter_ranges))
-			finish(r, status_of(result));
+			blk_request_finish(r, status_of(result));
 		return;
 	}
 	r->moved += bytes;
@@ -556,10 +543,8 @@ static void range_advance(struct blk_request *r, uint64_t bytes, int64_t result)
 		return;
 	if (r->current < r->num)
 		lane_append(&q->ranges, r);
-	else if (atomic_load(&q->blk->writethrough) && r->type != VIRTIO_BLK_T_DISCARD)
-		flush(r);
 	else
-		finish(r, VIRTIO_BLK_S_OK);
+		carried_out(r);
 }
 
 static void ranged(struct blk_req *io, int64_t result)
@@ -658,7 +643,6 @@ static void range_step(struct blk_request *r)
 		take_riders(r, limit);
 	} else if (r->io.op == BLK_WRITE) {
 		r->io.length = MIN(r->io.length, sizeof(zeros));
-		r->io.durable = false;
 		use_piece(r, zeros);
 	}
 	submit(r, ranged);
@@ -708,10 +692,11 @@ static void change_ranges(struct blk_request *r, const struct virtq_chain *chain
 		status = VIRTIO_BLK_S_IOERR;
 	else if (!virtio_has(&blk->dev, feature))
 		status = VIRTIO_BLK_S_UNSUPP;
+	r->stable = r->type != VIRTIO_BLK_T_DISCARD && must_be_stable(r);
 	if (status == VIRTIO_BLK_S_OK && r->num)
 		enter_ranges(r);
 	else
-		finish(r, status);
+		blk_request_finish(r, status);
 }
 
 static void get_id(struct blk_request *r, const struct virtq_chain *chain)
@@ -720,7 +705,7 @@ static void get_id(struct blk_request *r, const struct virtq_chain *chain)
 	size_t room = MIN((size_t)chain->in_bytes - 1, BLK_SERIAL_LEN);
 
 	r->moved = iov_write(chain->iov + chain->num_out, chain->num_in, 0, serial, room);
-	finish(r, VIRTIO_BLK_S_OK);
+	blk_request_finish(r, VIRTIO_BLK_S_OK);
 }
 
 static void dispatch(struct blk_request *r, const struct virtq_chain *chain, uint64_t sector)
@@ -746,7 +731,7 @@ static void dispatch(struct blk_request *r, const struct virtq_chain *chain, uin
 		change_ranges(r, chain, VIRTIO_BLK_F_SECURE_ERASE);
 		break;
 	default:
-		finish(r, VIRTIO_BLK_S_UNSUPP);
+		blk_request_finish(r, VIRTIO_BLK_S_UNSUPP);
 		break;
 	}
 }
@@ -773,7 +758,7 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 	r->retries = 0;
 	r->hole = r->held = false;
 	if (iov_read(chain->iov, chain->num_out, 0, &header, HEADER) < HEADER) {
-		finish(r, VIRTIO_BLK_S_IOERR);
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 		*why = "request without a whole header";
 		return -EBADMSG;
 	}
@@ -787,6 +772,7 @@ void blk_requests_reset(struct blk_queue *q)
 	lane_reset(&q->ranges, BLK_MAX_RANGES_AT_WORK, range_step);
 	lane_reset(&q->bounced, BLK_MAX_BOUNCES, bounce_step);
 	lane_reset(&q->held, 0, NULL);
+	lane_reset(&q->flushes, 0, NULL);
 	q->bounces = 0;
 	if (q->num_held) {
 		q->num_held = 0;

@@ -2,9 +2,9 @@
 /*
  * DOC: Theory of operation. The engine for hosts without io_uring: requests queue up in submit and
  * are carried out one after the other by commit, which the disk calls at the end of a turn of its
- * loop. Discards while the guest reads are the worker's, for each read would wait for them; while
- * it does not, the way to another thread and back would only take time. System calls: preadv2,
- * pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
+ * loop. A flush is the worker's, and so are discards while the guest reads: each read would wait
+ * for them. While it does not, the way to another thread and back would only take time. System
+ * calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,8 +37,7 @@ static int64_t run_once(const struct blk_image *image, const struct blk_req *req
 	case BLK_READ:
 		return preadv2(image->fd, req->iov, (int)req->num_iov, offset, 0);
 	case BLK_WRITE:
-		return pwritev2(image->fd, req->iov, (int)req->num_iov, offset,
-				req->durable ? RWF_DSYNC : 0);
+		return pwritev2(image->fd, req->iov, (int)req->num_iov, offset, 0);
 	case BLK_FLUSH:
 		return fdatasync(image->fd);
 	case BLK_DISCARD:
@@ -71,7 +70,7 @@ static void worker_done(struct loop_work *work)
 {
 	struct blk_req *req = container_of(work, struct blk_req, work);
 
-	req->engine->pending--;
+	blk_engine_ended(req);
 	req->done(req, req->result);
 }
 
@@ -86,9 +85,8 @@ static void worker_run(struct loop_work *work)
 
 void blk_worker_submit(struct blk_engine *engine, struct blk_req *req)
 {
-	req->engine = engine;
+	blk_engine_began(engine, req);
 	req->work.fn = worker_run;
-	engine->pending++;
 	loop_post(engine->worker, &req->work);
 }
 
@@ -96,7 +94,7 @@ static void sync_submit(struct blk_engine *engine, struct blk_req *req)
 {
 	struct sync_engine *s = (struct sync_engine *)engine;
 
-	if (engine->worker && req->op >= BLK_DISCARD && req->aside)
+	if (engine->worker && (req->op == BLK_FLUSH || (req->op >= BLK_DISCARD && req->aside)))
 		blk_worker_submit(engine, req);
 	else
 		blk_list_append(&s->queue, req);

@@ -52,7 +52,7 @@ static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 	struct blk_req *req = container_of(op, struct blk_req, ring);
 
 	(void)cqe_flags;
-	req->engine->pending--;
+	blk_engine_ended(req);
 	req->done(req, res);
 }
 
@@ -125,11 +125,8 @@ static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *
 {
 	switch (req->op) {
 	case BLK_READ:
-		prepare_transfer(sqe, file, req);
-		break;
 	case BLK_WRITE:
 		prepare_transfer(sqe, file, req);
-		sqe->rw_flags = req->durable ? RWF_DSYNC : 0;
 		break;
 	case BLK_FLUSH:
 		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
@@ -154,9 +151,8 @@ static void to_ring(struct uring_engine *u, struct blk_req *req)
 {
 	struct io_uring_sqe *sqe = loop_sqe(u->engine.loop);
 
-	req->engine = &u->engine;
+	blk_engine_began(&u->engine, req);
 	req->ring.done = ring_done;
-	u->engine.pending++;
 	prepare(sqe, u->file, u->engine.image, req);
 	sqe->flags = IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, &req->ring);
@@ -180,8 +176,8 @@ static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
 {
 	const struct blk_image *image = u->engine.image;
 
-	return req->op == BLK_WRITE && req->length <= INLINE_MAX && !req->durable &&
-	       !image->direct && !image->device && u->inlined != INLINE_NOT && may_block(u);
+	return req->op == BLK_WRITE && req->length <= INLINE_MAX && !image->direct &&
+	       !image->device && u->inlined != INLINE_NOT && may_block(u);
 }
 
 static void uring_submit(struct blk_engine *engine, struct blk_req *req)

@@ -111,8 +111,7 @@ enum blk_op {
  */
 struct blk_req {
 	enum blk_op op;
-	bool durable; /* BLK_WRITE: on stable storage when done (RWF_DSYNC) */
-	bool aside;   /* BLK_DISCARD and those after it: no read should wait for it */
+	bool aside; /* BLK_DISCARD and those after it: no read should wait for it */
 	uint64_t offset, length;
 	const struct iovec *iov; /* BLK_READ, BLK_WRITE */
 	unsigned num_iov;
@@ -171,8 +170,21 @@ struct blk_engine {
 	const struct blk_image *image;
 	struct loop *loop;
 	struct loop *worker; /* has a thread of its own; NULL: there is none */
-	unsigned pending;    /* requests that the ring or the worker has */
+	unsigned pending;    /* requests that the ring or the worker has, and drain waits for */
 };
+
+/* The ring or the worker has a request from now on, or not any more. Drain waits for all but a
+ * flush, which has nothing to do with guest memory and may take long. */
+static inline void blk_engine_began(struct blk_engine *engine, struct blk_req *req)
+{
+	req->engine = engine;
+	engine->pending += req->op != BLK_FLUSH;
+}
+
+static inline void blk_engine_ended(const struct blk_req *req)
+{
+	req->engine->pending -= req->op != BLK_FLUSH;
+}
 
 /* All on the loop's thread but for close(). */
 struct blk_engine_ops {
@@ -181,7 +193,8 @@ struct blk_engine_ops {
 	/* Carries out one submitted request on the loop's thread; false when none is left for that.
 	 * NULL: the loop submits them all. */
 	bool (*commit)(struct blk_engine *engine);
-	/* Returns when every request is done; those not yet begun end with -ECANCELED. */
+	/* Returns when every request is done, but for a BLK_FLUSH that has begun; those not yet
+	 * begun end with -ECANCELED. */
 	void (*drain)(struct blk_engine *engine);
 	void (*close)(struct blk_engine *engine); /* nothing is in flight */
 };
@@ -198,9 +211,8 @@ bool blk_uring_needs_worker(const struct blk_image *image);
 /* Whether the kernel has BLOCK_URING_CMD_DISCARD for this block device. Discards nothing. */
 bool blk_uring_probe_discard(int fd);
 
-/* Sync: system calls on the loop's thread, in commit; `worker` may be NULL and is for those
- * `aside`.
- */
+/* Sync: system calls on the loop's thread, in commit; `worker` may be NULL and is for flushes, and
+ * for those `aside`. */
 int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
 		  struct loop *worker, struct error *e);
 

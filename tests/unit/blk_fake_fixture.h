@@ -29,7 +29,6 @@
 
 struct seen {
 	enum blk_op op;
-	bool durable;
 	uint64_t offset, length;
 	unsigned num_iov;
 };
@@ -53,8 +52,7 @@ static inline void fake_submit(struct blk_engine *engine, struct blk_req *req)
 
 	blk_list_append(&fake->queue, req);
 	if (n < MAX_LOG)
-		fake->log[n] = (struct seen){req->op, req->durable, req->offset, req->length,
-					     req->num_iov};
+		fake->log[n] = (struct seen){req->op, req->offset, req->length, req->num_iov};
 	fake->submitted = n + 1;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* When a write is durable: the cache modes, with and without FLUSH and CONFIG_WCE. */
+/* When a write is durable: the cache modes, with and without FLUSH and CONFIG_WCE; and what is told
+ * when the host cannot keep it. */
 #include "blk_fake_fixture.h"
 
 /* Virtio 1.3, section 5.2.6.2: without FLUSH, a write that is done is stable. */
@@ -12,11 +13,12 @@ static void test_without_flush_writes_are_durable(void **state)
 		NULL);
 	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
 	assert_int_equal(f->fake.log[0].op, BLK_WRITE);
-	assert_true(f->fake.log[0].durable);
+	assert_int_equal(f->fake.log[1].op, BLK_FLUSH);
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_OK);
-	assert_int_equal(f->fake.log[1].op, BLK_ZERO_RANGE);
-	assert_int_equal(f->fake.log[2].op, BLK_FLUSH);
-	assert_int_equal(f->fake.submitted, 3);
+	assert_int_equal(f->fake.log[2].op, BLK_ZERO_RANGE);
+	assert_int_equal(f->fake.log[3].op, BLK_FLUSH);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->fake.submitted, 5);
 	assert_int_equal(f->disk.length, 1);
 }
 
@@ -26,7 +28,6 @@ static void test_with_flush_they_are_not(void **state)
 
 	up(f, NULL);
 	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
-	assert_false(f->fake.log[0].durable);
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(f->fake.submitted, 2);
 	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
@@ -63,8 +64,12 @@ static bool next_write_is_durable(struct fixture *f)
 	unsigned n = f->fake.submitted;
 
 	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
-	assert_int_equal(f->fake.submitted, n + 1);
-	return f->fake.log[n].durable;
+	assert_int_equal(f->fake.log[n].op, BLK_WRITE);
+	if (f->fake.submitted == n + 1)
+		return false;
+	assert_int_equal(f->fake.submitted, n + 2);
+	assert_int_equal(f->fake.log[n + 1].op, BLK_FLUSH);
+	return true;
 }
 
 static void expect_cache_mode(struct fixture *f, enum disk_cache cache)
@@ -146,6 +151,113 @@ static void test_the_cache_mode_as_negotiated(void **state)
 	assert_int_equal(drv_page32(&f->disk.drv, VIRTIO_MMIO_CONFIG), SECTORS);
 }
 
+static int64_t run_loses(struct fake *fake, const struct blk_req *req)
+{
+	return req->op == BLK_FLUSH && fake->error ? -fake->error
+						   : blk_sync_run(fake->engine.image, req);
+}
+
+static void write_through(struct fixture *f)
+{
+	up_with(f,
+		&(struct disk_options){
+			.engine = ENGINE_SYNC, .cache = CACHE_WRITETHROUGH, .detect_zeroes = true},
+		run_loses);
+}
+
+/* The kernel tells it once. */
+static void test_after_a_failed_sync_nothing_is_stable(void **state)
+{
+	struct fixture *f = *state;
+	unsigned n;
+
+	write_through(f);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	f->fake.error = EIO;
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+	f->fake.error = 0;
+	n = f->fake.submitted;
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(f->fake.submitted, n);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_IOERR);
+	memset(f->data, 0, 8192);
+	assert_int_equal(disk_write(&f->disk, 8, f->data, 8192), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 8, 0),
+			 VIRTIO_BLK_S_IOERR);
+	/* What promises nothing goes on. */
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, 8, 0), VIRTIO_BLK_S_OK);
+	write_wce(f, 1);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_IOERR);
+	disk_restart(&f->disk);
+	assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+}
+
+/* One sync speaks for all that came before it began, and for none that came later. */
+static void expect_shared_sync(struct fixture *f, int error)
+{
+	unsigned n = f->fake.submitted;
+
+	f->fake.error = error;
+	f->fake.hold = true;
+	for (unsigned i = 0; i < 20; i++) {
+		assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0) >= 0);
+		if (i % 10 != 0)
+			continue;
+		disk_kick(&f->disk, 0);
+		wait_for(&f->fake.submitted, n + 1);
+	}
+	disk_kick(&f->disk, 0);
+	/* The first one's sync does not speak for those after it. */
+	usleep(1000);
+	assert_int_equal(f->fake.submitted, n + 1);
+	let_go(f);
+	for (unsigned i = 0; i < 20; i++) {
+		uint8_t status;
+
+		disk_reap(&f->disk, 0, &status, NULL);
+		assert_int_equal(status, error ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	}
+	if (error)
+		assert_int_equal(f->fake.submitted, n + 1);
+	else
+		assert_in_range(f->fake.submitted, n + 2, n + 3);
+}
+
+static void test_concurrent_syncs_share_one_result(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_loses);
+	expect_shared_sync(f, 0);
+	expect_shared_sync(f, EIO);
+}
+
+/* What reset cancels was neither done nor lost. */
+static void test_reset_cancels_a_sync(void **state)
+{
+	struct fixture *f = *state;
+
+	up(f, run_loses);
+	for (unsigned round = 0; round < 3; round++) {
+		unsigned n = f->fake.submitted;
+
+		f->fake.hold = true;
+		for (unsigned i = 0; i < 5; i++)
+			assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0) >= 0);
+		disk_kick(&f->disk, 0);
+		wait_for(&f->fake.submitted, n + 1);
+		drv_reset(&f->disk.drv);
+		f->fake.hold = false;
+		drv_start(&f->disk.drv, f->disk.features, 0);
+		assert_int_equal(disk_flush(&f->disk), VIRTIO_BLK_S_OK);
+		assert_int_equal(f->fake.submitted, n + 2);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +268,9 @@ int main(void)
 		TEST(writethrough),
 		TEST(unsafe),
 		TEST(the_cache_mode_as_negotiated),
+		TEST(after_a_failed_sync_nothing_is_stable),
+		TEST(concurrent_syncs_share_one_result),
+		TEST(reset_cancels_a_sync),
 	};
 
 	return cmocka_run_group_tests_name("blk_durable", tests, NULL, NULL);

@@ -99,10 +99,10 @@ static void test_only_some_ranges_are_at_work_at_once(void **state)
 static void test_discards_that_touch_go_together(void **state)
 {
 	static const struct seen together[] = {
-		{BLK_DISCARD, false, 0, 512, 0},	   {BLK_DISCARD, false, 1024, 512, 0},
-		{BLK_DISCARD, false, MIB, 3 * MIB, 0}, /* up to a multiple of the step */
-		{BLK_DISCARD, false, 4 * MIB, 2 * MIB, 0}, {BLK_ZERO_RANGE, false, 6 * MIB, MIB, 0},
-		{BLK_DISCARD, false, 7 * MIB, 512, 0},
+		{BLK_DISCARD, 0, 512, 0},	    {BLK_DISCARD, 1024, 512, 0},
+		{BLK_DISCARD, MIB, 3 * MIB, 0}, /* up to a multiple of the step */
+		{BLK_DISCARD, 4 * MIB, 2 * MIB, 0}, {BLK_ZERO_RANGE, 6 * MIB, MIB, 0},
+		{BLK_DISCARD, 7 * MIB, 512, 0},
 	};
 	struct fixture *f = *state;
 

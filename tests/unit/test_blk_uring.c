@@ -189,6 +189,31 @@ static void test_reset_waits_for_the_worker(void **state)
 	assert_true(disk_is_fill(f->data, 0, MIB));
 }
 
+/* A sync may take minutes, and has nothing to do with the guest's memory. The next one waits for
+ * it.
+ */
+static void test_reset_does_not_wait_for_a_sync(void **state)
+{
+	struct fixture *f = *state;
+	struct disk *d = &f->disk;
+	struct busy busy = {.work.fn = be_busy};
+
+	up(f, 0);
+	if (!blk_device_worker(d->dev))
+		return;
+	sem_init(&busy.end, 0, 0);
+	loop_post(blk_device_worker(d->dev), &busy.work);
+	for (unsigned round = 0; round < 3; round++) {
+		assert_true(disk_send(d, 0, VIRTIO_BLK_T_FLUSH, 0, NULL, 0) >= 0);
+		disk_kick(d, 0);
+		assert_int_equal(disk_read(d, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+		disk_restart(d);
+	}
+	sem_post(&busy.end);
+	assert_int_equal(disk_flush(d), VIRTIO_BLK_S_OK);
+	sem_destroy(&busy.end);
+}
+
 /* Bytes that this process has pinned, as /proc/self/status has it. */
 static uint64_t pinned_bytes(void)
 {
@@ -277,8 +302,11 @@ static void test_pinned_pages_are_used(void **state)
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		TEST(writes_need_no_worker),	  TEST(reads_pass_discards),
-		TEST(reset_waits_for_the_worker), TEST(pinned_memory),
+		TEST(writes_need_no_worker),
+		TEST(reads_pass_discards),
+		TEST(reset_waits_for_the_worker),
+		TEST(reset_does_not_wait_for_a_sync),
+		TEST(pinned_memory),
 		TEST(pinned_pages_are_used),
 	};
 
