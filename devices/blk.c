@@ -180,7 +180,7 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 	struct blk_queue *q = &to_blk(dev)->queue[index];
 
 	q->stopping = true;
-	q->ranges.max = q->bounced.max = 0;
+	q->transfers.max = q->ranges.max = q->bounced.max = 0;
 	loop_timer_set(&q->rate_timer, 0);
 	if (q->blk->wait_for_space)
 		loop_timer_set(&q->held_timer, 0);
@@ -277,6 +277,7 @@ static void fill_config(struct blk_device *blk)
 		.capacity = htole64(blk->sectors),
 		/* The header and the status byte take the other two descriptors. */
 		.seg_max = htole32(VIRTQ_MAX_SIZE - 2),
+		.size_max = htole32(BLK_PIECE),
 		.blk_size = htole32(logical),
 		.physical_block_exp = log2_of(ratio),
 		.alignment_offset = (uint8_t)(image->alignment_offset / logical),
@@ -310,8 +311,9 @@ static void fill_config(struct blk_device *blk)
 
 static void offer_features(struct blk_device *blk)
 {
-	uint64_t f = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-		     1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH;
+	uint64_t f = 1ull << VIRTIO_BLK_F_SIZE_MAX | 1ull << VIRTIO_BLK_F_SEG_MAX |
+		     1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
+		     1ull << VIRTIO_BLK_F_FLUSH;
 
 	if (blk->num_queues > 1)
 		f |= 1ull << VIRTIO_BLK_F_MQ;

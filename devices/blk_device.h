@@ -23,6 +23,10 @@
 /* Those of them with data: then they are submitted, and what is done is published, so that the
  * guest goes on with that while the next are at work. */
 #define BLK_KICK_TRANSFERS 8u
+/* The most bytes that one operation reads or writes, and about what those at work in a queue do
+ * together: so a driver decides neither how long an operation takes, nor a reset. */
+#define BLK_PIECE     (2 * MIB)
+#define BLK_IN_FLIGHT (8 * MIB)
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
 #define BLK_MAX_RANGES_AT_WORK 2u
 /* The most that one step discards or zeroes while the guest reads, bytes, and how many such steps
@@ -57,26 +61,28 @@ struct blk_request {
 	uint16_t current;      /* range at work */
 	unsigned num;	       /* buffers or ranges */
 	uint8_t retries;       /* of transient errors */
+	uint32_t share;	       /* of the `max` of its lane, while it is at work there */
 	uint8_t bounce;	       /* index of the bounce buffer */
 	bool hole;	       /* OUT of zeros that is carried out as a WRITE_ZEROES */
 	bool held;	       /* found no space; not done since */
 	bool stable;	       /* is to be on stable storage when it is done */
 	uint64_t flush_number; /* of the sync that it waits for */
 	void (*again)(struct blk_request *r); /* held: how it goes on */
-	struct iovec piece;		      /* a bounce buffer, or zeros */
-	union blk_buffers *buffers;	      /* what is left to do; small, or the head's slot */
+	struct iovec piece; /* a bounce buffer, zeros, or a part of the first of `buffers` */
+	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
 	union blk_buffers small[BLK_SMALL];
 };
 
 /* A first-come queue for requests of which only some may be at work. */
 struct blk_lane {
 	struct blk_request *first, **end;
-	unsigned at_work, max; /* max 0: closed */
-	void (*step)(struct blk_request *r);
+	uint64_t at_work, max; /* their shares; the last one may be too much; max 0: closed */
+	/* Submits the request's next operation. Its share. */
+	uint32_t (*step)(struct blk_request *r);
 };
 
-static inline void lane_reset(struct blk_lane *lane, unsigned max,
-			      void (*step)(struct blk_request *r))
+static inline void lane_reset(struct blk_lane *lane, uint64_t max,
+			      uint32_t (*step)(struct blk_request *r))
 {
 	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
 }
@@ -122,7 +128,7 @@ struct blk_queue {
 	bool pushed;		/* used entries wait to be published */
 	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
 	unsigned bounces;	/* bit n: bounce[n] is in use */
-	struct blk_lane ranges, bounced;
+	struct blk_lane transfers, ranges, bounced;
 	uint64_t reads_seen;	      /* of all queues, when the last step began */
 	unsigned short_steps;	      /* still to come */
 	bool ranges_at_work;	      /* as told to blk_space_begin() */

@@ -8,7 +8,7 @@
  *
  * A request has at most one operation in flight, in its `io`:
  *
- *	IN, OUT               move() ──► moved() ──► rest of a short transfer, or finish()
+ *	IN, OUT               lane ──► move() ──► moved() ──► back into the lane, or finish()
  *	  by bounce buffer    lane ──► bounce_step() ──► bounced() ──► next piece, or finish()
  *	  OUT of zeros        like a WRITE_ZEROES that may unmap, with detect-zeroes=unmap
  *	DISCARD, WRITE_ZEROES,
@@ -17,9 +17,10 @@
  *
  * What has to be stable waits for a sync before finish(), as a FLUSH does: blk_flush.c.
  *
- * Lanes limit how many requests are at work in them. A range is worked off in steps, between which
- * the request goes to the end of its lane; so what discards hold up is bounded by a few steps.
- * A step takes along the discards that wait and go on where it ends (`riders`).
+ * Lanes limit how many requests are at work in them, or how many bytes. A large transfer goes in
+ * pieces, a range in steps, between which the request goes to the end of its lane; so what discards
+ * hold up is bounded by a few steps. A step takes along the discards that wait and go on where it
+ * ends (`riders`).
  *
  * With werror=enospc-pause a request that finds no space on the host leaves its lane and is held
  * until it is tried again: reads go on, and discards, which make space.
@@ -159,8 +160,10 @@ static bool retried(struct blk_request *r, int64_t result)
 static void lane_run(struct blk_lane *lane)
 {
 	while (lane->first && lane->at_work < lane->max) {
-		lane->at_work++;
-		lane->step(lane_take(lane));
+		struct blk_request *r = lane_take(lane);
+
+		r->share = lane->step(r);
+		lane->at_work += r->share;
 	}
 }
 
@@ -168,6 +171,11 @@ static void lane_enter(struct blk_lane *lane, struct blk_request *r)
 {
 	lane_append(lane, r);
 	lane_run(lane);
+}
+
+static void enter_transfers(struct blk_request *r)
+{
+	lane_enter(&r->queue->transfers, r);
 }
 
 static void enter_bounced(struct blk_request *r)
@@ -180,10 +188,10 @@ static void enter_ranges(struct blk_request *r)
 	lane_enter(&r->queue->ranges, r);
 }
 
-/* A request's turn is over; the next one gets its place. */
-static void lane_leave(struct blk_lane *lane)
+/* The turn of a request is over, which had this share; the next ones get it. */
+static void lane_leave(struct blk_lane *lane, uint32_t share)
 {
-	lane->at_work--;
+	lane->at_work -= share;
 	lane_run(lane);
 }
 
@@ -276,48 +284,55 @@ static void skip(struct blk_request *r, uint64_t bytes)
 	}
 }
 
-static void move(struct blk_request *r);
-
 static void moved(struct blk_req *io, int64_t result)
 {
 	struct blk_request *r = container_of(io, struct blk_request, io);
+	struct blk_lane *lane = &r->queue->transfers;
+	uint32_t share = r->share;
 
 	if (retried(r, result))
 		return;
-	if (hold(r, result, move))
-		return;
-	/* Nothing moved: the file ends before its size did when it was opened. */
-	if (result <= 0 || (uint64_t)result > r->length - r->moved) {
-		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
-		return;
-	}
-	r->moved += (uint64_t)result;
-	if (r->moved == r->length) {
-		carried_out(r);
-	} else if (r->queue->stopping) {
-		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
-	} else {
+	if (result > 0 && (uint64_t)result <= io->length) {
+		r->moved += (uint64_t)result;
 		skip(r, (uint64_t)result);
-		move(r);
+		if (r->moved == r->length)
+			carried_out(r);
+		else
+			lane_append(lane, r);
+	} else if (!hold(r, result, enter_transfers)) {
+		/* Nothing moved: the file ends before its size did when it was opened. */
+		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 	}
+	lane_leave(lane, share);
 }
 
-static void move(struct blk_request *r)
+/* The operation's one buffer is `bytes` at `buffer`. */
+static void use_piece(struct blk_request *r, void *buffer, uint64_t bytes)
 {
-	static_assert(sizeof(union blk_buffers) == sizeof(struct iovec), "an array of iovecs");
-	r->io.offset = r->offset + r->moved;
-	r->io.length = r->length - r->moved;
-	r->io.iov = &r->buffers->iov;
-	r->io.num_iov = r->num;
-	submit(r, moved);
-}
-
-/* The operation's one buffer is the monitor's. */
-static void use_piece(struct blk_request *r, void *buffer)
-{
-	r->piece = (struct iovec){buffer, (size_t)r->io.length};
+	r->piece = (struct iovec){buffer, (size_t)bytes};
 	r->io.iov = &r->piece;
 	r->io.num_iov = 1;
+	r->io.length = bytes;
+}
+
+/* As many of the buffers as make a piece, or a part of the first. */
+static uint32_t move(struct blk_request *r)
+{
+	const struct iovec *iov = &r->buffers->iov;
+	uint64_t bytes = 0;
+	unsigned n = 0;
+
+	static_assert(sizeof(union blk_buffers) == sizeof(struct iovec), "an array of iovecs");
+	while (n < r->num && iov[n].iov_len <= BLK_PIECE - bytes)
+		bytes += iov[n++].iov_len;
+	r->io.offset = r->offset + r->moved;
+	r->io.length = bytes;
+	r->io.iov = iov;
+	r->io.num_iov = n;
+	if (!n)
+		use_piece(r, iov->iov_base, BLK_PIECE);
+	submit(r, moved);
+	return (uint32_t)r->io.length;
 }
 
 /* The same by way of a bounce buffer, for buffers that O_DIRECT does not take. */
@@ -342,10 +357,10 @@ static void bounced(struct blk_req *io, int64_t result)
 		carried_out(r);
 	else if (!hold(r, result, enter_bounced))
 		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
-	lane_leave(&q->bounced);
+	lane_leave(&q->bounced, 1);
 }
 
-static void bounce_step(struct blk_request *r)
+static uint32_t bounce_step(struct blk_request *r)
 {
 	struct blk_queue *q = r->queue;
 	unsigned slot = (unsigned)__builtin_ctz(~q->bounces);
@@ -353,12 +368,12 @@ static void bounce_step(struct blk_request *r)
 	q->bounces |= 1u << slot;
 	r->bounce = (uint8_t)slot;
 	r->io.offset = r->offset + r->moved;
-	r->io.length = MIN(r->length - r->moved, BLK_BOUNCE_SIZE);
-	use_piece(r, q->memory->bounce[slot]);
+	use_piece(r, q->memory->bounce[slot], MIN(r->length - r->moved, BLK_BOUNCE_SIZE));
 	if (r->type == VIRTIO_BLK_T_OUT)
 		iov_read(&r->buffers->iov, r->num, 0, q->memory->bounce[slot],
 			 (size_t)r->io.length);
 	submit(r, bounced);
+	return 1;
 }
 
 static bool needs_bounce(const struct blk_request *r)
@@ -403,14 +418,15 @@ static void take_buffers(struct blk_request *r, const struct iovec *iov, unsigne
 	}
 }
 
-/* A hole is worth it, and costs no reading and writing of its ends, in whole units only. */
+/* A hole is worth it, and costs no reading and writing of its ends, in whole units only; nor are
+ * gigabytes looked at in one go. */
 static bool may_be_hole(const struct blk_request *r)
 {
 	const struct blk_queue *q = r->queue;
 	uint32_t unit = q->blk->image->granularity;
 
 	return q->blk->detect_zeroes && !q->no_punch && r->type == VIRTIO_BLK_T_OUT &&
-	       r->offset % unit == 0 && r->length % unit == 0;
+	       r->length <= BLK_IN_FLIGHT && r->offset % unit == 0 && r->length % unit == 0;
 }
 
 /* What the guest writes there meanwhile is too late: each byte was zero when it was looked at. */
@@ -475,7 +491,7 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 	else if (needs_bounce(r))
 		enter_bounced(r);
 	else
-		move(r);
+		enter_transfers(r);
 }
 
 /* DISCARD, WRITE_ZEROES and SECURE_ERASE. */
@@ -568,7 +584,7 @@ static void ranged(struct blk_req *io, int64_t result)
 	range_advance(r, bytes, result);
 	if (!q->blk->image->device)
 		blk_space_sample(q->blk);
-	lane_leave(&q->ranges);
+	lane_leave(&q->ranges, 1);
 	if (!q->ranges.at_work) {
 		q->ranges_at_work = false;
 		blk_space_end(q->blk);
@@ -624,7 +640,7 @@ static uint64_t step_size(struct blk_queue *q)
 	return MAX(BLK_SHORT_STEP - BLK_SHORT_STEP % image->granularity, image->granularity);
 }
 
-static void range_step(struct blk_request *r)
+static uint32_t range_step(struct blk_request *r)
 {
 	uint64_t start = range_start(r), step = step_size(r->queue);
 	/* Steps end at multiples of their size, so that no block is cut in two. */
@@ -642,10 +658,10 @@ static void range_step(struct blk_request *r)
 	if (r->io.op == BLK_DISCARD) {
 		take_riders(r, limit);
 	} else if (r->io.op == BLK_WRITE) {
-		r->io.length = MIN(r->io.length, sizeof(zeros));
-		use_piece(r, zeros);
+		use_piece(r, zeros, MIN(r->io.length, sizeof(zeros)));
 	}
 	submit(r, ranged);
+	return 1;
 }
 
 /* Copies the ranges of the request and checks them all, each for itself; the status to end with, or
@@ -769,6 +785,7 @@ int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, cons
 
 void blk_requests_reset(struct blk_queue *q)
 {
+	lane_reset(&q->transfers, BLK_IN_FLIGHT, move);
 	lane_reset(&q->ranges, BLK_MAX_RANGES_AT_WORK, range_step);
 	lane_reset(&q->bounced, BLK_MAX_BOUNCES, bounce_step);
 	lane_reset(&q->held, 0, NULL);

@@ -78,7 +78,8 @@ static void worker_run(struct loop_work *work)
 {
 	struct blk_req *req = container_of(work, struct blk_req, work);
 
-	req->result = blk_sync_run(req->engine->image, req);
+	req->result = atomic_load(&req->engine->draining) ? -ECANCELED
+							  : blk_sync_run(req->engine->image, req);
 	work->fn = worker_done;
 	loop_post(req->engine->loop, work);
 }
@@ -88,6 +89,13 @@ void blk_worker_submit(struct blk_engine *engine, struct blk_req *req)
 	blk_engine_began(engine, req);
 	req->work.fn = worker_run;
 	loop_post(engine->worker, &req->work);
+}
+
+void blk_worker_drain(struct blk_engine *engine)
+{
+	atomic_store(&engine->draining, true);
+	loop_wait_ops(engine->loop, &engine->pending);
+	atomic_store(&engine->draining, false);
 }
 
 static void sync_submit(struct blk_engine *engine, struct blk_req *req)
@@ -117,7 +125,7 @@ static void sync_drain(struct blk_engine *engine)
 
 	while ((req = blk_list_take(&s->queue)))
 		req->done(req, -ECANCELED);
-	loop_wait_ops(engine->loop, &engine->pending);
+	blk_worker_drain(engine);
 }
 
 static void sync_close(struct blk_engine *engine)

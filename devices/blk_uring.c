@@ -239,7 +239,7 @@ static void uring_drain(struct blk_engine *engine)
 
 	while ((req = blk_list_take(&u->writes)))
 		req->done(req, -ECANCELED);
-	loop_wait_ops(engine->loop, &engine->pending);
+	blk_worker_drain(engine);
 }
 
 static void uring_close(struct blk_engine *engine)

@@ -171,6 +171,7 @@ struct blk_engine {
 	struct loop *loop;
 	struct loop *worker; /* has a thread of its own; NULL: there is none */
 	unsigned pending;    /* requests that the ring or the worker has, and drain waits for */
+	atomic_bool draining;
 };
 
 /* The ring or the worker has a request from now on, or not any more. Drain waits for all but a
@@ -226,6 +227,10 @@ int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req);
 
 /* The engine's worker does that: an engine's submit for what should not block the loop's thread. */
 void blk_worker_submit(struct blk_engine *engine, struct blk_req *req);
+
+/* Waits for all that the ring or the worker has; what the worker has not begun it does not begin.
+ */
+void blk_worker_drain(struct blk_engine *engine);
 
 /* fallocate(2)'s mode for BLK_DISCARD on a file, BLK_ZERO_PUNCH and BLK_ZERO_RANGE. */
 int blk_fallocate_mode(enum blk_op op);

@@ -331,6 +331,34 @@ void test_blk_zeros(void)
 	vio_reset(d);
 }
 
+/* Writes of almost 1 GiB each, of the same memory over and over, as many as the queue takes: how long
+ * a reset waits for them is not the driver's to say. The runner looks at how much was written. */
+void test_blk_huge(void)
+{
+	enum { BUFFERS = 60, BUFFER = 16 << 20, REQUESTS = 128 };
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	struct virtio_blk_outhdr *header = alloc(sizeof(*header), 16);
+	struct vring_desc *table = alloc((BUFFERS + 2) * sizeof(*table), 16);
+	struct sg sg[BUFFERS + 2] = {{header, sizeof(*header)}};
+	uint8_t *status = alloc(1, 1), *data = alloc(BUFFER, 4096);
+
+	CHECK(vio_start(d, FEATURES, 1, 128), "start");
+	header->type = VIRTIO_BLK_T_OUT;
+	for (unsigned i = 1; i <= BUFFERS; i++)
+		sg[i] = (struct sg){data, BUFFER};
+	sg[BUFFERS + 1] = (struct sg){status, 1};
+	for (unsigned i = 0; i < REQUESTS; i++)
+		CHECK(vq_add_indirect(&d->vq[0], table, sg, BUFFERS + 1, 1) >= 0, "a request");
+	vq_publish(&d->vq[0]);
+	vq_notify(&d->vq[0]);
+	delay_us(20000); /* so that they are at work */
+	CHECK(!(vio_read(d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET), "good requests");
+	vio_reset(d);
+	CHECK(vio_start(d, FEATURES, 1, 128), "start after it");
+	CHECK(holds_zeros(&d->vq[0], blk_capacity(d) - 8, 8), "the end of the disk");
+	vio_reset(d);
+}
+
 /* The runner makes the disk larger, from "sectors" to "after", once it is ready. */
 void test_blk_resize(void)
 {

@@ -16,6 +16,7 @@
 	X(exits)                                                                                   \
 	X(blk)                                                                                     \
 	X(blk_cache)                                                                               \
+	X(blk_huge)                                                                                \
 	X(blk_bad)                                                                                 \
 	X(blk_readonly)                                                                            \
 	X(blk_zeros)                                                                               \

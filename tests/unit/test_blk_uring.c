@@ -48,6 +48,7 @@ static bool knows_nowait(const char *path)
 struct late_page {
 	int fd;
 	void *page;
+	const _Atomic bool *resets; /* not before this */
 };
 
 static void *be_late(void *arg)
@@ -60,29 +61,40 @@ static void *be_late(void *arg)
 	memset(content, 0x77, sizeof(content));
 	copy.src = (uintptr_t)content;
 	assert_int_equal(read(late->fd, &message, sizeof(message)), sizeof(message));
+	while (late->resets && !*late->resets)
+		usleep(1000);
 	usleep(20000);
 	assert_int_equal(ioctl(late->fd, UFFDIO_COPY, &copy), 0);
 	return NULL;
 }
 
-/* A write the data of which lets wait for 20 ms; false where a test cannot do that. */
-static bool write_slowly(struct fixture *f, uint64_t sector)
+/* The page at `page` is there when somebody gave it; false where a test cannot do that. */
+static bool make_late(struct late_page *late)
 {
 	struct uffdio_api api = {.api = UFFD_API};
 	struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+
+	late->fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (late->fd < 0)
+		return false;
+	assert_int_equal(ioctl(late->fd, UFFDIO_API, &api), 0);
+	assert_ptr_equal(mmap(late->page, 4096, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			 late->page);
+	range.range = (struct uffdio_range){(uintptr_t)late->page, 4096};
+	assert_int_equal(ioctl(late->fd, UFFDIO_REGISTER, &range), 0);
+	return true;
+}
+
+/* A write the data of which lets wait for 20 ms. */
+static bool write_slowly(struct fixture *f, uint64_t sector)
+{
 	struct drv_buf buf = {GPA(f->disk.buffer.v + 2 * MIB), 4096, false};
 	struct late_page late = {.page = drv_ptr(&f->disk.drv, buf.addr, 4096)};
 	pthread_t thread;
 
-	late.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (late.fd < 0)
+	if (!make_late(&late))
 		return false;
-	assert_int_equal(ioctl(late.fd, UFFDIO_API, &api), 0);
-	assert_ptr_equal(mmap(late.page, 4096, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
-			 late.page);
-	range.range = (struct uffdio_range){(uintptr_t)late.page, 4096};
-	assert_int_equal(ioctl(late.fd, UFFDIO_REGISTER, &range), 0);
 	assert_int_equal(pthread_create(&thread, NULL, be_late, &late), 0);
 	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, sector, &buf, 1), VIRTIO_BLK_S_OK);
 	pthread_join(thread, NULL);
@@ -214,6 +226,41 @@ static void test_reset_does_not_wait_for_a_sync(void **state)
 	sem_destroy(&busy.end);
 }
 
+/* Writes of 2 GiB each in a queue, of which the first one's data lets wait until the driver resets
+ * the device: then it is not the driver who says how long that takes. */
+static void test_reset_cancels_what_is_queued(void **state)
+{
+	struct fixture *f = *state;
+	struct disk *d = &f->disk;
+	struct drv_buf bufs[254];
+	_Atomic bool resets = false;
+	struct late_page late = {.resets = &resets};
+	pthread_t thread;
+
+	assert_int_equal(truncate(f->path, (off_t)(4 * GIB)), 0);
+	up(f, 0);
+	late.page = drv_ptr(&d->drv, d->buffer, 4096);
+	if (!make_late(&late))
+		skip();
+	for (size_t i = 0; i < ARRAY_SIZE(bufs); i++)
+		bufs[i] = (struct drv_buf){d->buffer, DISK_BUFFER, false};
+	for (unsigned i = 0; i < 16; i++)
+		assert_true(disk_send(d, 0, VIRTIO_BLK_T_OUT, i * 8192, bufs, ARRAY_SIZE(bufs)) >=
+			    0);
+	assert_int_equal(pthread_create(&thread, NULL, be_late, &late), 0);
+	disk_kick(d, 0);
+	usleep(50000);
+	resets = true;
+	drv_reset(&d->drv);
+	pthread_join(thread, NULL);
+	close(late.fd);
+	print_message("# %llu KiB were written\n",
+		      (unsigned long long)disk_allocated(f->path) / KIB);
+	assert_true(disk_allocated(f->path) <= 16 * MIB);
+	drv_start(&d->drv, d->features, 0);
+	assert_int_equal(disk_read(d, 0, f->data, 4096), VIRTIO_BLK_S_OK);
+}
+
 /* Bytes that this process has pinned, as /proc/self/status has it. */
 static uint64_t pinned_bytes(void)
 {
@@ -302,11 +349,9 @@ static void test_pinned_pages_are_used(void **state)
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		TEST(writes_need_no_worker),
-		TEST(reads_pass_discards),
-		TEST(reset_waits_for_the_worker),
-		TEST(reset_does_not_wait_for_a_sync),
-		TEST(pinned_memory),
+		TEST(writes_need_no_worker),	    TEST(reads_pass_discards),
+		TEST(reset_waits_for_the_worker),   TEST(reset_does_not_wait_for_a_sync),
+		TEST(reset_cancels_what_is_queued), TEST(pinned_memory),
 		TEST(pinned_pages_are_used),
 	};
 
