@@ -31,6 +31,16 @@ static struct blk_device *to_blk(const struct virtio_dev *dev)
 	return container_of(dev, struct blk_device, dev);
 }
 
+void blk_wait_for_limits(struct blk_queue *q, uint64_t wait)
+{
+	uint64_t due = now_ns() + wait;
+
+	if (q->rate_due && q->rate_due <= due)
+		return;
+	q->rate_due = due;
+	loop_timer_set(&q->rate_timer, wait);
+}
+
 /* False when the disk's limits say that what is in the virtqueue has to wait there. */
 static bool may_start(struct blk_queue *q)
 {
@@ -38,7 +48,7 @@ static bool may_start(struct blk_queue *q)
 
 	q->limited = wait != 0;
 	if (wait)
-		loop_timer_set(&q->rate_timer, wait);
+		blk_wait_for_limits(q, wait);
 	return !wait;
 }
 
@@ -62,6 +72,8 @@ static void blk_kick(struct virtio_dev *dev, unsigned index)
 	if (q->stopping)
 		return;
 	q->kick_again = q->limited = false;
+	if (q->ranges.waits)
+		blk_ranges_go_on(q);
 	do {
 		int r = 0;
 
@@ -98,6 +110,7 @@ static void waited(struct loop_timer *t)
 {
 	struct blk_queue *q = container_of(t, struct blk_queue, rate_timer);
 
+	q->rate_due = 0;
 	if (virtio_queue_active(&q->blk->dev, q->vq->index))
 		blk_kick(&q->blk->dev, q->vq->index);
 }
@@ -182,6 +195,7 @@ static void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 	q->stopping = true;
 	q->transfers.max = q->ranges.max = q->bounced.max = 0;
 	loop_timer_set(&q->rate_timer, 0);
+	q->rate_due = 0;
 	if (q->blk->wait_for_space)
 		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);

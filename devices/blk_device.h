@@ -27,6 +27,8 @@
  * together: so a driver decides neither how long an operation takes, nor a reset. */
 #define BLK_PIECE     (2 * MIB)
 #define BLK_IN_FLIGHT (8 * MIB)
+/* The most that one step of a block device declares to be zeros, which may be a write of them. */
+#define BLK_ZERO_STEP (4 * MIB)
 /* DISCARD and WRITE_ZEROES requests of a queue that are at work at once, each in one step. */
 #define BLK_MAX_RANGES_AT_WORK 2u
 /* The most that one step discards or zeroes while the guest reads, bytes, and how many such steps
@@ -77,6 +79,7 @@ struct blk_request {
 struct blk_lane {
 	struct blk_request *first, **end;
 	uint64_t at_work, max; /* their shares; the last one may be too much; max 0: closed */
+	bool waits;	       /* for the disk's limits */
 	/* Submits the request's next operation. Its share. */
 	uint32_t (*step)(struct blk_request *r);
 };
@@ -104,6 +107,14 @@ static inline void lane_append(struct blk_lane *lane, struct blk_request *r)
 	lane->end = &r->next;
 }
 
+static inline void lane_prepend(struct blk_lane *lane, struct blk_request *r)
+{
+	r->next = lane->first;
+	lane->first = r;
+	if (!r->next)
+		lane->end = &r->next;
+}
+
 /* One mapping a queue; a page is only used once it is touched. */
 struct blk_memory {
 	struct blk_request request[VIRTQ_MAX_SIZE];
@@ -119,10 +130,11 @@ struct blk_queue {
 	struct blk_memory *memory;
 	struct loop_hook hook;
 	struct blk_poll poll;
-	bool worked;	 /* since `poll` was last told */
-	bool kick_again; /* a kick left something to do */
-	bool kicks_off;	 /* the queue is looked at without */
-	bool limited;	 /* `rate_timer` ends a wait for the disk's limits */
+	bool worked;	   /* since `poll` was last told */
+	bool kick_again;   /* a kick left something to do */
+	bool kicks_off;	   /* the queue is looked at without */
+	bool limited;	   /* the virtqueue waits for the disk's limits, */
+	uint64_t rate_due; /* at most until then (CLOCK_MONOTONIC, nanoseconds); 0: nothing waits */
 	struct loop_timer rate_timer;
 	bool stopping;		/* reset: nothing new is submitted */
 	bool pushed;		/* used entries wait to be published */
@@ -200,6 +212,12 @@ void blk_flush_forget(struct blk_device *blk);
 void blk_space_begin(struct blk_device *blk);
 void blk_space_sample(struct blk_device *blk);
 void blk_space_end(struct blk_device *blk);
+
+/* Something of the queue has to wait so long, nanoseconds, for the disk's limits: after that it is
+ * kicked. */
+void blk_wait_for_limits(struct blk_queue *q, uint64_t wait);
+/* The ranges that wait for them look again. */
+void blk_ranges_go_on(struct blk_queue *q);
 
 /* Tries all again that wait for space. */
 void blk_requests_retry(struct blk_queue *q);

@@ -20,7 +20,7 @@ void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits)
 {
 	pthread_mutex_lock(&rate->lock);
 	rate->limits = *limits;
-	rate->bytes_paid = rate->ops_paid = 0;
+	rate->bytes_paid = rate->ops_paid = rate->ranges_paid = 0;
 	rate->limited = limits->bytes_per_s || limits->ops_per_s;
 	pthread_mutex_unlock(&rate->lock);
 }
@@ -71,5 +71,27 @@ void blk_rate_charge(struct blk_rate *rate, uint64_t bytes, uint64_t now)
 	pthread_mutex_lock(&rate->lock);
 	pay(&rate->bytes_paid, bytes, rate->limits.bytes_per_s, now);
 	pay(&rate->ops_paid, 1, rate->limits.ops_per_s, now);
+	pthread_mutex_unlock(&rate->lock);
+}
+
+static uint64_t *paid_for_step(struct blk_rate *rate, bool writes)
+{
+	return writes ? &rate->bytes_paid : &rate->ranges_paid;
+}
+
+uint64_t blk_rate_wait_step(struct blk_rate *rate, bool writes, uint64_t now)
+{
+	uint64_t wait;
+
+	pthread_mutex_lock(&rate->lock);
+	wait = wait_of(*paid_for_step(rate, writes), now, rate->limits.burst_ns);
+	pthread_mutex_unlock(&rate->lock);
+	return wait;
+}
+
+void blk_rate_charge_step(struct blk_rate *rate, uint64_t bytes, bool writes, uint64_t now)
+{
+	pthread_mutex_lock(&rate->lock);
+	pay(paid_for_step(rate, writes), bytes, rate->limits.bytes_per_s, now);
 	pthread_mutex_unlock(&rate->lock);
 }

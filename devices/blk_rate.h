@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * How fast a disk may go: two token buckets, of bytes and of requests, that all its queues share.
+ * How fast a disk may go: token buckets, of bytes and of requests, that all its queues share.
+ *
+ * What is discarded, or zeroed without being written, has a bucket of its own that is as large as
+ * that of bytes: so it is limited, too, but reads and writes need not wait for it.
  *
  * Each bucket is the moment at which all that was started will have been paid for at its rate. That
  * may be in the future by no more than `burst`, else the next request has to wait; so one request
@@ -19,7 +22,7 @@ struct blk_rate {
 	atomic_bool limited; /* else the rest is not looked at */
 	pthread_mutex_t lock;
 	struct blk_limits limits;
-	uint64_t bytes_paid, ops_paid; /* CLOCK_MONOTONIC, nanoseconds */
+	uint64_t bytes_paid, ops_paid, ranges_paid; /* CLOCK_MONOTONIC, nanoseconds */
 };
 
 void blk_rate_init(struct blk_rate *rate, const struct blk_limits *limits);
@@ -33,5 +36,10 @@ void blk_rate_get(struct blk_rate *rate, struct blk_limits *ret); /* Any thread.
 uint64_t blk_rate_wait(struct blk_rate *rate, uint64_t now);
 /* A request of `bytes` was started. Any thread. */
 void blk_rate_charge(struct blk_rate *rate, uint64_t bytes, uint64_t now);
+
+/* The same for a step of a range, which writes its bytes, or else discards them or says that they
+ * are zeros. */
+uint64_t blk_rate_wait_step(struct blk_rate *rate, bool writes, uint64_t now);
+void blk_rate_charge_step(struct blk_rate *rate, uint64_t bytes, bool writes, uint64_t now);
 
 #endif

@@ -159,7 +159,7 @@ static bool retried(struct blk_request *r, int64_t result)
 
 static void lane_run(struct blk_lane *lane)
 {
-	while (lane->first && lane->at_work < lane->max) {
+	while (lane->first && lane->at_work < lane->max && !lane->waits) {
 		struct blk_request *r = lane_take(lane);
 
 		r->share = lane->step(r);
@@ -627,7 +627,7 @@ static bool guest_reads(struct blk_queue *q)
 	return q->short_steps > 0;
 }
 
-static uint64_t step_size(struct blk_queue *q)
+static uint64_t step_size(struct blk_queue *q, enum blk_op op)
 {
 	const struct blk_image *image = q->blk->image;
 	bool reads = guest_reads(q);
@@ -635,31 +635,74 @@ static uint64_t step_size(struct blk_queue *q)
 	/* Closed at reset it stays. */
 	if (q->ranges.max)
 		q->ranges.max = reads ? 1 : BLK_MAX_RANGES_AT_WORK;
+	if (op == BLK_WRITE)
+		return sizeof(zeros);
+	if (op == BLK_ZERO_RANGE && image->device)
+		return BLK_ZERO_STEP;
 	if (!reads || image->discard_step <= BLK_SHORT_STEP)
 		return image->discard_step;
 	return MAX(BLK_SHORT_STEP - BLK_SHORT_STEP % image->granularity, image->granularity);
 }
 
+/* Whether the step moves bytes: a block device that is told of zeros may write them. */
+static bool step_writes(const struct blk_request *r)
+{
+	return r->io.op == BLK_WRITE ||
+	       (r->io.op == BLK_ZERO_RANGE && r->queue->blk->image->device);
+}
+
+/* Bytes that the guest wrote were charged when they came. */
+static bool step_is_limited(const struct blk_request *r)
+{
+	return r->queue->blk->rate.limited && !r->hole;
+}
+
+/* False when the disk's limits make the lane wait, with this request first. */
+static bool step_may_start(struct blk_request *r)
+{
+	struct blk_queue *q = r->queue;
+	uint64_t wait = 0;
+
+	if (step_is_limited(r))
+		wait = blk_rate_wait_step(&q->blk->rate, step_writes(r), now_ns());
+	if (!wait)
+		return true;
+	q->ranges.waits = true;
+	lane_prepend(&q->ranges, r);
+	blk_wait_for_limits(q, wait);
+	return false;
+}
+
+void blk_ranges_go_on(struct blk_queue *q)
+{
+	q->ranges.waits = false;
+	lane_run(&q->ranges);
+}
+
 static uint32_t range_step(struct blk_request *r)
 {
-	uint64_t start = range_start(r), step = step_size(r->queue);
+	enum blk_op op = range_op(r);
+	uint64_t start = range_start(r), step = step_size(r->queue, op);
 	/* Steps end at multiples of their size, so that no block is cut in two. */
 	uint64_t limit = start - start % step + step;
 
+	r->io.op = op;
+	r->io.offset = start;
+	r->io.length = MIN(range_left(r), limit - start);
+	if (!step_may_start(r))
+		return 0;
 	if (!r->queue->ranges_at_work) {
 		r->queue->ranges_at_work = true;
 		blk_space_begin(r->queue->blk);
 	}
 	r->riders = NULL;
-	r->io.op = range_op(r);
-	r->io.offset = start;
-	r->io.length = MIN(range_left(r), limit - start);
 	r->io.aside = r->queue->short_steps > 0;
-	if (r->io.op == BLK_DISCARD) {
+	if (op == BLK_DISCARD)
 		take_riders(r, limit);
-	} else if (r->io.op == BLK_WRITE) {
-		use_piece(r, zeros, MIN(r->io.length, sizeof(zeros)));
-	}
+	else if (op == BLK_WRITE)
+		use_piece(r, zeros, r->io.length);
+	if (step_is_limited(r))
+		blk_rate_charge_step(&r->queue->blk->rate, r->io.length, step_writes(r), now_ns());
 	submit(r, ranged);
 	return 1;
 }

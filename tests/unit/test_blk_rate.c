@@ -116,6 +116,25 @@ static void test_no_rounding_no_overflow(void **state)
 	blk_rate_destroy(&rate);
 }
 
+/* Discards are limited as bytes are, and neither waits for the other; zeros that are written are
+ * bytes. */
+static void test_steps_of_ranges(void **state)
+{
+	(void)state;
+	set(1000, 1, 0);
+	assert_int_equal(blk_rate_wait_step(&rate, false, S), 0);
+	blk_rate_charge_step(&rate, 5000, false, S);
+	assert_int_equal(blk_rate_wait_step(&rate, false, S), 5 * S);
+	assert_int_equal(blk_rate_wait_step(&rate, false, 4 * S), 2 * S);
+	assert_int_equal(blk_rate_wait_step(&rate, true, S), 0);
+	assert_int_equal(blk_rate_wait(&rate, S), 0);
+	blk_rate_charge_step(&rate, 3000, true, S);
+	assert_int_equal(blk_rate_wait_step(&rate, true, S), 3 * S);
+	assert_int_equal(blk_rate_wait(&rate, S), 3 * S);
+	assert_int_equal(blk_rate_wait_step(&rate, false, S), 5 * S);
+	blk_rate_destroy(&rate);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -125,6 +144,7 @@ int main(void)
 		cmocka_unit_test(test_the_longer_wait_counts),
 		cmocka_unit_test(test_waits_are_worth_it),
 		cmocka_unit_test(test_no_rounding_no_overflow),
+		cmocka_unit_test(test_steps_of_ranges),
 	};
 
 	return cmocka_run_group_tests_name("blk_rate", tests, NULL, NULL);

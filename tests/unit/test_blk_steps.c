@@ -174,6 +174,78 @@ static void test_reset_cancels_what_is_left_of_discards(void **state)
 	}
 }
 
+static int64_t run_no_zeroing(struct fake *fake, const struct blk_req *req)
+{
+	if (req->op == BLK_ZERO_PUNCH || req->op == BLK_ZERO_RANGE)
+		return -EOPNOTSUPP;
+	return blk_sync_run(fake->engine.image, req);
+}
+
+static void up_limited(struct fixture *f,
+		       int64_t (*script)(struct fake *fake, const struct blk_req *req))
+{
+	up_with(f,
+		&(struct disk_options){.engine = ENGINE_SYNC,
+				       .limits = {.bytes_per_s = 1000, .burst_ns = 1}},
+		script);
+}
+
+/* Until the limits change; then they end. */
+static void expect_one_step(struct fixture *f, enum blk_op op, unsigned before)
+{
+	wait_for(&f->fake.submitted, before + 1);
+	usleep(10000);
+	assert_int_equal(f->fake.submitted, before + 1);
+	assert_int_equal(f->fake.log[before].op, op);
+	blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+	reap_ok(f, 1);
+	assert_true(f->fake.submitted > before + 1);
+}
+
+/* Zeros that the host writes are bytes like all others: one step of them is a quarter of an hour's.
+ */
+static void test_limits_count_zeros_that_are_written(void **state)
+{
+	struct fixture *f = *state;
+
+	up_limited(f, run_no_zeroing);
+	send_range(f, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS);
+	disk_kick(&f->disk, 0);
+	/* After the one that is refused. */
+	wait_for(&f->fake.submitted, 1);
+	assert_int_equal(f->fake.log[0].op, BLK_ZERO_RANGE);
+	expect_one_step(f, BLK_WRITE, 1);
+}
+
+static void test_limits_count_discards(void **state)
+{
+	static const uint32_t types[] = {VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_WRITE_ZEROES};
+	struct fixture *f = *state;
+
+	up_limited(f, NULL);
+	f->disk.image->discard_step = MIB;
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		unsigned n = f->fake.submitted;
+
+		blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
+		send_range(f, 0, types[i], 0, SECTORS);
+		disk_kick(&f->disk, 0);
+		expect_one_step(f, i ? BLK_ZERO_RANGE : BLK_DISCARD, n);
+	}
+	/* A reset does not wait for its turn. */
+	blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
+	send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+	disk_kick(&f->disk, 0);
+	disk_restart(&f->disk);
+	/* Reads do not wait for what discards have to. */
+	send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
+			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
+	disk_kick(&f->disk, 0);
+	reap_ok(f, 1);
+	assert_int_equal(f->disk.drv.queue[0].last_used, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -182,6 +254,8 @@ int main(void)
 		TEST(only_some_ranges_are_at_work_at_once),
 		TEST(discards_that_touch_go_together),
 		TEST(reset_cancels_what_is_left_of_discards),
+		TEST(limits_count_zeros_that_are_written),
+		TEST(limits_count_discards),
 	};
 
 	return cmocka_run_group_tests_name("blk_steps", tests, NULL, NULL);
