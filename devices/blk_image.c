@@ -142,7 +142,7 @@ static int device_geometry(struct blk_image *image, const struct stat *st, struc
 	ioctl(image->fd, BLKIOMIN, &min_io);
 	ioctl(image->fd, BLKIOOPT, &optimal_io);
 	ioctl(image->fd, BLKALIGNOFF, &offset);
-	image->logical_block = MAX((uint32_t)logical, BLK_SECTOR);
+	image->device_block = image->logical_block = MAX((uint32_t)logical, BLK_SECTOR);
 	image->physical_block = physical;
 	image->min_io = min_io;
 	image->optimal_io = optimal_io;
@@ -166,7 +166,7 @@ static void block_size(struct blk_image *image)
 static void file_geometry(struct blk_image *image, const struct stat *st)
 {
 	image->size = (uint64_t)st->st_size;
-	image->logical_block = BLK_SECTOR;
+	image->device_block = image->logical_block = BLK_SECTOR;
 	block_size(image);
 }
 
@@ -179,6 +179,22 @@ static uint32_t try_direct(const struct blk_image *image)
 	while (unit < 4096 && pread(image->fd, buf + unit, unit, unit) < 0)
 		unit *= 2;
 	return unit;
+}
+
+/* The guest's blocks are the image's, whatever the host can do today. */
+static int leave_direct(struct blk_image *image, uint32_t unit, struct error *e)
+{
+	int flags = fcntl(image->fd, F_GETFL);
+
+	if (flags < 0 || fcntl(image->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+		return error_set(e, -errno, "cannot leave O_DIRECT: %s", strerror(errno));
+	image->direct = false;
+	log_warn("disk %s: O_DIRECT takes units of %u bytes here, and the guest's blocks have %u: "
+		 "the host's page cache is used after all%s",
+		 image->path, unit, image->logical_block,
+		 unit == 4096 ? " (if the image was made for blocks of 4096, add `block-size=4096`)"
+			      : "");
+	return 0;
 }
 
 static int direct_alignment(struct blk_image *image, struct error *e)
@@ -204,13 +220,9 @@ static int direct_alignment(struct blk_image *image, struct error *e)
 	}
 #endif
 	if (!unit)
-		unit = memory = image->device ? image->logical_block : try_direct(image);
-	if (unit > 4096)
-		return error_set(e, -EINVAL,
-				 "O_DIRECT needs units of %u bytes here, more than guests take: "
-				 "leave `cache=none` out",
-				 unit);
-	image->logical_block = MAX(image->logical_block, unit);
+		unit = memory = image->device ? image->device_block : try_direct(image);
+	if (unit > image->logical_block)
+		return leave_direct(image, unit, e);
 	image->memory_align = MAX(memory, 1u);
 	return 0;
 }
@@ -320,6 +332,34 @@ static void warn_of_format(const struct blk_image *image)
 				 image->path, formats[i].name);
 }
 
+/* A partition table names its place, which is the second block. */
+static bool has_gpt(const uint8_t *start, uint32_t block)
+{
+	static const uint8_t second[8] = {1};
+
+	return !memcmp(start + block, "EFI PART", 8) && !memcmp(start + block + 24, second, 8);
+}
+
+/* Made for blocks of another size: the guest would find no partitions. */
+static void warn_of_gpt(const struct blk_image *image)
+{
+	uint8_t start[8192] __attribute__((aligned(4096))) = {0};
+	uint32_t other = image->logical_block == 512 ? 4096 : 512;
+
+	if (image->logical_block > 4096 || pread(image->fd, start, sizeof(start), 0) < 0 ||
+	    has_gpt(start, image->logical_block) || !has_gpt(start, other))
+		return;
+	log_warn("disk %s: its partition table (GPT) is for blocks of %u bytes, and the guest sees "
+		 "blocks of %u: it finds no partitions; add `block-size=%u`",
+		 image->path, other, image->logical_block, other);
+}
+
+static void set_block_size(struct blk_image *image, const struct disk_config *config)
+{
+	if (config->block_size != BLOCK_SIZE_AUTO)
+		image->logical_block = config->block_size == BLOCK_SIZE_4096 ? 4096 : 512;
+}
+
 static int look_at(struct blk_image *image, const struct disk_config *config, struct error *e)
 {
 	struct stat st;
@@ -332,6 +372,7 @@ static int look_at(struct blk_image *image, const struct disk_config *config, st
 		r = device_geometry(image, &st, e);
 	else
 		file_geometry(image, &st);
+	set_block_size(image, config);
 	if (r >= 0)
 		r = direct_alignment(image, e);
 	if (r < 0)
@@ -347,6 +388,7 @@ static int look_at(struct blk_image *image, const struct disk_config *config, st
 			probe_file(image, config);
 	}
 	warn_of_format(image);
+	warn_of_gpt(image);
 	return 0;
 }
 
@@ -365,10 +407,14 @@ static int cover(struct blk_image *image, const struct disk_config *config, stru
 	image->unsafe = image->ephemeral = true;
 	image->size = base->size;
 	image->logical_block = base->logical_block;
-	image->memory_align = 1;
+	image->device_block = BLK_SECTOR;
+	image->direct = base->direct;
+	image->memory_align = base->memory_align;
 	r = blk_overlay_open(image, base, e);
 	if (r < 0)
 		return r;
+	/* What is written is not; what is read from the base may be. */
+	image->direct = image->direct && image->base;
 	block_size(image);
 	settle_geometry(image);
 	probe_file(image, config);

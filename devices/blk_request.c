@@ -496,6 +496,18 @@ static void read_or_write(struct blk_request *r, const struct virtq_chain *chain
 
 /* DISCARD, WRITE_ZEROES and SECURE_ERASE. */
 
+static uint64_t range_start(const struct blk_request *r)
+{
+	return (r->buffers[r->current].range.sector << BLK_SECTOR_SHIFT) + r->moved;
+}
+
+static uint64_t range_left(const struct blk_request *r)
+{
+	uint64_t sectors = r->buffers[r->current].range.num_sectors;
+
+	return (sectors << BLK_SECTOR_SHIFT) - r->moved;
+}
+
 static enum blk_op range_op(const struct blk_request *r)
 {
 	const struct blk_queue *q = r->queue;
@@ -504,6 +516,8 @@ static enum blk_op range_op(const struct blk_request *r)
 		return BLK_DISCARD;
 	if (r->type == VIRTIO_BLK_T_SECURE_ERASE)
 		return BLK_SECURE_ERASE;
+	if ((range_start(r) | range_left(r)) % q->blk->image->device_block)
+		return BLK_WRITE;
 	if (!q->no_punch && q->blk->discard && q->blk->image->zero_punch &&
 	    r->buffers[r->current].range.flags & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP)
 		return BLK_ZERO_PUNCH;
@@ -526,18 +540,6 @@ static bool another_way(struct blk_queue *q, enum blk_op op)
 		return false;
 	}
 	return true;
-}
-
-static uint64_t range_start(const struct blk_request *r)
-{
-	return (r->buffers[r->current].range.sector << BLK_SECTOR_SHIFT) + r->moved;
-}
-
-static uint64_t range_left(const struct blk_request *r)
-{
-	uint64_t sectors = r->buffers[r->current].range.num_sectors;
-
-	return (sectors << BLK_SECTOR_SHIFT) - r->moved;
 }
 
 /* `bytes` of the current range are done, or failed. */
@@ -715,6 +717,8 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 	uint32_t bytes = chain->out_bytes - HEADER, size = sizeof(r->buffers->range);
 	uint32_t flags =
 		r->type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+	/* Zeros of any length can be written. */
+	uint32_t unit = flags ? 1 : q->blk->image->device_block >> BLK_SECTOR_SHIFT;
 	uint32_t n = bytes / size;
 	uint8_t status = VIRTIO_BLK_S_OK;
 
@@ -735,6 +739,8 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 		if (range->num_sectors > BLK_MAX_RANGE_SECTORS ||
 		    !in_capacity(q, range->sector, range->num_sectors))
 			status = VIRTIO_BLK_S_IOERR;
+		if ((range->sector | range->num_sectors) % unit)
+			return VIRTIO_BLK_S_UNSUPP;
 		/* An empty one is no work: what is kept are the others. */
 		if (range->num_sectors)
 			r->buffers[r->num++].range = *range;

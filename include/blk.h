@@ -28,12 +28,13 @@ struct blk_image {
 	char *path; /* for messages */
 	bool readonly;
 	bool device;	/* a block device, not a regular file */
-	bool direct;	/* O_DIRECT */
+	bool direct;	/* O_DIRECT: whole logical blocks, in buffers of memory_align */
 	bool unsafe;	/* nothing needs to be on stable storage, ever */
 	bool ephemeral; /* `fd` is a file without a name */
 
 	uint64_t size; /* bytes, when it was opened: a multiple of logical_block */
-	uint32_t logical_block, physical_block;
+	uint32_t logical_block, physical_block; /* that the guest sees */
+	uint32_t device_block;	     /* of what a block device discards and zeroes; else a sector */
 	uint32_t min_io, optimal_io; /* bytes, 0: nothing to say */
 	uint32_t alignment_offset;   /* of physical blocks, bytes */
 	uint32_t memory_align;	     /* of buffers; 1 without O_DIRECT */

@@ -20,6 +20,7 @@
 #define BLK_SERIAL_LEN	   20u			/* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
 
 enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
+enum disk_block_size { BLOCK_SIZE_AUTO, BLOCK_SIZE_512, BLOCK_SIZE_4096 };
 enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
 enum disk_werror { WERROR_REPORT, WERROR_ENOSPC_PAUSE };
 enum disk_detect_zeroes { DETECT_ZEROES_OFF, DETECT_ZEROES_UNMAP };
@@ -31,6 +32,8 @@ struct disk_config {
 	char serial[BLK_SERIAL_LEN + 1]; /* empty: derived from the disk's index */
 	bool readonly;
 	bool ephemeral; /* what is written is thrown away */
+	enum disk_block_size
+		block_size; /* that the guest sees; auto: a device's own, 512 of a file */
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
 	enum disk_werror werror;	       /* what a write does that finds no space */

@@ -12,6 +12,7 @@
 #include "util.h"
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "choices are stored as unsigned");
+static_assert(sizeof(enum disk_block_size) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_discard) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_werror) == sizeof(unsigned), "choices are stored as unsigned");
 static_assert(sizeof(enum disk_detect_zeroes) == sizeof(unsigned),

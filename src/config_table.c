@@ -11,6 +11,13 @@ static const char *const engine_choices[] = {
 	NULL,
 };
 
+static const char *const block_size_choices[] = {
+	[BLOCK_SIZE_AUTO] = "auto",
+	[BLOCK_SIZE_512] = "512",
+	[BLOCK_SIZE_4096] = "4096",
+	NULL,
+};
+
 static const char *const discard_choices[] = {
 	[DISCARD_UNMAP] = "unmap",
 	[DISCARD_IGNORE] = "ignore",
@@ -111,6 +118,10 @@ const struct setting disk_settings[] = {
 	 .help = "what the guest writes is thrown away; many VMs can share the image"},
 	{"serial", .arg = "S", .type = SETTING_SERIAL, FIELD(disk_config, serial),
 	 .help = "serial number, at most 20 characters (default: made from the disk's position)"},
+	{"block-size", .arg = "auto|512|4096", .type = SETTING_CHOICE,
+	 FIELD(disk_config, block_size), .choices = block_size_choices,
+	 .help = "bytes in a logical block that the guest sees (default: auto, which is 512 for a "
+		 "file, and what a block device says)"},
 	{"discard", .arg = "unmap|ignore", .type = SETTING_CHOICE, FIELD(disk_config, discard),
 	 .choices = discard_choices,
 	 .help = "whether discards punch holes in the image (default: unmap)"},

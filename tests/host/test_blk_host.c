@@ -520,6 +520,88 @@ static void run_ephemeral_model(struct fixture *f, const char *path, unsigned al
 		fail_msg("%s", wrong);
 }
 
+static void expect_blocks(struct fixture *f, const char *path, uint32_t size, bool direct)
+{
+	up_on(f, path);
+	assert_int_equal(config(&f->disk)->blk_size, size);
+	assert_int_equal(f->disk.image->direct, direct);
+	assert_int_equal(fcntl(f->disk.image->fd, F_GETFL) & O_DIRECT ? 1 : 0, direct);
+	memset(f->data, 0x5a, size);
+	assert_int_equal(disk_write(&f->disk, size / BLK_SECTOR, f->data, size), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, size * 2), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, size));
+	assert_int_equal(f->data[size], 0x5a);
+	down(f);
+	disk_fill(path, 0, MIB);
+}
+
+/* An image is what it was on another host: here the file system's device has blocks of 4096. */
+static void test_blocks_are_the_images_own(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+	char path[64], device[32];
+	int fd;
+
+	if (run("command -v mkfs.ext4 >/dev/null"))
+		skip();
+	fd = attach(f->backing, 0, 4096, device);
+	assert_int_equal(run("mkfs.ext4 -q -b 4096 %s", device), 0);
+	assert_int_equal(mount(device, mount_point, "ext4", 0, NULL), 0);
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 8M %s", path), 0);
+	disk_fill(path, 0, MIB);
+	expect_blocks(f, path, 512, false);
+	f->options.block_size = BLOCK_SIZE_4096;
+	expect_blocks(f, path, 4096, f->options.direct);
+	f->options = o;
+	unmount();
+	close(fd);
+}
+
+/* On XFS a reflink makes O_DIRECT take whole blocks of the file system only (Linux 6.18). */
+static void test_a_reflink_leaves_blocks_alone(void **state)
+{
+	struct fixture *f = *state;
+	char path[64];
+	int fd = mount_fs(f, "xfs");
+
+	snprintf(path, sizeof(path), "%s/image", mount_point);
+	assert_int_equal(run("truncate -s 8M %s", path), 0);
+	disk_fill(path, 0, MIB);
+	for (unsigned i = 0; i < 2; i++) {
+		up_on(f, path);
+		assert_int_equal(config(&f->disk)->blk_size, 512);
+		down(f);
+		assert_int_equal(run("cp --reflink=always %s %s.clone", path, path), 0);
+	}
+	unmount();
+	close(fd);
+}
+
+/* An image with blocks of 512, copied to a device that has larger ones. */
+static void test_a_device_with_the_images_blocks(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+
+	f->options.block_size = BLOCK_SIZE_512;
+	up_on_loop(f, 4 * MIB, 4096);
+	f->options = o;
+	assert_int_equal(config(&f->disk)->blk_size, 512);
+	assert_false(f->disk.image->direct);
+	/* What the device cannot do in parts of its blocks is done otherwise, or is not done. */
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 1, 10, UNMAP),
+			 VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 1, 10, 0), VIRTIO_BLK_S_UNSUPP);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 2048, 16, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 2 * MIB), VIRTIO_BLK_S_OK);
+	assert_true(disk_is_fill(f->data, 0, 512));
+	assert_true(disk_is_zero(f->data + 512, 10 * 512));
+	assert_true(disk_is_fill(f->data + 11 * 512, 11 * 512, MIB - 11 * 512));
+	assert_true(disk_is_zero(f->data + MIB, 8192));
+}
+
 /* A throw-away disk is a clone where the file system has them. */
 static void ephemeral_on(struct fixture *f, const char *type, bool clone)
 {
@@ -701,6 +783,9 @@ int main(void)
 		NAMED(sync, model_on_btrfs),
 		NAMED(uring, model_on_tmpfs),
 		NAMED(sync, model_on_tmpfs),
+		TEST(blocks_are_the_images_own),
+		NAMED(direct, a_reflink_leaves_blocks_alone),
+		TEST(a_device_with_the_images_blocks),
 		NAMED(uring, ephemeral_on_ext4),
 		NAMED(sync, ephemeral_on_ext4),
 		NAMED(uring, ephemeral_on_xfs),

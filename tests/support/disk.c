@@ -35,6 +35,7 @@ int disk_open(struct disk *ret, const char *path, const struct disk_options *opt
 		.readonly = options->readonly,
 		.ephemeral = options->ephemeral,
 		.cache = options->direct ? CACHE_NONE : options->cache,
+		.block_size = options->block_size,
 		.discard = options->ignore ? DISCARD_IGNORE : DISCARD_UNMAP,
 		.detect_zeroes = options->detect_zeroes ? DETECT_ZEROES_UNMAP : DETECT_ZEROES_OFF,
 		.werror = options->wait_for_space ? WERROR_ENOSPC_PAUSE : WERROR_REPORT,

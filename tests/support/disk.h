@@ -23,6 +23,7 @@ struct disk_options {
 	enum disk_engine engine;
 	bool readonly, direct, ignore, ephemeral;
 	enum disk_cache cache;
+	enum disk_block_size block_size;
 	bool detect_zeroes;
 	bool wait_for_space; /* werror=enospc-pause */
 	bool secure_erase;   /* as on a device that has it */

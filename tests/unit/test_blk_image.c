@@ -136,11 +136,64 @@ static void test_direct(void **state)
 		/* A file system without it says what to do. */
 		assert_non_null(strstr(e.msg, "leave `cache=none` out"));
 	} else {
-		assert_true(fcntl(image->fd, F_GETFL) & O_DIRECT);
-		assert_in_range(image->logical_block, 512, 4096);
+		assert_int_equal(!!(fcntl(image->fd, F_GETFL) & O_DIRECT), image->direct);
+		assert_int_equal(image->logical_block, 512);
 		assert_in_range(image->memory_align, 1, 4096);
 		blk_image_close(image);
 	}
+	unlink(path);
+	free(path);
+}
+
+/* Whether opening the image is warned of in these words. */
+static bool warned(const char *path, enum disk_block_size block_size, const char *words)
+{
+	struct disk_config config = {.path = (char *)path, .block_size = block_size, .queues = 1};
+	struct blk_image *image;
+	char said[1024] = "";
+	FILE *log = tmpfile();
+	int real = dup(2);
+
+	assert_true(log && real >= 0 && dup2(fileno(log), 2) == 2);
+	assert_int_equal(blk_image_open(&image, &config, NULL), 0);
+	assert_int_equal(image->logical_block, block_size == BLOCK_SIZE_4096 ? 4096 : 512);
+	blk_image_close(image);
+	assert_int_equal(dup2(real, 2), 2);
+	close(real);
+	rewind(log);
+	assert_true(fread(said, 1, sizeof(said) - 1, log) < sizeof(said));
+	fclose(log);
+	return strstr(said, words);
+}
+
+/* The second block of a disk with a GPT: signature, revision, size, checksum; its own number. */
+static void put_gpt(const char *path, off_t block, const char *signature)
+{
+	uint8_t header[512] = {[24] = 1};
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	memcpy(header, signature, 8);
+	assert_int_equal(pwrite(fd, header, sizeof(header), block), sizeof(header));
+	close(fd);
+}
+
+static void test_a_gpt_for_other_blocks_is_warned_of(void **state)
+{
+	char *path = disk_file(MIB);
+
+	(void)state;
+	assert_false(warned(path, BLOCK_SIZE_AUTO, "GPT"));
+	put_gpt(path, 4096, "EFI PART");
+	assert_true(warned(path, BLOCK_SIZE_AUTO, "add `block-size=4096`"));
+	assert_true(warned(path, BLOCK_SIZE_512, "add `block-size=4096`"));
+	assert_false(warned(path, BLOCK_SIZE_4096, "GPT"));
+	/* One for both. */
+	put_gpt(path, 512, "EFI PART");
+	assert_false(warned(path, BLOCK_SIZE_AUTO, "GPT"));
+	assert_false(warned(path, BLOCK_SIZE_4096, "GPT"));
+	put_gpt(path, 4096, "EFI SOUP");
+	assert_false(warned(path, BLOCK_SIZE_AUTO, "GPT"));
+	assert_true(warned(path, BLOCK_SIZE_4096, "add `block-size=512`"));
 	unlink(path);
 	free(path);
 }
@@ -232,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_probing_changes_nothing),
 		cmocka_unit_test(test_a_readonly_image_is_not_probed),
 		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_a_gpt_for_other_blocks_is_warned_of),
 		cmocka_unit_test(test_permissions),
 		cmocka_unit_test(test_without_io_uring),
 	};

@@ -234,7 +234,7 @@ static void test_disks(void **state)
 		config_add_disk(
 			&c,
 			"/x,,y,,.img,ephemeral,readonly,serial=S 1,discard=ignore,cache=none,"
-			"engine=sync,queues=16",
+			"block-size=4096,engine=sync,queues=16",
 			&e),
 		0);
 	assert_int_equal(config_add_disk(&c,
@@ -249,6 +249,7 @@ static void test_disks(void **state)
 	assert_int_equal(c.disks[0].cache, CACHE_WRITEBACK);
 	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
 	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
+	assert_int_equal(c.disks[0].block_size, BLOCK_SIZE_AUTO);
 	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
 	assert_int_equal(c.disks[0].werror, WERROR_REPORT);
 	assert_int_equal(c.disks[0].bps, 0);
@@ -261,6 +262,7 @@ static void test_disks(void **state)
 	assert_string_equal(c.disks[1].serial, "S 1");
 	assert_true(c.disks[1].readonly && c.disks[1].ephemeral);
 	assert_int_equal(c.disks[1].cache, CACHE_NONE);
+	assert_int_equal(c.disks[1].block_size, BLOCK_SIZE_4096);
 	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
 	assert_int_equal(c.disks[1].engine, ENGINE_SYNC);
 	assert_int_equal(c.disks[1].queues, 16);
@@ -297,6 +299,7 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 		{"a,queues=0", "from 1 to 16"},
 		{"a,queues=17", "from 1 to 16"},
 		{"a,detect-zeroes=on", "off|unmap"},
+		{"a,block-size=1024", "auto|512|4096"},
 		{"a,werror=enospc", "did you mean"},
 		{"a,cache=none,readonly,cache=none", "given twice"},
 		{"a,cache=writeback,cache=none", "given twice"},
@@ -609,6 +612,7 @@ static void random_config(struct vm_config *c)
 					.readonly = random_u64() & 1,
 					.ephemeral = random_u64() & 1,
 					.cache = (enum disk_cache)(random_u64() % 4),
+					.block_size = (enum disk_block_size)(random_u64() % 3),
 					.discard = (enum disk_discard)(random_u64() % 2),
 					.detect_zeroes =
 						(enum disk_detect_zeroes)(random_u64() % 2),
@@ -663,6 +667,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 		assert_int_equal(a->disks[i].readonly, b->disks[i].readonly);
 		assert_int_equal(a->disks[i].ephemeral, b->disks[i].ephemeral);
 		assert_int_equal(a->disks[i].cache, b->disks[i].cache);
+		assert_int_equal(a->disks[i].block_size, b->disks[i].block_size);
 		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
 		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
 		assert_int_equal(a->disks[i].werror, b->disks[i].werror);
