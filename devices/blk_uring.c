@@ -13,8 +13,9 @@
  * for a while, so that reads do not wait for them.
  *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
- * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and
- * ioctl(BLKSECDISCARD), which has no other form.
+ * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and so are
+ * ioctl(BLKSECDISCARD), which has no other form, and a discard for which the command found a page
+ * busy that is written to (EBUSY).
  */
 #include <errno.h>
 #include <liburing.h>
@@ -53,18 +54,24 @@ static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 
 	(void)cqe_flags;
 	blk_engine_ended(req);
-	req->done(req, res);
+	/* A page in its range was written to meanwhile: the ioctl locks these out. */
+	if (res == -EBUSY && req->op == BLK_DISCARD && req->engine->worker)
+		blk_worker_submit(req->engine, req);
+	else
+		req->done(req, res);
 }
 
 bool blk_uring_needs_worker(const struct blk_image *image)
 {
-	return image->device && (image->secure_erase || (image->discard && !image->uring_discard));
+	return image->device && (image->secure_erase || image->discard);
 }
 
 static bool on_worker(const struct uring_engine *u, const struct blk_req *req)
 {
+	const struct blk_image *image = u->engine.image;
+
 	return req->op == BLK_SECURE_ERASE ||
-	       (req->op == BLK_DISCARD && u->engine.worker && !u->engine.image->uring_discard);
+	       (req->op == BLK_DISCARD && image->device && !image->uring_discard);
 }
 
 static void prepare_discard(struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t length)

@@ -306,6 +306,63 @@ static void test_reset_with_device_discards_in_flight(void **state)
 			 VIRTIO_BLK_S_OK);
 }
 
+/* Writes through the page cache to even sectors, and ranges of odd ones in the same pages. */
+static void ranges_beside_writes(struct fixture *f, uint32_t type)
+{
+	static const unsigned depth[2] = {32, 8};
+	unsigned sent[2] = {0}, done[2] = {0};
+	struct disk *d = &f->disk;
+	gpa_t ranges = GPA(d->buffer.v + MIB);
+	uint8_t status;
+
+	memset(drv_ptr(&d->drv, d->buffer, MIB), 0x55, MIB);
+	while (done[1] < 10000) {
+		for (unsigned q = 0; q < 2; q++) {
+			for (; sent[q] - done[q] < depth[q]; sent[q]++) {
+				struct drv_buf buf = {d->buffer, 512, false};
+				uint64_t sector = sent[q] * 7 % 32 * 2 + q;
+
+				if (q) {
+					buf = (struct drv_buf){GPA(ranges.v + sent[q] % 64 * 16),
+							       16, false};
+					*(struct virtio_blk_discard_write_zeroes *)drv_ptr(
+						&d->drv, buf.addr, 16) =
+						(struct virtio_blk_discard_write_zeroes){sector, 1,
+											 0};
+				}
+				assert_true(disk_send(d, q, q ? type : VIRTIO_BLK_T_OUT,
+						      q ? 0 : sector, &buf, 1) >= 0);
+			}
+			disk_kick(d, q);
+		}
+		for (unsigned q = 0; q < 2; q++) {
+			disk_reap(d, q, &status, NULL);
+			assert_int_equal(status, VIRTIO_BLK_S_OK);
+			done[q]++;
+		}
+	}
+	disk_restart(d);
+}
+
+static void test_ranges_beside_writes_in_one_page(void **state)
+{
+	struct fixture *f = *state;
+	struct disk_options o = f->options;
+
+	f->options.queues = 2;
+	up_on_loop(f, 0, 512);
+	f->options = o;
+	ranges_beside_writes(f, VIRTIO_BLK_T_DISCARD);
+	ranges_beside_writes(f, VIRTIO_BLK_T_WRITE_ZEROES);
+	/* What was written is there. */
+	memset(f->data, 0x66, 512);
+	assert_int_equal(disk_write(&f->disk, 0, f->data, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 1, 1, 0), VIRTIO_BLK_S_OK);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 1024), VIRTIO_BLK_S_OK);
+	assert_int_equal(f->data[0], 0x66);
+	assert_int_equal(f->data[511], 0x66);
+}
+
 static void run_model(struct fixture *f, const char *image, unsigned align)
 {
 	const char *wrong = blk_model(&(struct blk_model_run){
@@ -757,6 +814,7 @@ int main(void)
 		TEST(no_secure_erase),
 		TEST(secure_erase_refused),
 		TEST(reset_with_device_discards_in_flight),
+		TEST(ranges_beside_writes_in_one_page),
 		TEST(loop_model),
 		TEST(loop_model_of_4096_byte_blocks),
 		TEST(dm_error),
