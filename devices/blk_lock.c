@@ -12,8 +12,10 @@
  * writer takes all of it exclusively, in one step. A reader shares the bytes that keep writers out,
  * and then looks for one that QEMU let in.
  *
- * The kernel names no holder of such a lock. Its fdinfo does: the lock is shown with each
- * descriptor it belongs to, to whoever may look into that process.
+ * The kernel names no holder of such a lock. So whoever holds one has a lock of the old kind
+ * (F_SETLK) besides, on a byte of its own, which keeps nobody out: of that one the kernel tells the
+ * process to everybody. Where there is none (QEMU), fdinfo shows a lock with each descriptor it
+ * belongs to, to whoever may look into that process.
  *
  * A killed process has ended some time before its io_uring lets go of the image, and of its lock
  * with it. So a lock that nobody is seen to hold is given a little time to go away.
@@ -32,6 +34,7 @@
 
 #define USES	   100
 #define KEEPS_OUT  200
+#define NAME	   300 /* tells who has one of the others */
 #define WRITE	   1
 #define RESIZE	   3
 #define PATIENCE   200u /* looks */
@@ -79,6 +82,15 @@ static int try_lock(int fd, enum blk_lock how, struct flock *other)
 		return -EAGAIN;
 	}
 	return 0;
+}
+
+/* It goes with the process, or when that closes any descriptor of the file: then nobody is named.
+ */
+static void leave_name(int fd, enum blk_lock how)
+{
+	struct flock lock = range(how == BLK_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
+
+	fcntl(fd, F_SETLK, &lock);
 }
 
 void blk_unlock(int fd)
@@ -148,13 +160,16 @@ static void name_holder(struct holder *holder)
 static void find_holder(int fd, const struct flock *other, struct holder *ret)
 {
 	struct dirent *entry;
+	struct flock name;
 	struct stat file;
 	DIR *proc;
 
 	*ret = (struct holder){0};
 	if (other->l_type != F_UNLCK && other->l_pid > 0) {
-		/* A lock of the old kind (fcntl(F_SETLK)) has its owner's name. */
+		/* Another program's lock of the old kind. */
 		ret->pid = other->l_pid;
+	} else if (held(fd, NAME, NAME, &name) && name.l_pid > 0) {
+		ret->pid = name.l_pid;
 	} else if (fstat(fd, &file) == 0 && (proc = opendir("/proc"))) {
 		while (!ret->pid && (entry = readdir(proc)))
 			if (*entry->d_name >= '1' && *entry->d_name <= '9' &&
@@ -183,8 +198,8 @@ static int refuse(enum blk_lock how, const struct flock *other, const struct hol
 		return error_set(e, -EBUSY,
 				 "is given twice: a disk that is written can be there only once; "
 				 "leave one out, or add `,readonly` to both");
-	return error_set(e, -EBUSY, "is in use by process %d (%s): stop it, %s", (int)holder->pid,
-			 holder->comm, or);
+	return error_set(e, -EBUSY, "is in use by process %d%s%s%s: stop it, %s", (int)holder->pid,
+			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
 int blk_lock(int fd, enum blk_lock how, struct error *e)
@@ -196,6 +211,8 @@ int blk_lock(int fd, enum blk_lock how, struct error *e)
 		struct holder holder;
 		int r = try_lock(fd, how, &other);
 
+		if (r == 0)
+			leave_name(fd, how);
 		if (r != -EAGAIN)
 			return r == 0 ? 0
 				      : error_set(e, -ENOLCK, "cannot be locked (%s)",
