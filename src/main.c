@@ -186,11 +186,34 @@ static int command_help(int argc, char **argv)
 	return printed(0);
 }
 
+/*
+ * What is opened must not get the number of a standard descriptor that is closed: messages and the
+ * guest's console would go there. Those that are missing are opened on /dev/null, the wrong way
+ * round, so that whoever uses one is told what it is told of one that is closed.
+ */
+static int open_missing_descriptors(void)
+{
+	static const int flags[] = {
+		[STDIN_FILENO] = O_WRONLY, [STDOUT_FILENO] = O_RDONLY, [STDERR_FILENO] = O_RDONLY};
+
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", flags[fd]) < 0)
+			return -errno;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct cli_command *command;
 	struct error e = {""};
+	int r = open_missing_descriptors();
 
+	if (r < 0) {
+		error_set(&e, r,
+			  "a standard descriptor is closed, and /dev/null cannot be opened: %s",
+			  strerror(-r));
+		return fail(&e, r);
+	}
 	if (argc < 2) {
 		cli_help(stderr);
 		return STATUS_USAGE;

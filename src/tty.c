@@ -108,11 +108,19 @@ static int open_again(int fd, int flags)
 	return open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
+/* Not closed, and not open in the wrong way, as main() leaves one that was closed. */
+static bool is_open(int fd, int wrong)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_ACCMODE) != wrong;
+}
+
 static int open_input(struct tty *tty, struct error *e)
 {
 	int fd;
 
-	if (fcntl(STDIN_FILENO, F_GETFD) < 0)
+	if (!is_open(STDIN_FILENO, O_WRONLY))
 		return 0;
 	if (isatty(STDIN_FILENO)) {
 		/* -1: the terminal is not our session's, so there is no job control to heed. */
@@ -138,7 +146,7 @@ static void open_output(struct tty *tty)
 {
 	int fd;
 
-	if (fcntl(STDOUT_FILENO, F_GETFD) < 0)
+	if (!is_open(STDOUT_FILENO, O_RDONLY))
 		return;
 	fd = open_again(STDOUT_FILENO, O_WRONLY);
 	tty->owns_out = tty->private_out = fd >= 0;
