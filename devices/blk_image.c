@@ -84,48 +84,61 @@ static int explain_claim(const char *path, struct error *e)
 	return fd < 0 ? 0 : blk_lock(fd, BLK_LOCK_LOOK, e);
 }
 
-static int lock_file(const struct blk_image *image, struct error *e)
+/* A device that is claimed may be so by an io_uring that lets go of it some time after its process
+ * has ended, as with locks. */
+static int open_path(const char *path, int flags, struct error *e)
 {
-	struct error why = {""};
-	int r = blk_lock(image->fd, image->readonly ? BLK_LOCK_READ : BLK_LOCK_WRITE, &why);
+	unsigned looks = 0;
+	int fd, r = 0;
 
-	if (r == -ENOLCK) {
-		log_warn("disk %s: %s: see to it yourself that no other VM %s it", image->path,
-			 why.msg, image->readonly ? "writes" : "uses");
-		return 0;
-	}
-	return r < 0 ? error_set(e, r, "%s", why.msg) : 0;
+	do {
+		fd = open(path, flags);
+		if (fd >= 0 || errno != EBUSY || !(flags & O_EXCL))
+			return fd < 0 ? -errno : fd;
+		r = explain_claim(path, e);
+	} while (r == 0 && blk_look_again(&looks));
+	return -EBUSY;
 }
 
-static int open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
-		     struct error *e)
+static int try_open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
+			 struct error *e)
 {
 	int flags = O_CLOEXEC | O_NOCTTY, r;
+	struct error claim = {""};
+	struct stat before;
 
 	/* First look, then open: opening a pipe would wait for its other end. */
-	if (stat(config->path, st) < 0)
+	if (stat(config->path, &before) < 0)
 		return explain_open(errno, config, NULL, e);
-	r = check_kind(st, e);
+	r = check_kind(&before, e);
 	if (r < 0)
 		return r;
 	flags |= config->readonly ? O_RDONLY : O_RDWR;
 	if (config->cache == CACHE_NONE)
 		flags |= O_DIRECT;
-	if (S_ISBLK(st->st_mode) && !config->readonly)
+	if (S_ISBLK(before.st_mode) && !config->readonly)
 		flags |= O_EXCL;
-	image->fd = open(config->path, flags);
-	if (image->fd < 0 && errno == EBUSY && (flags & O_EXCL)) {
-		r = explain_claim(config->path, e);
-		if (r < 0)
-			return r;
-		image->fd = open(config->path, flags);
-	}
+	image->fd = open_path(config->path, flags, &claim);
 	if (image->fd < 0)
-		return explain_open(errno, config, st, e);
-	if (fstat(image->fd, st) < 0)
-		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
-	r = check_kind(st, e);
-	return r < 0 ? r : lock_file(image, e);
+		return claim.msg[0] ? error_set(e, image->fd, "%s", claim.msg)
+				    : explain_open(-image->fd, config, &before, e);
+	r = blk_lock_named(image->fd, config->path,
+			   image->readonly ? BLK_LOCK_READ : BLK_LOCK_WRITE, st, e);
+	return r < 0 ? r : is_same_file(&before, st) ? 0 : -ESTALE;
+}
+
+/* What is learnt of an image is learnt under its lock: *st is what it is then. */
+static int open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
+		     struct error *e)
+{
+	unsigned tries = 0;
+	int r;
+
+	while ((r = try_open_file(image, config, st, e)) == -ESTALE && ++tries < BLK_OPEN_TRIES) {
+		close(image->fd);
+		image->fd = -1;
+	}
+	return r;
 }
 
 static int device_geometry(struct blk_image *image, const struct stat *st, struct error *e)

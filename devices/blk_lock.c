@@ -30,6 +30,7 @@
 #include <time.h>
 
 #include "blk.h"
+#include "log.h"
 #include "util.h"
 
 #define USES	   100
@@ -202,24 +203,50 @@ static int refuse(enum blk_lock how, const struct flock *other, const struct hol
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
+bool blk_look_again(unsigned *looks)
+{
+	static const struct timespec pause = {.tv_nsec = LOOK_NS};
+
+	return (*looks)++ < PATIENCE && (nanosleep(&pause, NULL), true);
+}
+
 int blk_lock(int fd, enum blk_lock how, struct error *e)
 {
 	struct flock other = {.l_type = F_UNLCK};
+	struct holder holder = {0};
+	unsigned looks = 0;
+	int r, unlocked;
 
-	for (unsigned looks = 0;; looks++) {
-		static const struct timespec pause = {.tv_nsec = LOOK_NS};
-		struct holder holder;
-		int r = try_lock(fd, how, &other);
+	do {
+		unlocked = try_lock(fd, how, &other);
+		if (unlocked == -EAGAIN) {
+			find_holder(fd, &other, &holder);
+			r = refuse(how, &other, &holder, e);
+		} else {
+			r = 0;
+			if (unlocked == 0 && how != BLK_LOCK_LOOK)
+				leave_name(fd, how);
+		}
+	} while (r == -EBUSY && !holder.pid && blk_look_again(&looks));
+	if (r < 0 || unlocked == 0)
+		return r;
+	return error_set(e, -ENOLCK, "cannot be locked (%s)", strerror(-unlocked));
+}
 
-		if (r == 0)
-			leave_name(fd, how);
-		if (r != -EAGAIN)
-			return r == 0 ? 0
-				      : error_set(e, -ENOLCK, "cannot be locked (%s)",
-						  strerror(-r));
-		find_holder(fd, &other, &holder);
-		if (holder.pid || looks == PATIENCE)
-			return refuse(how, &other, &holder, e);
-		nanosleep(&pause, NULL);
-	}
+int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e)
+{
+	struct error why = {""};
+	int r = blk_lock(fd, how, &why);
+	struct stat named;
+
+	if (r == -ENOLCK)
+		log_warn("'%s': %s: see to it yourself that nobody else %s it", path, why.msg,
+			 how == BLK_LOCK_READ ? "writes" : "uses");
+	else if (r < 0)
+		return error_set(e, r, "%s", why.msg);
+	if (fstat(fd, ret) < 0)
+		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+	if (stat(path, &named) < 0 || !is_same_file(ret, &named))
+		return error_set(e, -ESTALE, "was replaced while it was opened: try again");
+	return 0;
 }

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "config.h"
@@ -81,10 +82,19 @@ enum blk_lock {
 /*
  * Locks the image against other VMs, QEMU's too, until blk_unlock() or until nobody has the open
  * file description any more. -EBUSY with a message that names the holder and the remedy, after up
- * to two seconds when the holder cannot be seen; -ENOLCK when the file system has no locks.
+ * to two seconds when no process is seen to hold it; -ENOLCK when the file system has no locks.
  */
 int blk_lock(int fd, enum blk_lock how, struct error *e);
 void blk_unlock(int fd);
+/*
+ * blk_lock() of what was opened as `path`, and what fstat(2) says of it from then on. Where there
+ * are no locks a warning says so. -ESTALE: what has this name now is another file, which is to be
+ * opened instead, up to so many times.
+ */
+#define BLK_OPEN_TRIES 100u
+int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e);
+/* The pause between two looks at what may yet go away; false when two seconds have passed so. */
+bool blk_look_again(unsigned *looks);
 
 /*
  * The rest of opening a throw-away disk: a nameless file for what is written to `image`, of which

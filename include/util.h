@@ -11,6 +11,8 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+struct stat;
+
 #define ARRAY_SIZE(a)			(sizeof(a) / sizeof((a)[0]))
 #define MIN(a, b)			((a) < (b) ? (a) : (b))
 #define MAX(a, b)			((a) > (b) ? (a) : (b))
@@ -57,6 +59,9 @@ uint64_t block_queue_limit(dev_t dev, const char *name);
 
 /* "a directory", "a pipe": for messages. */
 const char *file_kind(mode_t mode);
+
+/* Whether these are of one file, or of one block device, whatever their names. */
+bool is_same_file(const struct stat *a, const struct stat *b);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);

@@ -74,21 +74,23 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 	return fd;
 }
 
-/* Every command that changes an image has it from here, and nobody else uses it while it does. */
+/* Every command that changes an image has it from here, and nobody else uses it while it does: *st
+ * is what it is from then on. */
 static int open_to_change(const char *path, int flags, const char *device_remedy, struct stat *st,
 			  struct error *e)
 {
-	int fd = open_image(path, O_RDWR | flags, device_remedy, st, e), r;
+	unsigned tries = 0;
+	int fd, r;
 
-	if (fd < 0)
-		return fd;
-	r = blk_lock(fd, BLK_LOCK_WRITE, e);
-	/* A file system without locks has nobody who minds. */
-	if (r < 0 && r != -ENOLCK) {
-		close(fd);
-		return r;
-	}
-	return fd;
+	do {
+		fd = open_image(path, O_RDWR | flags, device_remedy, st, e);
+		if (fd < 0)
+			return fd;
+		r = blk_lock_named(fd, path, BLK_LOCK_WRITE, st, e);
+		if (r < 0)
+			close(fd);
+	} while (r == -ESTALE && ++tries < BLK_OPEN_TRIES);
+	return r < 0 ? r : fd;
 }
 
 static int check_size(uint64_t size, struct error *e)

@@ -160,6 +160,13 @@ const char *file_kind(mode_t mode)
 	}
 }
 
+bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+		return a->st_rdev == b->st_rdev;
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
 uint64_t now_ns(void)
 {
 	struct timespec ts;
