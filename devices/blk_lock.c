@@ -203,6 +203,19 @@ static int refuse(enum blk_lock how, const struct flock *other, const struct hol
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
+/* What locks do not tell: whether the host itself has the file. Keeps the lock when not. */
+static int lock_from_host(int fd, enum blk_lock how, struct error *e)
+{
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : blk_host_use(&st, how == BLK_LOCK_READ, e);
+
+	if (r < 0)
+		blk_unlock(fd);
+	else
+		leave_name(fd, how);
+	return r;
+}
+
 bool blk_look_again(unsigned *looks)
 {
 	static const struct timespec pause = {.tv_nsec = LOOK_NS};
@@ -223,9 +236,7 @@ int blk_lock(int fd, enum blk_lock how, struct error *e)
 			find_holder(fd, &other, &holder);
 			r = refuse(how, &other, &holder, e);
 		} else {
-			r = 0;
-			if (unlocked == 0 && how != BLK_LOCK_LOOK)
-				leave_name(fd, how);
+			r = how == BLK_LOCK_LOOK ? 0 : lock_from_host(fd, how, e);
 		}
 	} while (r == -EBUSY && !holder.pid && blk_look_again(&looks));
 	if (r < 0 || unlocked == 0)

@@ -81,8 +81,9 @@ enum blk_lock {
 
 /*
  * Locks the image against other VMs, QEMU's too, until blk_unlock() or until nobody has the open
- * file description any more. -EBUSY with a message that names the holder and the remedy, after up
- * to two seconds when no process is seen to hold it; -ENOLCK when the file system has no locks.
+ * file description any more. A file that the host itself uses (blk_host_use()) is not to be had
+ * either. -EBUSY with a message that names the holder and the remedy, after up to two seconds when
+ * no process is seen to hold it; -ENOLCK when the file system has no locks.
  */
 int blk_lock(int fd, enum blk_lock how, struct error *e);
 void blk_unlock(int fd);
@@ -95,6 +96,12 @@ void blk_unlock(int fd);
 int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e);
 /* The pause between two looks at what may yet go away; false when two seconds have passed so. */
 bool blk_look_again(unsigned *looks);
+
+/*
+ * Whether the host's kernel uses the regular file `st`, behind a loop device (mounted, device
+ * mapper) or as swap; with `to_read`, whether it may write there. -EBUSY with a message.
+ */
+int blk_host_use(const struct stat *st, bool to_read, struct error *e);
 
 /*
  * The rest of opening a throw-away disk: a nameless file for what is written to `image`, of which

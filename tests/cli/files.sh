@@ -116,6 +116,52 @@ else
 fi
 rm -f img new
 
+# What the host itself uses.
+if [ -z "${SKEP_TEST_MOUNTS-}" ] || ! { truncate -s 64M img && mkfs.ext4 -q img && mount -o loop img on; } >out 2>err; then
+	skip "an image that the host has mounted" "cannot mount here: $(tail -n 1 err)"
+else
+	loop=$(losetup -n -O NAME -j img)
+	fill on/data $mib
+	sync -f on
+	chmod 666 img
+	ok "mounted: is in use" complains 125 "'img': is in use by this host as $loop: .*losetup -d" disk compact img
+	ok "mounted: no resize" complains 125 "as $loop" disk resize img 128M
+	ok "mounted: not created anew" complains 125 "as $loop" disk create img 64M --force
+	ok "mounted: no VM" complains 125 "disk img: is in use by this host as $loop" "${opens_disks[@]}" -d img
+	ok "mounted: no VM that reads" complains 125 "as $loop" "${opens_disks[@]}" -d img,readonly
+	ok "mounted: no ephemeral disk" complains 125 "as $loop" "${opens_disks[@]}" -d img,ephemeral
+	ln img link
+	ok "mounted: by whatever name" complains 125 "as $loop" disk compact link
+	mv img moved
+	ok "mounted: although it was renamed" complains 125 "as $loop" disk compact moved
+	mv moved img
+	status=0
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$skep" disk compact img >out 2>err || status=$?
+	ok "mounted: who may not ask the loop device sees it too" err_has "as $loop"
+	ok "mounted: info" does disk info img
+	mount -o remount,ro on
+	umount on
+	loop=
+	ok "no longer mounted: free again" does disk compact img
+	ok "no longer mounted: undamaged" quiet e2fsck -fn img
+	loop=$(losetup -r -f --show img)
+	ok "a loop device that only reads: a VM that writes" complains 125 "as $loop" "${opens_disks[@]}" -d img
+	ok "a loop device that only reads: a VM that reads" complains 125 "none/socket" "${opens_disks[@]}" -d img,readonly
+	losetup -d "$loop"
+	loop=
+	rm -f link
+	fill "a b" $mib
+	chmod 600 "a b"
+	if mkswap "a b" >out 2>err && swapon "a b" 2>err; then
+		ok "swap: is in use" complains 125 "in use by this host as swap" disk compact "a b"
+		swapoff "a b"
+	else
+		skip "swap: is in use" "swapon: $(tail -n 1 err)"
+	fi
+	rm -f "a b"
+fi
+rm -f img
+
 # As a file system without locks answers.
 if strace -o /dev/null true 2>/dev/null; then
 	for command in "disk compact img" "disk resize img 1M" "disk create img 1M --force" "${opens_disks[*]} -d img"; do
