@@ -489,18 +489,16 @@ bool blk_image_reaches(const struct blk_image *image, uint64_t end)
 	return !image->device || (present_size(image, &size) == 0 && end <= size);
 }
 
-static int grow_file(const struct blk_image *image, uint64_t size, struct error *e)
+int blk_set_size(int fd, uint64_t size, struct error *e)
 {
-	if (image->readonly)
-		return error_set(e, -EROFS,
-				 "is read-only here: let somebody else enlarge its file, and give "
-				 "no size");
-	if (size <= INT64_MAX && ftruncate(image->fd, (off_t)size) == 0)
+	if (size <= INT64_MAX && ftruncate(fd, (off_t)size) == 0)
 		return 0;
 	if (size > INT64_MAX || errno == EFBIG || errno == EINVAL)
-		return error_set(e, -EFBIG, "its file system has no files of %llu bytes",
+		return error_set(e, -EFBIG,
+				 "its file system has no files of %llu bytes, or there is a limit "
+				 "on them (ulimit -f, LimitFSIZE= in systemd's unit)",
 				 (unsigned long long)size);
-	return error_set(e, -errno, "cannot enlarge its file: %s", strerror(errno));
+	return error_set(e, -errno, "cannot set its size: %s", strerror(errno));
 }
 
 int blk_image_grow(const struct blk_image *image, uint64_t *size, struct error *e)
@@ -528,7 +526,11 @@ int blk_image_grow(const struct blk_image *image, uint64_t *size, struct error *
 				 "is a block device of %llu bytes: enlarge that first, as with "
 				 "lvextend",
 				 (unsigned long long)present);
-	return grow_file(image, *size, e);
+	if (image->readonly)
+		return error_set(e, -EROFS,
+				 "is read-only here: let somebody else enlarge its file, and give "
+				 "no size");
+	return blk_set_size(image->fd, *size, e);
 }
 
 void blk_image_close(struct blk_image *image)

@@ -72,6 +72,9 @@ bool blk_image_reaches(const struct blk_image *image, uint64_t end);
  */
 int blk_image_grow(const struct blk_image *image, uint64_t *size, struct error *e);
 void blk_image_close(struct blk_image *image); /* NULL-safe */
+/* Sets the size of an image's file; what it had is as it was when that fails. -EFBIG or another
+ * negative errno, with a message. */
+int blk_set_size(int fd, uint64_t size, struct error *e);
 
 enum blk_lock {
 	BLK_LOCK_READ,	/* to read: nobody writes; `fd` is open for reading */

@@ -22,8 +22,6 @@ static int explain_open(int err, struct error *e)
 	case ENOENT:
 		return error_set(e, -err,
 				 "no such file or directory: 'skep disk create' makes images");
-	case EEXIST: /* it appeared, or is a symbolic link to nothing */
-		return error_set(e, -err, "exists already: choose another name");
 	case EACCES:
 	case EPERM:
 		return error_set(e, -err,
@@ -55,14 +53,12 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 {
 	int fd, r;
 
-	if (stat(path, st) == 0) {
-		r = check_kind(st, device_remedy, e);
-		if (r < 0)
-			return r;
-	} else if (errno != ENOENT || !(flags & O_CREAT)) {
+	if (stat(path, st) < 0)
 		return explain_open(errno, e);
-	}
-	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+	r = check_kind(st, device_remedy, e);
+	if (r < 0)
+		return r;
+	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return explain_open(errno, e);
 	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
@@ -76,14 +72,14 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 
 /* Every command that changes an image has it from here, and nobody else uses it while it does: *st
  * is what it is from then on. */
-static int open_to_change(const char *path, int flags, const char *device_remedy, struct stat *st,
+static int open_to_change(const char *path, const char *device_remedy, struct stat *st,
 			  struct error *e)
 {
 	unsigned tries = 0;
 	int fd, r;
 
 	do {
-		fd = open_image(path, O_RDWR | flags, device_remedy, st, e);
+		fd = open_image(path, O_RDWR, device_remedy, st, e);
 		if (fd < 0)
 			return fd;
 		r = blk_lock_named(fd, path, BLK_LOCK_WRITE, st, e);
@@ -104,16 +100,6 @@ static int check_size(uint64_t size, struct error *e)
 				 "(a bare number is MiB)",
 				 (unsigned long long)size, BLK_SECTOR);
 	return 0;
-}
-
-static int set_size(int fd, uint64_t size, struct error *e)
-{
-	if (ftruncate(fd, (off_t)size) == 0)
-		return 0;
-	if (errno == EFBIG || errno == EINVAL)
-		return error_set(e, -EFBIG, "its file system has no files of %llu bytes",
-				 (unsigned long long)size);
-	return error_set(e, -errno, "cannot set its size: %s", strerror(errno));
 }
 
 /* create */
@@ -138,36 +124,141 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 			 room);
 }
 
-static int create(const struct disk_command *c, FILE *out, struct error *e)
+/* An image that is made, until it has its name whole: what is at that name is what was there, or
+ * this. Where the file system can, it has no name at all, so that nothing is left when skep is
+ * killed. */
+struct draft {
+	int fd;
+	bool named;
+	char *name; /* beside the image; only with `named` there is such a file */
+};
+
+static int explain_draft(int err, struct error *e)
 {
-	char size[FORMAT_BYTES];
-	_cleanup_close_ int fd = -1;
-	struct stat st;
-	bool replaced = stat(c->path, &st) == 0;
+	switch (err) {
+	case ENOENT:
+	case ENOTDIR:
+		return error_set(e, -err,
+				 "there is no such directory: make it first (mkdir -p), or "
+				 "correct the path");
+	case EEXIST: /* it appeared, or is a symbolic link to nothing */
+		return error_set(e, -err, "exists already: choose another name");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: change the mode or owner of its directory");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system");
+	default:
+		return error_set(e, -err, "cannot make the file: %s", strerror(err));
+	}
+}
+
+static int draft_open(struct draft *d, const char *path, struct error *e)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	const char *dir = copy ? dirname(copy) : "";
+
+	if (!copy || asprintf(&d->name, "%s/.skep-%d-%llx", dir, (int)getpid(),
+			      (unsigned long long)now_ns()) < 0) {
+		d->name = NULL;
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	if (d->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		d->named = d->fd >= 0;
+	}
+	return d->fd < 0 ? explain_draft(errno, e) : 0;
+}
+
+static int draft_link(const struct draft *d, const char *to)
+{
+	char from[32];
+
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", d->fd);
+	return linkat(AT_FDCWD, d->named ? d->name : from, AT_FDCWD, to, AT_SYMLINK_FOLLOW);
+}
+
+/* Gives it the name, in one step; `replace` says whether there may be a file of that name. */
+static int draft_publish(struct draft *d, const char *path, bool replace, struct error *e)
+{
 	int r;
 
-	if (replaced && S_ISREG(st.st_mode) && !c->force)
-		return error_set(
-			e, -EEXIST,
-			"exists already: choose another name, or give --force to lose what "
-			"it holds");
-	fd = open_to_change(c->path, O_CREAT | (replaced ? 0 : O_EXCL),
-			    "use it as it is, or make a logical volume (lvcreate)", &st, e);
-	if (fd < 0)
-		return fd;
-	/* First what may fail while the old content is still there. */
-	r = set_size(fd, c->size, e);
-	if (r == 0 && replaced)
-		r = set_size(fd, 0, e);
-	if (r == 0 && replaced)
-		r = set_size(fd, c->size, e);
-	if (r == 0 && c->preallocate)
-		r = preallocate(fd, c->size, e);
-	if (r < 0) {
-		if (!replaced)
-			unlink(c->path);
-		return r;
+	if (fsync(d->fd) < 0)
+		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
+	if (replace && !d->named) {
+		d->named = draft_link(d, d->name) == 0;
+		if (!d->named)
+			return explain_draft(errno, e);
 	}
+	if (!d->named)
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
+	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	if (r < 0)
+		return explain_draft(errno, e);
+	d->named = false;
+	return 0;
+}
+
+static void draft_close(struct draft *d)
+{
+	if (d->named)
+		unlink(d->name);
+	if (d->fd >= 0)
+		close(d->fd);
+	free(d->name);
+}
+
+/* `old` is the file that it takes the place of, or NULL. */
+static int make_image(const struct disk_command *c, const char *path, const struct stat *old,
+		      struct error *e)
+{
+	struct draft draft = {.fd = -1};
+	int r = draft_open(&draft, path, e);
+
+	if (r == 0)
+		r = blk_set_size(draft.fd, c->size, e);
+	if (r == 0 && c->preallocate)
+		r = preallocate(draft.fd, c->size, e);
+	/* First the owner: chown(2) clears bits of the mode. */
+	if (r == 0 && old &&
+	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
+	     fchmod(draft.fd, old->st_mode & 07777) < 0))
+		r = error_set(e, -errno, "cannot set owner and mode: %s", strerror(errno));
+	if (r == 0)
+		r = draft_publish(&draft, path, old, e);
+	draft_close(&draft);
+	return r;
+}
+
+static int create(const struct disk_command *c, FILE *out, struct error *e)
+{
+	static const char device_remedy[] = "use it as it is, or make a logical volume (lvcreate)";
+	_cleanup_free_ char *real = NULL;
+	_cleanup_close_ int old = -1;
+	char size[FORMAT_BYTES];
+	struct stat st;
+	int r;
+
+	if (stat(c->path, &st) == 0) {
+		if (S_ISREG(st.st_mode) && !c->force)
+			return error_set(e, -EEXIST,
+					 "exists already: choose another name, or give --force to "
+					 "lose what it holds");
+		old = open_to_change(c->path, device_remedy, &st, e);
+		if (old < 0)
+			return old;
+		/* A symbolic link stays one. */
+		real = realpath(c->path, NULL);
+		if (!real)
+			return explain_open(errno, e);
+	}
+	r = make_image(c, real ? real : c->path, real ? &st : NULL, e);
+	if (r < 0)
+		return r;
 	format_bytes(c->size, size);
 	fprintf(out, "%s: %s\n", c->path, size);
 	return 0;
@@ -310,7 +401,7 @@ static int compact(const struct disk_command *c, FILE *out, FILE *terminal, stru
 	struct stat st;
 	int r;
 
-	fd = open_to_change(c->path, 0,
+	fd = open_to_change(c->path,
 			    "discard what is free from within the guest (fstrim), or all of it "
 			    "with blkdiscard",
 			    &st, e);
@@ -384,7 +475,7 @@ static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t 
 				 text);
 	if (c->force) {
 		log_warn("%.200s: whatever the last %s held is lost", c->path, text);
-		return set_size(fd, from, e);
+		return blk_set_size(fd, from, e);
 	}
 	r = check_tail(fd, from, old, terminal, e);
 	if (r < 0)
@@ -392,7 +483,7 @@ static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t 
 	log_warn("%.200s: the last %s, all zeros, are cut off: a file system or partition that "
 		 "reaches there is damaged",
 		 c->path, text);
-	return set_size(fd, from, e);
+	return blk_set_size(fd, from, e);
 }
 
 static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
@@ -403,7 +494,7 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	struct stat st;
 	int r;
 
-	fd = open_to_change(c->path, 0,
+	fd = open_to_change(c->path,
 			    "resize it where it was made (lvextend, lvreduce, zfs set volsize)",
 			    &st, e);
 	if (fd < 0)
@@ -415,7 +506,7 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	r = check_size(size, e);
 	if (r < 0)
 		return r;
-	r = size < old ? shrink(c, fd, size, old, terminal, e) : set_size(fd, size, e);
+	r = size < old ? shrink(c, fd, size, old, terminal, e) : blk_set_size(fd, size, e);
 	if (r < 0)
 		return r;
 	format_bytes(old, was);

@@ -326,7 +326,6 @@ static int open_control(struct vm *vm, struct error *e)
 		sigaddset(&mask, handled[i]);
 	pthread_sigmask(SIG_BLOCK, &mask, &vm->old_mask);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGXFSZ, SIG_IGN); /* a limit on files fails the write or the resize, not us */
 	vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vm->signal_fd < 0)
 		return error_set(e, -errno, "signalfd: %s", strerror(errno));

@@ -61,7 +61,7 @@ ok "create: no whole sectors" complains 2 "multiple of 512" disk create x 1000B
 ok "create: too much" complains 2 "more than any file holds" disk create x 9000000T
 ok "create: no size at all" complains 2 "'huge' is not a size" disk create x huge
 ok "create: more than a size" complains 2 "unexpected argument 'y'" disk create x 1M y
-ok "create: in no directory" complains 125 "no such file or directory" disk create none/x 1M
+ok "create: in no directory" complains 125 "'none/x': there is no such directory: make it first" disk create none/x 1M
 ok "create: a directory" complains 125 "is a directory" disk create on 1M --force
 mkfifo pipe
 ok "create: a pipe, and does not wait for it" complains 125 "is a pipe: an image is a regular file" disk create pipe 1M --force

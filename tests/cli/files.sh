@@ -162,6 +162,63 @@ else
 fi
 rm -f img
 
+# Limits on files, and none of the states in between.
+limited() { # limited ARG...: with no files of more than 1 MiB
+	status=0
+	(ulimit -f 1024 && exec "$skep" "$@") >out 2>err </dev/null || status=$?
+}
+limited disk create new 4M
+ok "ulimit -f: create says so" [ "$status" = 125 ]
+ok "ulimit -f: the remedy" err_has "'new': its file system has no files of 4194304 bytes, or .*ulimit -f"
+ok "ulimit -f: no file is left" [ ! -e new ]
+fill img $((mib / 2))
+hash=$(sha img)
+for command in "create img 4M --force" "resize img 4M"; do
+	# shellcheck disable=SC2086
+	limited disk $command
+	ok "ulimit -f: $command says so" err_has "'img': its file system has no files of"
+	ok "ulimit -f: $command leaves it as it was" [ "$(sha img)" = "$hash" ]
+done
+if [ -n "${SKEP_TEST_MOUNTS-}" ] && mount -t tmpfs -o size=4m none on 2>err; then
+	fill on/img $mib
+	chmod 640 on/img
+	ln -s img on/link
+	hash=$(sha on/img)
+	ok "no room: create --force --preallocate" complains 125 "room for 3 MiB only" disk create on/img 8M --force --preallocate
+	ok "no room: what it held is still there" [ "$(sha on/img)" = "$hash" ]
+	ok "no room: and nothing else" [ "$(ls -A on)" = $'img\nlink' ]
+	ok "create --force: through a symbolic link" does disk create on/link 2M --force
+	ok "create --force: which stays one" [ -L on/link ]
+	ok "create --force: with the mode that it had" [ "$(stat -c '%s %a' on/img)" = "$((2 * mib)) 640" ]
+	ok "create --force: nothing else is left" [ "$(ls -A on)" = $'img\nlink' ]
+	umount on
+else
+	skip "no room: what it held is still there" "cannot mount here"
+fi
+# Killed at any moment: there is no file, or the whole one.
+for i in 1 2 3 4 5 6 7 8; do
+	rm -f new
+	"$skep" disk create new 64M --preallocate >out 2>err &
+	for _ in $(seq $((i * i))); do :; done
+	kill -KILL $! 2>/dev/null || true
+	wait $! 2>/dev/null || true
+	ok "create, killed ($i): no file, or the whole one" none_or_size new $((64 * mib))
+done
+ok "create, killed: nothing is left beside" [ -z "$(find . -name '.skep*')" ]
+# As a file system answers that knows no files without a name, and then one that breaks.
+if strace -o /dev/null true 2>/dev/null; then
+	rm -f new
+	plain=(strace -o /dev/null -e "trace=openat,renameat2,linkat" -e inject=openat:error=EOPNOTSUPP:when=1)
+	ok "create, on other file systems" quiet "${plain[@]}" "$skep" disk create new 1M
+	ok "create, on other file systems: makes a file" none_or_size new $mib
+	rm new
+	ok "create, on yet others" quiet "${plain[@]}" -e inject=renameat2:error=EINVAL "$skep" disk create new 1M
+	rm new
+	status=0
+	quiet "${plain[@]}" -e inject=renameat2:error=EIO "$skep" disk create new 1M || status=$?
+	ok "create, on a file system that breaks" [ "$status" = 125 ]
+	ok "create, on a file system that breaks: nothing is left" [ -z "$(find . -name '.skep*' -o -name new)" ]
+fi
 # As a file system without locks answers.
 if strace -o /dev/null true 2>/dev/null; then
 	for command in "disk compact img" "disk resize img 1M" "disk create img 1M --force" "${opens_disks[*]} -d img"; do
