@@ -185,7 +185,8 @@ static void find_holder(int fd, const struct flock *other, struct holder *ret)
 static int refuse(enum blk_lock how, const struct flock *other, const struct holder *holder,
 		  struct error *e)
 {
-	const char * or = how == BLK_LOCK_WRITE && other->l_type == F_RDLCK
+	const char * or = how == BLK_LOCK_OUTPUT ? "or choose another file"
+			  : how == BLK_LOCK_WRITE && other->l_type == F_RDLCK
 				  ? "or add `,readonly` or `,ephemeral` if it only reads"
 				  : "or give this VM a copy";
 

@@ -77,9 +77,10 @@ void blk_image_close(struct blk_image *image); /* NULL-safe */
 int blk_set_size(int fd, uint64_t size, struct error *e);
 
 enum blk_lock {
-	BLK_LOCK_READ,	/* to read: nobody writes; `fd` is open for reading */
-	BLK_LOCK_WRITE, /* to write: nobody else reads or writes; `fd` is open for writing */
-	BLK_LOCK_LOOK,	/* takes no lock; refuses where BLK_LOCK_WRITE would be */
+	BLK_LOCK_READ,	 /* to read: nobody writes; `fd` is open for reading */
+	BLK_LOCK_WRITE,	 /* to write: nobody else reads or writes; `fd` is open for writing */
+	BLK_LOCK_OUTPUT, /* the same, of a file that is to be no image */
+	BLK_LOCK_LOOK,	 /* takes no lock; refuses where BLK_LOCK_WRITE would be */
 };
 
 /*

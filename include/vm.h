@@ -48,10 +48,11 @@ struct vm_result {
 
 /*
  * Builds the VM, runs it to its end, tears it down. 0 with *result filled for every way a VM can
- * end; a negative errno with a message when it could not be started. Main thread; takes over
- * signals.
+ * end; a negative errno with a message when it could not be started. `result_fd`, if it is not -1,
+ * is emptied once the VM is built. Main thread; takes over signals.
  */
-int vm_run(const struct vm_config *config, struct vm_result *result, struct error *e);
+int vm_run(const struct vm_config *config, int result_fd, struct vm_result *result,
+	   struct error *e);
 void vm_result_destroy(struct vm_result *result);
 
 /* The exit status of `skep run` for this end. */

@@ -274,6 +274,8 @@ static int load_config(struct vm_config *config, const char *path, struct error 
 		return error_set(e, (int)len, "'%.200s': %s", path, strerror((int)-len));
 	if ((size_t)len > MAX_CONFIG_FILE)
 		return error_set(e, -EINVAL, "'%.200s' is larger than 1 MiB: is it JSON?", path);
+	if (!is_stdin && config_add_source(config, path) < 0)
+		return -ENOMEM;
 	return config_parse_json(config, text, (size_t)len, is_stdin ? "stdin" : path, e);
 }
 

@@ -38,6 +38,9 @@ void config_destroy(struct vm_config *config)
 	for (size_t i = 0; i < config->num_disks; i++)
 		free(config->disks[i].path);
 	free(config->disks);
+	for (size_t i = 0; i < config->num_sources; i++)
+		free(config->sources[i]);
+	free(config->sources);
 	free(config->kernel);
 	free(config->initrd);
 	free(config->append);
@@ -407,6 +410,20 @@ int config_add_disk(struct vm_config *config, const char *text, struct error *e)
 	return r;
 }
 
+int config_add_source(struct vm_config *config, const char *path)
+{
+	char **sources = reallocarray(config->sources, config->num_sources + 1, sizeof(*sources));
+
+	if (!sources)
+		return -ENOMEM;
+	config->sources = sources;
+	sources[config->num_sources] = strdup(path);
+	if (!sources[config->num_sources])
+		return -ENOMEM;
+	config->num_sources++;
+	return 0;
+}
+
 /* The whole */
 
 void config_disk_serial(const struct vm_config *config, size_t i, char ret[BLK_SERIAL_LEN + 1])
@@ -424,8 +441,8 @@ struct named_path {
 	bool written;
 };
 
-/* No file may be written through one name and used through another; links are not looked through.
- */
+/* No file may be written through one name and used through another. Links are looked through when
+ * files are opened (output_check(), blk_lock()). */
 static int check_paths(const struct vm_config *config, struct error *e)
 {
 	struct named_path all[CONFIG_MAX_DISKS + 5] = {

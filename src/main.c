@@ -9,6 +9,7 @@
 #include "check.h"
 #include "cli.h"
 #include "log.h"
+#include "output.h"
 #include "util.h"
 #include "vm.h"
 
@@ -56,6 +57,22 @@ static int dry_run(const struct vm_config *config)
 	return printed(0);
 }
 
+/* The descriptor of --result, -1 without. That too is checked which was opened for skep. */
+static int open_outputs(const struct vm_config *config, int *ret, struct error *e)
+{
+	int r = output_check(STDOUT_FILENO, NULL, config, e);
+
+	if (r < 0)
+		return error_prefix(e, r, "standard output");
+	r = output_check(STDERR_FILENO, NULL, config, e);
+	if (r < 0)
+		return error_prefix(e, r, "standard error");
+	if (!config->result_path)
+		return 0;
+	*ret = output_open(config->result_path, 0, 0666, config, e);
+	return *ret < 0 ? error_prefix(e, *ret, "--result: '%.200s'", config->result_path) : 0;
+}
+
 static int run_vm(const struct vm_config *config)
 {
 	struct vm_result result = {.end = VM_FAILED};
@@ -63,20 +80,13 @@ static int run_vm(const struct vm_config *config)
 	struct error e = {""};
 	int status, r;
 
-	if (config->result_path) {
-		result_fd =
-			open(config->result_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-		if (result_fd < 0) {
-			r = -errno;
-			error_set(&e, r, "--result: '%.200s': %s", config->result_path,
-				  strerror(-r));
-			complain(&e, r);
-			return STATUS_FAILED;
-		}
-	}
+	r = open_outputs(config, &result_fd, &e);
+	if (r < 0)
+		return fail(&e, r);
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
-	r = vm_run(config, &result, &e);
+	r = vm_run(config, result_fd, &result, &e);
 	if (r < 0) {
+		output_empty(result_fd);
 		result.end = VM_FAILED;
 		result.error = e;
 		if (!e.msg[0])

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "output.h"
 #include "tty.h"
 #include "util.h"
 
@@ -154,17 +155,13 @@ static void open_output(struct tty *tty)
 }
 
 /* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
-static int open_output_file(struct tty *tty, const char *path, struct error *e)
+static int open_output_file(struct tty *tty, const struct vm_config *config, struct error *e)
 {
-	tty->out_fd =
-		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0600);
-	if (tty->out_fd < 0 && errno == ENXIO)
-		return error_set(e, -ENXIO,
-				 "console file %s: nobody reads from this pipe; start its reader "
-				 "first",
-				 path);
+	tty->out_fd = output_open(config->console_path, O_NONBLOCK, 0600, config, e);
+	if (tty->out_fd == -ENXIO)
+		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
 	if (tty->out_fd < 0)
-		return error_set(e, -errno, "console file %s: %s", path, strerror(errno));
+		return error_prefix(e, tty->out_fd, "console file %s", config->console_path);
 	tty->owns_out = tty->private_out = true;
 	return 0;
 }
@@ -182,7 +179,7 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 		r = open_input(ret, e);
 		break;
 	case CONSOLE_FILE:
-		r = open_output_file(ret, config->console_path, e);
+		r = open_output_file(ret, config, e);
 		break;
 	case CONSOLE_OFF:
 		break;

@@ -32,6 +32,7 @@
 #include "loop.h"
 #include "machine.h"
 #include "mptable.h"
+#include "output.h"
 #include "sandbox.h"
 #include "tty.h"
 #include "util.h"
@@ -49,6 +50,7 @@ struct disk {
 struct vm {
 	const struct vm_config *config;
 	struct vm_result *result;
+	int result_fd;
 
 	struct gmem mem;
 	struct boot_files files;
@@ -403,6 +405,21 @@ static int finish_boot(struct vm *vm, struct error *e)
 	return r;
 }
 
+/* Last, when nothing else can fail but threads: what they held may still be wanted. */
+static int empty_outputs(const struct vm *vm, struct error *e)
+{
+	bool console = vm->config->console == CONSOLE_FILE;
+	int r = output_empty(vm->result_fd);
+
+	if (r < 0)
+		return error_set(e, r, "--result: '%.200s': cannot empty it: %s",
+				 vm->config->result_path, strerror(-r));
+	r = console ? output_empty(vm->tty.out_fd) : 0;
+	return r < 0 ? error_set(e, r, "console file %s: cannot empty it: %s",
+				 vm->config->console_path, strerror(-r))
+		     : 0;
+}
+
 static int vm_build(struct vm *vm, struct error *e)
 {
 	const struct vm_config *config = vm->config;
@@ -431,6 +448,8 @@ static int vm_build(struct vm *vm, struct error *e)
 		r = create_machine(vm, e);
 	if (!r)
 		r = finish_boot(vm, e);
+	if (!r)
+		r = empty_outputs(vm, e);
 	return r;
 }
 
@@ -551,11 +570,12 @@ static int alloc_result(struct vm_result *result, const struct vm_config *config
 	return 0;
 }
 
-int vm_run(const struct vm_config *config, struct vm_result *result, struct error *e)
+int vm_run(const struct vm_config *config, int result_fd, struct vm_result *result, struct error *e)
 {
 	struct vm vm = {
 		.config = config,
 		.result = result,
+		.result_fd = result_fd,
 		.machine = {.kvm_fd = -1, .vm_fd = -1},
 		.tty = {.in_fd = -1, .out_fd = -1},
 		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},

@@ -116,6 +116,67 @@ else
 fi
 rm -f img new
 
+# Files that are written, under another name of a file that is used.
+fill img $mib
+cp "$payload" kernel
+echo '{"kernel": "kernel"}' >config.json
+uses=(run --config config.json --no-cache --control none/socket)
+for file in img kernel config.json; do
+	hash=$(sha $file)
+	ln -s $file symbolic
+	ln $file hard
+	for name in ./$file symbolic hard /proc/self/cwd/$file; do
+		for disk in img img,readonly img,ephemeral; do
+			[ $file = img ] || [ $disk = img ] || continue
+			ok "--result $name (disk $disk): refused" \
+				complains 2 "^skep: --result: '$name': is .*, '$file', too: choose another" "${uses[@]}" -d $disk --result "$name"
+			run "${uses[@]}" -d $disk --console "file=$name"
+			ok "--console file=$name (disk $disk): refused" \
+				err_has "^skep: console file $name: is .*, '$file', too: choose another"
+			ok "$file is as it was" [ "$(sha $file)" = "$hash" ]
+		done
+	done
+	status=0
+	"$skep" "${uses[@]}" -d img 2>err </dev/null >>$file || status=$?
+	ok "standard output is $file: refused" err_has "^skep: standard output: is .*, '$file', too"
+	ok "standard output is $file: which is as it was" [ "$(sha $file)" = "$hash" ]
+	rm symbolic hard
+done
+python3 -c 'import fcntl, os, struct, time
+fd = os.open("img", os.O_RDWR)
+fcntl.fcntl(fd, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 100, 104, 0))  # F_OFD_SETLK
+print("locked", flush=True)
+time.sleep(600)' >locked &
+holder=$!
+until [ -s locked ]; do sleep 0.05; done
+hash=$(sha img)
+ok "--result FILE, the image of a VM that runs" \
+	complains 125 "^skep: --result: 'img': is in use by process $holder .*choose another" "${uses[@]}" --result img
+ok "--console file=FILE, the image of a VM that runs" \
+	complains 125 "^skep: console file img: is in use by process $holder .*choose another" "${uses[@]}" --console file=img
+ok "the image of a VM that runs is as it was" [ "$(sha img)" = "$hash" ]
+kill $holder
+wait $holder 2>/dev/null || true
+ok "--result and --console, one file under two names" \
+	complains 2 "^skep: --result: 'new': is the console, './new', too" "${uses[@]}" --result new --console file=./new
+echo "what an earlier VM said" >new
+echo "how an earlier VM ended, in more words than how this one will have ended: $(seq 1000)" >r.json
+run "${uses[@]}" --result r.json --console file=new
+ok "a VM that cannot be started: the result says so" json r.json 'd["end"] == "failed" and "none/socket" in d["error"]'
+ok "a VM that cannot be started: what the console file holds stays" [ "$(cat new)" = "what an earlier VM said" ]
+run "${uses[@]}" --result /dev/stdout --console off
+ok "--result /dev/stdout" json out 'd["end"] == "failed"'
+truncate -s 8M device.img
+if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show device.img 2>err); then
+	ok "--result DEVICE" complains 125 "is a block device" "${uses[@]}" --result "$loop"
+	ok "--console file=DEVICE" complains 125 "is a block device" "${uses[@]}" --console "file=$loop"
+	losetup -d "$loop"
+else
+	skip "--result DEVICE" "no loop devices: $(tail -n 1 err)"
+fi
+loop=
+rm -f img new kernel config.json r.json locked device.img
+
 # What the host itself uses.
 if [ -z "${SKEP_TEST_MOUNTS-}" ] || ! { truncate -s 64M img && mkfs.ext4 -q img && mount -o loop img on; } >out 2>err; then
 	skip "an image that the host has mounted" "cannot mount here: $(tail -n 1 err)"
