@@ -57,6 +57,7 @@ struct vm_config {
 	size_t num_disks;
 	enum console_mode console;
 	char *console_path;	  /* CONSOLE_FILE */
+	bool console_fresh;	  /* CONSOLE_FILE: emptied at the start; else added to */
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */

@@ -4,8 +4,8 @@
  * Each line is a request, one JSON object, and is answered with one line.
  *
  * Clients are this user's and root's, as the socket has mode 0600. They are not trusted to be well
- * made: what is kept for one is a line of 64 KiB and an answer, and while it does not read that,
- * nothing more is taken from it.
+ * made: what is kept for one is a line of 64 KiB, the last descriptor that it passed, and an
+ * answer, and while it does not read that, nothing more is taken from it.
  */
 #ifndef SKEP_CONTROL_H
 #define SKEP_CONTROL_H
@@ -29,7 +29,10 @@ struct control_vm {
 	bool stopping;			 /* a signal pressed the power button */
 	void (*power_button)(void *ctx);
 	void (*stop)(void *ctx); /* ends the VM by force */
+	/* The console goes to this file from now on; 0 or a negative errno with a message. */
+	int (*console_file)(void *ctx, int fd, struct error *e);
 	void *ctx;
+	int file; /* what came with the request that is carried out; -1: none */
 };
 
 struct control;
@@ -39,8 +42,8 @@ struct control;
  * when requests come. A socket at `path` on which nobody listens any more is replaced. A negative
  * errno with a message that does not repeat the path.
  */
-int control_open(struct control **ret, struct loop *loop, const char *path,
-		 const struct control_vm *vm, struct error *e);
+int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
+		 struct error *e);
 /* After the loop ended; NULL-safe. The socket's name is removed where `remove` says that the
  * sandbox does not stand against it; else it is left, and the next VM replaces it. */
 void control_close(struct control *control, bool remove);

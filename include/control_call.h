@@ -12,6 +12,7 @@
 struct control_call {
 	const char *path;    /* of the socket; borrowed, as all here */
 	const char *command; /* one of control_verbs */
+	const char *file;    /* console-file: opened here, and passed */
 	const char *disk;    /* resize-disk, limit-disk: its position or serial number */
 	uint64_t size;	     /* bytes, 0: what its file or device has now */
 	bool grow;	     /* by `size`, not to it */

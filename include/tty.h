@@ -20,6 +20,7 @@ struct tty {
 	bool is_terminal; /* in_fd is a terminal in raw mode */
 	bool owns_in, owns_out;
 	bool private_out;	 /* out_fd never blocks */
+	bool is_file;		 /* out_fd is a regular file of --console */
 	bool escape;		 /* Ctrl-A was typed */
 	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
 	void *quit_ctx;
@@ -32,6 +33,10 @@ struct tty {
  * no input. Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
  */
 int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
+/* What is written from now on goes to the regular file that `fd`, which stays the caller's, is open
+ * on to append. Any thread. -ENOTSUP where the console is not in a file, or another negative errno,
+ * with a message. */
+int tty_replace_file(struct tty *tty, int fd, struct error *e);
 /* Restores the terminal and closes what was opened. Idempotent. */
 void tty_close(struct tty *tty);
 /* Restores the terminal; async-signal-safe, for crash handlers and atexit. */

@@ -96,6 +96,7 @@ const struct cli_verb control_verbs[] = {
 	{"status", "", "show since when it runs, its disks, and what they did", 0, status_settings},
 	{"power-button", "", "press the guest's power button", 0, help_settings},
 	{"stop", "", "end it by force", 0, help_settings},
+	{"console-file", "FILE", "add what its console says from now on to FILE", 1, help_settings},
 	{"resize-disk", "DISK [[+]SIZE]", "enlarge a disk; without SIZE to what its file has", 2,
 	 help_settings},
 	{"limit-disk", "DISK", "change how fast a disk may go; what is not given stays", 1,
@@ -442,6 +443,7 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 {
 	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret};
 	const char *size;
+	bool is_file;
 	int r;
 
 	*ret = (struct control_call){.bps = UINT64_MAX,
@@ -459,10 +461,11 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 		return r;
 	ret->path = argv[0];
 	ret->command = w.verb->name;
-	ret->disk = w.operand[0];
+	is_file = strcmp(w.verb->operands, "FILE") == 0;
+	*(is_file ? &ret->file : &ret->disk) = w.operand[0];
 	size = w.operand[1];
-	if (w.verb->max_operands && !is_given(ret->disk))
-		return missing(&w, "disk", e);
+	if (w.verb->max_operands && !is_given(w.operand[0]))
+		return missing(&w, is_file ? "file" : "disk", e);
 	if (!size)
 		return 0;
 	ret->grow = size[0] == '+';

@@ -114,14 +114,15 @@ static void command_options(FILE *out, const struct setting *table, int n, char 
 	}
 }
 
-/* A verb, then its options and, where `files` says so, files; a size is nothing to complete, but
- * only the words tell. */
+/* A verb, then its options and, where `files` or its operand says so, files; a size is nothing to
+ * complete, but only the words tell. */
 static void verb(FILE *out, const struct cli_verb *table, bool files, int n, char *const *words)
 {
 	for (const struct cli_verb *v = table; v->name; v++) {
 		if (n == 1)
 			candidate(out, words[0], "", v->name, "");
-		else if (strcmp(words[0], v->name) == 0 && (files || words[n - 1][0] == '-'))
+		else if (strcmp(words[0], v->name) == 0 &&
+			 (files || strcmp(v->operands, "FILE") == 0 || words[n - 1][0] == '-'))
 			command_options(out, v->settings, n - 1, words + 1);
 	}
 }

@@ -274,19 +274,26 @@ static int set_serial(char *field, const char *text, struct error *e)
 
 static int set_console(struct vm_config *config, const char *text, struct error *e)
 {
-	if (strcmp(text, "stdio") == 0) {
-		config->console = CONSOLE_STDIO;
-	} else if (strcmp(text, "off") == 0) {
-		config->console = CONSOLE_OFF;
-	} else if (strncmp(text, "file=", 5) == 0) {
-		int r = set_string(&config->console_path, text + 5, e);
+	bool fresh = strncmp(text, "fresh-", 6) == 0;
+	const char *kind = fresh ? text + 6 : text;
 
-		if (r == 0)
+	if (strncmp(kind, "file=", 5) == 0) {
+		int r = set_string(&config->console_path, kind + 5, e);
+
+		if (r == 0) {
 			config->console = CONSOLE_FILE;
+			config->console_fresh = fresh;
+		}
 		return r;
-	} else {
-		return error_set(e, -EINVAL, "'%.40s' is none of stdio, file=PATH and off", text);
 	}
+	if (strcmp(text, "stdio") == 0)
+		config->console = CONSOLE_STDIO;
+	else if (strcmp(text, "off") == 0)
+		config->console = CONSOLE_OFF;
+	else
+		return error_set(e, -EINVAL,
+				 "'%.40s' is none of stdio, file=PATH, fresh-file=PATH and off",
+				 text);
 	free(config->console_path);
 	config->console_path = NULL;
 	return 0;

@@ -251,7 +251,8 @@ int config_parse_json(struct vm_config *config, const char *text, size_t len, co
 static json_t *console_value(const struct vm_config *config)
 {
 	if (config->console == CONSOLE_FILE)
-		return json_sprintf("file=%s", config->console_path);
+		return json_sprintf("%sfile=%s", config->console_fresh ? "fresh-" : "",
+				    config->console_path);
 	return json_string(config->console == CONSOLE_OFF ? "off" : "stdio");
 }
 

@@ -72,9 +72,10 @@ const struct setting vm_settings[] = {
 
 	{"disk", 'd', .arg = "PATH[,OPTION...]", .group = DEVICES, .type = SETTING_DISK,
 	 .help = "add a disk, a raw image or a block device (repeatable); see below"},
-	{"console", .arg = "stdio|file=PATH|off", .group = DEVICES, .type = SETTING_CONSOLE,
-	 .help = "where the guest's console is (default: stdio; on a terminal Ctrl-A x ends the "
-		 "VM)"},
+	{"console", .arg = "stdio|file=PATH|fresh-file=PATH|off", .group = DEVICES,
+	 .type = SETTING_CONSOLE,
+	 .help = "where the guest's console is: file= adds to a file, fresh-file= empties it first "
+		 "(default: stdio; on a terminal Ctrl-A x ends the VM)"},
 
 	{"timeout", .arg = "TIME", .group = ENDS, .type = SETTING_DURATION,
 	 FIELD(vm_config, timeout_ns),

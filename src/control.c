@@ -23,18 +23,26 @@ struct client {
 	char *answer; /* NULL: none */
 	size_t answer_len, written;
 	bool ending; /* is gone when the answer is written */
+	int file;    /* that it passed, -1: none */
 	size_t len;
 	char in[CONTROL_MAX_LINE];
 };
 
 struct control {
 	struct loop *loop;
-	const struct control_vm *vm;
+	struct control_vm *vm;
 	char *path;
 	struct loop_fd listener;
 	struct loop_timer retry;
 	struct client *client[CONTROL_MAX_CLIENTS];
 };
+
+static void keep_file(struct client *c, int fd)
+{
+	if (c->file >= 0)
+		close(c->file);
+	c->file = fd;
+}
 
 static void drop(struct client *c)
 {
@@ -42,6 +50,7 @@ static void drop(struct client *c)
 		if (c->control->client[i] == c)
 			c->control->client[i] = NULL;
 	loop_unwatch(&c->watch);
+	keep_file(c, -1);
 	close(c->watch.fd);
 	free(c->answer);
 	free(c);
@@ -110,7 +119,9 @@ static void answer_next(struct client *c)
 
 	if (end) {
 		used = (size_t)(end + 1 - c->in);
+		c->control->vm->file = c->file;
 		c->answer = respond(c->control->vm, c->in, used);
+		keep_file(c, -1);
 		memmove(c->in, c->in + used, c->len - used);
 		c->len -= used;
 	} else if (c->len == sizeof(c->in)) {
@@ -130,8 +141,24 @@ static void answer_next(struct client *c)
 /* False when the client is gone. */
 static bool take_input(struct client *c)
 {
-	ssize_t n = read(c->watch.fd, c->in + c->len, sizeof(c->in) - c->len);
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} passed;
+	struct iovec room = {c->in + c->len, sizeof(c->in) - c->len};
+	struct msghdr m = {.msg_iov = &room,
+			   .msg_iovlen = 1,
+			   .msg_control = &passed,
+			   .msg_controllen = CMSG_LEN(sizeof(int))};
+	ssize_t n = recvmsg(c->watch.fd, &m, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+	int fd;
 
+	/* What does not fit is closed by the kernel. */
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+		keep_file(c, fd);
+	}
 	if (n <= 0)
 		return n < 0 && (errno == EAGAIN || errno == EINTR);
 	c->len += (size_t)n;
@@ -186,6 +213,7 @@ static int add_client(struct control *control, int fd)
 	c->control = control;
 	c->answer = NULL;
 	c->ending = false;
+	c->file = -1;
 	c->len = 0;
 	r = loop_watch(control->loop, &c->watch, fd, EPOLLIN, client_ready);
 	if (r < 0)
@@ -300,8 +328,8 @@ fail:
 	return r;
 }
 
-int control_open(struct control **ret, struct loop *loop, const char *path,
-		 const struct control_vm *vm, struct error *e)
+int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
+		 struct error *e)
 {
 	struct control *control = calloc(1, sizeof(*control));
 	int fd, r = -ENOMEM;

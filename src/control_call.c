@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* `skep control`: one request, one answer. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "control.h"
 #include "control_call.h"
 #include "json.h"
+#include "output.h"
 #include "util.h"
 
 #define MAX_ANSWER MIB
@@ -77,7 +79,27 @@ static json_t *request_of(const struct control_call *call)
 	return request;
 }
 
-static int send_request(int fd, const struct control_call *call, struct error *e)
+/* A descriptor goes with the first byte. */
+static ssize_t send_with(int fd, const char *text, size_t len, int file)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} passed = {.header = {.cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS,
+			       .cmsg_len = CMSG_LEN(sizeof(int))}};
+	struct iovec data = {(char *)(uintptr_t)text, len};
+	struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1};
+
+	if (file >= 0) {
+		memcpy(CMSG_DATA(&passed.header), &file, sizeof(file));
+		m.msg_control = &passed;
+		m.msg_controllen = sizeof(passed);
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
+static int send_request(int fd, const struct control_call *call, int file, struct error *e)
 {
 	json_t *request = request_of(call);
 	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
@@ -88,7 +110,7 @@ static int send_request(int fd, const struct control_call *call, struct error *e
 		return error_set(e, -ENOMEM, "out of memory");
 	text[len++] = '\n'; /* in the place of the NUL */
 	for (size_t done = 0; done < len;) {
-		ssize_t n = send(fd, text + done, len - done, MSG_NOSIGNAL);
+		ssize_t n = send_with(fd, text + done, len - done, done ? -1 : file);
 
 		if (n < 0 && errno != EINTR)
 			return error_set(e, -EIO, "cannot send: %s", strerror(errno));
@@ -197,13 +219,20 @@ static int print_answer(const struct control_call *call, json_t *answer, FILE *o
 
 int control_call_run(const struct control_call *call, FILE *out, struct error *e)
 {
-	_cleanup_close_ int fd = open_socket(call->path, e);
+	_cleanup_close_ int fd = -1, file = -1;
 	json_t *answer = NULL;
 	const char *error;
-	int r = fd;
+	int r;
 
+	if (call->file) {
+		/* Where the VM is in its sandbox, it opens nothing. */
+		file = output_open(call->file, O_APPEND, 0600, NULL, e);
+		if (file < 0)
+			return error_prefix(e, -EIO, "%s", call->file);
+	}
+	r = fd = open_socket(call->path, e);
 	if (r >= 0)
-		r = send_request(fd, call, e);
+		r = send_request(fd, call, file, e);
 	if (r >= 0)
 		r = read_answer(fd, &answer, e);
 	if (r < 0)

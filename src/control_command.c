@@ -170,6 +170,17 @@ static json_t *limit_disk(const struct control_vm *vm, const json_t *request, st
 	return answer;
 }
 
+static json_t *console_file(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	(void)request;
+	if (vm->file < 0)
+		error_set(e, -EINVAL,
+			  "no file came with it: its descriptor is to be passed (SCM_RIGHTS)");
+	else if (vm->console_file(vm->ctx, vm->file, e) == 0)
+		return json_object();
+	return NULL;
+}
+
 struct command {
 	const char *name;
 	json_t *(*run)(const struct control_vm *vm, const json_t *request, struct error *e);
@@ -180,6 +191,7 @@ static const struct command commands[] = {
 	{"status", status, {NULL}},
 	{"power-button", power_button, {NULL}},
 	{"stop", stop, {NULL}},
+	{"console-file", console_file, {NULL}},
 	{"resize-disk", resize_disk, {"disk", "size", "grow"}},
 	{"limit-disk", limit_disk, {"disk", "bps", "iops", "burst_ns"}},
 };

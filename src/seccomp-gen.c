@@ -121,8 +121,10 @@ static const struct row table[] = {
 	CALL(CONTROL, getrandom),
 	IOCTL(CONTROL, TIOCGWINSZ),
 
-	/* control.c; a disk grows (blk_image.c). */
+	/* control.c; a disk grows (blk_image.c), the console has another file (tty.c). */
 	CALL_IF(SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	CALL(SOCKET, recvmsg),
+	CALL_IF(SOCKET, dup3, INT_IS(2, O_CLOEXEC)),
 	CALL(SOCKET, ftruncate),
 	IOCTL(SOCKET, BLKGETSIZE64),
 

@@ -154,15 +154,38 @@ static void open_output(struct tty *tty)
 	tty->out_fd = fd >= 0 ? fd : STDOUT_FILENO;
 }
 
+static bool is_regular(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 /* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
 static int open_output_file(struct tty *tty, const struct vm_config *config, struct error *e)
 {
-	tty->out_fd = output_open(config->console_path, O_NONBLOCK, 0600, config, e);
+	tty->out_fd = output_open(config->console_path, O_APPEND | O_NONBLOCK, 0600, config, e);
 	if (tty->out_fd == -ENXIO)
 		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
 	if (tty->out_fd < 0)
 		return error_prefix(e, tty->out_fd, "console file %s", config->console_path);
 	tty->owns_out = tty->private_out = true;
+	tty->is_file = is_regular(tty->out_fd);
+	return 0;
+}
+
+/* The number of the descriptor stays, so that writers on other threads need not be asked. */
+int tty_replace_file(struct tty *tty, int fd, struct error *e)
+{
+	if (!tty->is_file)
+		return error_set(e, -ENOTSUP,
+				 "the VM's console is not in a file: only one of --console "
+				 "file=PATH can be replaced");
+	if (!is_regular(fd))
+		return error_set(e, -EINVAL, "the console's next file is not a regular one");
+	if (dup3(fd, tty->out_fd, O_CLOEXEC) < 0)
+		return error_set(e, -errno, "cannot replace the console's file: %s",
+				 strerror(errno));
 	return 0;
 }
 

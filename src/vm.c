@@ -130,6 +130,13 @@ static void on_control_power_button(void *ctx)
 	acpi_pm_power_button(&vm->pm);
 }
 
+static int on_control_console_file(void *ctx, int fd, struct error *e)
+{
+	struct vm *vm = ctx;
+
+	return tty_replace_file(&vm->tty, fd, e);
+}
+
 static void on_timeout(struct loop_timer *t)
 {
 	vm_end(container_of(t, struct vm, timeout), VM_TIMEOUT, 0, NULL);
@@ -358,6 +365,7 @@ static int open_socket(struct vm *vm, struct error *e)
 					.disks = vm->dev + vm->first_disk,
 					.power_button = on_control_power_button,
 					.stop = on_control_stop,
+					.console_file = on_control_console_file,
 					.ctx = vm};
 	if (!config->control_path)
 		return 0;
@@ -408,13 +416,13 @@ static int finish_boot(struct vm *vm, struct error *e)
 /* Last, when nothing else can fail but threads: what they held may still be wanted. */
 static int empty_outputs(const struct vm *vm, struct error *e)
 {
-	bool console = vm->config->console == CONSOLE_FILE;
 	int r = output_empty(vm->result_fd);
 
 	if (r < 0)
 		return error_set(e, r, "--result: '%.200s': cannot empty it: %s",
 				 vm->config->result_path, strerror(-r));
-	r = console ? output_empty(vm->tty.out_fd) : 0;
+	if (vm->config->console == CONSOLE_FILE && vm->config->console_fresh)
+		r = output_empty(vm->tty.out_fd);
 	return r < 0 ? error_set(e, r, "console file %s: cannot empty it: %s",
 				 vm->config->console_path, strerror(-r))
 		     : 0;

@@ -83,6 +83,33 @@ ok "status: its counters" out_has '^  7 reads of 0 B, 0 writes'
 ok "status --json" asks '{"command": "status"}' "$answer" status --json
 ok "status --json: as it came" json out "d == $answer"
 
+# What is at the file's name is what goes over the socket.
+serve_file() {
+	rm -f s asked
+	python3 - <<'PY' &
+import os, socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("s.tmp")
+s.listen(1)
+os.rename("s.tmp", "s")
+c, _ = s.accept()
+line, fds, _, _ = socket.recv_fds(c, 4096, 4)
+open("asked", "wb").write(line)
+os.write(fds[0], b"the VM")
+c.sendall(b"{}\n")
+PY
+	server=$!
+	while [ ! -S s ]; do sleep 0.05; done
+}
+printf 'before, ' >log
+serve_file
+run control s console-file log
+wait "$server"
+server=
+ok "console-file" json asked 'd == {"command": "console-file"}'
+ok "console-file: adds to the file that was opened here" [ "$status $(cat log)" = "0 before, the VM" ]
+ok "console-file: no file" complains 2 'a file is missing: skep control PATH console-file FILE' control s console-file
+ok "console-file: a directory" complains 125 '^skep: .: Is a directory' control s console-file .
 ok "an error" fails $'{"error": "no disk 7"}\n' '^skep: no disk 7$'
 ok "an error of several lines" fails $'{"error": "a\\nb"}\n' '^skep: a\?b$'
 ok "no answer" fails '' '^skep: s: the VM ended without an answer'

@@ -199,7 +199,15 @@ static void test_console_forms(void **state)
 	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
 	assert_int_equal(c.console, CONSOLE_FILE);
 	assert_string_equal(c.console_path, "/tmp/a");
+	assert_false(c.console_fresh);
+	assert_int_equal(set(&c, "console", "fresh-file=/tmp/a", &e), 0);
+	assert_true(c.console_fresh);
+	assert_string_equal(c.console_path, "/tmp/a");
+	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
+	assert_false(c.console_fresh);
 	assert_int_equal(set(&c, "console", "file=", &e), -EINVAL);
+	assert_int_equal(set(&c, "console", "fresh-file=", &e), -EINVAL);
+	assert_int_equal(set(&c, "console", "fresh-off", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "tty", &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "stdio"));
 	assert_string_equal(c.console_path, "/tmp/a");
@@ -605,8 +613,10 @@ static void random_config(struct vm_config *c)
 	c->timeout_ns = (random_u64() & INT64_MAX) >> (random_u64() % 64);
 	c->stop_timeout_ns = random_u64() % 100 * NSEC_PER_SEC;
 	c->console = (enum console_mode)(random_u64() % 3);
-	if (c->console == CONSOLE_FILE)
+	if (c->console == CONSOLE_FILE) {
 		c->console_path = random_text(true);
+		c->console_fresh = r & 2048;
+	}
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),
 					.readonly = random_u64() & 1,
@@ -648,6 +658,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(a->result_path, b->result_path);
 	assert_same_text(a->control_path, b->control_path);
 	assert_same_text(a->console_path, b->console_path);
+	assert_int_equal(a->console_fresh, b->console_fresh);
 	assert_int_equal(a->cpus, b->cpus);
 	assert_int_equal(a->memory, b->memory);
 	assert_int_equal(a->console, b->console);

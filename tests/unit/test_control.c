@@ -35,6 +35,7 @@ struct fixture {
 	struct loop *loop;
 	struct control *control;
 	_Atomic unsigned pressed, stopped;
+	char written; /* to the file that came */
 };
 
 static void press(void *ctx)
@@ -45,6 +46,17 @@ static void press(void *ctx)
 static void stop(void *ctx)
 {
 	((struct fixture *)ctx)->stopped++;
+}
+
+/* A second one is refused. */
+static int take_file(void *ctx, int fd, struct error *e)
+{
+	struct fixture *f = ctx;
+
+	if (f->written)
+		return error_set(e, -EBUSY, "no more");
+	f->written = 'x';
+	return write(fd, &f->written, 1) == 1 ? 0 : -errno;
 }
 
 static int setup(void **state)
@@ -69,6 +81,7 @@ static int setup(void **state)
 				    .started_ns = now_ns(),
 				    .power_button = press,
 				    .stop = stop,
+				    .console_file = take_file,
 				    .ctx = f};
 	assert_int_equal(loop_new(&f->loop, "control", LOOP_EPOLL, 0, NULL), 0);
 	assert_int_equal(control_open(&f->control, f->loop, f->path, &f->vm, NULL), 0);
@@ -213,6 +226,56 @@ static void test_status(void **state)
 	assert_string_equal(json_string_value(json_object_get(answer, "state")), "stopping");
 	json_decref(answer);
 	close(fd);
+}
+
+/* Sends `fd` as many times with the text. */
+static void pass(int to, const char *text, int fd, unsigned times)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(4 * sizeof(int))];
+	} passed = {.header = {.cmsg_level = SOL_SOCKET,
+			       .cmsg_type = SCM_RIGHTS,
+			       .cmsg_len = CMSG_LEN(times * sizeof(int))}};
+	struct iovec data = {(char *)(uintptr_t)text, strlen(text)};
+	struct msghdr m = {.msg_iov = &data,
+			   .msg_iovlen = 1,
+			   .msg_control = &passed,
+			   .msg_controllen = CMSG_SPACE(times * sizeof(int))};
+
+	for (unsigned i = 0; i < times; i++)
+		memcpy(CMSG_DATA(&passed.header) + i * sizeof(fd), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(to, &m, 0), data.iov_len);
+}
+
+static void test_files_that_are_passed(void **state)
+{
+	static const char console_file[] = "{\"command\": \"console-file\"}";
+	struct fixture *f = *state;
+	int fd = dial(f), ends[2];
+	char byte = 0;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	expect_error(fd, console_file, "no file came with it");
+	/* It goes with the line that it is sent with, which may come in parts. */
+	pass(fd, "{\"comm", ends[1], 1);
+	json_decref(ask(fd, "and\": \"console-file\"}"));
+	assert_int_equal(read(ends[0], &byte, 1), 1);
+	assert_int_equal(byte, 'x');
+	expect_error(fd, console_file, "no file came with it");
+	pass(fd, "  ", ends[1], 1);
+	expect_error(fd, console_file, "no more");
+	/* Those that nothing asks for, too many, and of a client that goes. */
+	pass(fd, " ", ends[1], 1);
+	pass(fd, " ", ends[1], 4);
+	json_decref(ask(fd, "{\"command\": \"status\"}"));
+	pass(fd, " ", ends[1], 2);
+	close(fd);
+	/* None of them stays open. */
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &byte, 1), 0);
+	close(ends[0]);
+	expect_alive(f);
 }
 
 static void test_power_button_and_stop(void **state)
@@ -616,6 +679,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(status),
+		T(files_that_are_passed),
 		T(power_button_and_stop),
 		T(resize),
 		T(limits),

@@ -163,7 +163,6 @@ static const struct call forbidden[] = {
 	SYS(sendmsg),
 	SYS(sendmmsg),
 	SYS(recvfrom),
-	SYS(recvmsg),
 	SYS(ptrace),
 	SYS(process_vm_readv),
 	SYS(process_vm_writev),
@@ -280,6 +279,8 @@ static const struct {
 #define MAIN	   (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
 	{ONLY(CONTROL_SOCKET), SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(ftruncate, -1), EBADF},
+	{ONLY(CONTROL_SOCKET), SYS(recvmsg, -1), EBADF},
+	{ONLY(CONTROL_SOCKET), SYS(dup3, -1, 0, O_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(ioctl, -1, BLKGETSIZE64),
 	 EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},

@@ -539,15 +539,23 @@ static void test_output_file(void **state)
 	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/out", dir);
 	umask(0);
-	for (int i = 0; i < 2; i++) { /* the second one starts anew */
+	for (int i = 0; i < 2; i++) {
 		assert_int_equal(tty_open(&tty, &config, &e), 0);
 		assert_int_equal(tty.in_fd, -1);
 		assert_int_equal(tty_write(&tty, "xy", 2), 2);
 		tty_close(&tty);
 	}
 	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_size, 2);
+	assert_int_equal(st.st_size, 4); /* the second one added to it */
 	assert_int_equal(st.st_mode & 0777, 0600);
+	/* It is a log: what was cut off after a copy leaves no hole. */
+	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	assert_int_equal(tty_write(&tty, "cd", 2), 2);
+	assert_int_equal(truncate(path, 0), 0);
+	assert_int_equal(tty_write(&tty, "ef", 2), 2);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 2);
+	tty_close(&tty);
 	unlink(path);
 
 	/* A named pipe: not without a reader, and never waiting for one. */
@@ -566,6 +574,40 @@ static void test_output_file(void **state)
 	assert_int_equal(tty_open(&tty, &config, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, path));
 	assert_int_equal(tty.out_fd, -1);
+}
+
+static void test_output_file_is_replaced(void **state)
+{
+	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], next[64], text[8];
+	struct vm_config config = {.console = CONSOLE_FILE, .console_path = path};
+	int number, fd, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	struct error e = {""};
+	struct tty tty;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/out", dir);
+	snprintf(next, sizeof(next), "%s/next", dir);
+	fd = open(next, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	number = tty.out_fd;
+	assert_int_equal(tty_write(&tty, "ab", 2), 2);
+	assert_int_equal(tty_replace_file(&tty, null, &e), -EINVAL);
+	assert_int_equal(tty_replace_file(&tty, fd, &e), 0);
+	assert_int_equal(tty.out_fd, number);
+	assert_true(fcntl(number, F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(tty_write(&tty, "cd", 2), 2);
+	assert_int_equal(pread(fd, text, sizeof(text), 0), 2);
+	assert_memory_equal(text, "cd", 2);
+	tty_close(&tty);
+	config.console = CONSOLE_OFF;
+	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	assert_int_equal(tty_replace_file(&tty, fd, &e), -ENOTSUP);
+	close(fd);
+	close(null);
+	unlink(path);
+	unlink(next);
+	rmdir(dir);
 }
 
 static void test_console_off(void **state)
@@ -600,6 +642,7 @@ int main(void)
 		T(test_hangup_ends_input),
 		cmocka_unit_test(test_input_and_output_of_all_kinds),
 		cmocka_unit_test(test_output_file),
+		cmocka_unit_test(test_output_file_is_replaced),
 		cmocka_unit_test(test_console_off),
 	};
 
