@@ -388,6 +388,8 @@ static void end(struct loop *loop)
 			loop->state = LOOP_ENDED;
 		pthread_mutex_unlock(&loop->lock);
 	}
+	if (loop->engine->release)
+		loop->engine->release(loop);
 }
 
 static int run(struct loop *loop)

@@ -16,6 +16,9 @@ struct loop_engine_ops {
 	void (*close)(struct loop *loop);
 	/* On the thread that will run the loop: no descriptor can be added to a ring after. */
 	int (*seal)(struct loop *loop, struct error *e);
+	/* On the same thread, when the loop has ended: lets go of descriptors and memory. NULL: it
+	 * has none. */
+	void (*release)(struct loop *loop);
 	/* A new watch; 0 or a negative errno. */
 	int (*add)(struct loop *loop, struct loop_fd *w);
 	/* Wants reports, or none. */

@@ -12,6 +12,11 @@
  * `armed` is cleared only by the poll's last completion, so there are never two polls of one watch.
  * (Not a POLL_REMOVE: that one fails with EALREADY, and leaves the poll be, when it just fired.)
  *
+ * The kernel takes a ring down some time after it was closed, and its process may have ended. So
+ * the loop's thread unregisters files and memory at its end, the only thing that the ring still
+ * lets it register: who waits for the process finds an image or a device free. Until 6.12 that
+ * waits for all requests there are, polls among them, so these are cancelled first.
+ *
  * With DEFER_TASKRUN completions are only made by this thread, inside io_uring_enter(2): nothing
  * interrupts a busy callback. With TASKRUN_FLAG the kernel says in the ring that there are some to
  * be made, so that a turn that does not wait needs no system call.
@@ -92,7 +97,7 @@ static int make_ring(struct loop *loop, unsigned entries)
 
 static int restrict_ring(struct loop *loop)
 {
-	struct io_uring_restriction res[ARRAY_SIZE(allowed_ops) + 2] = {0};
+	struct io_uring_restriction res[ARRAY_SIZE(allowed_ops) + 4] = {0};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&loop->ring);
 	unsigned n = 0;
 
@@ -109,6 +114,10 @@ static int restrict_ring(struct loop *loop)
 	res[n++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_ASYNC;
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 	res[n++].sqe_flags = IOSQE_FIXED_FILE;
+	res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+	res[n++].register_op = IORING_UNREGISTER_FILES;
+	res[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+	res[n++].register_op = IORING_UNREGISTER_BUFFERS;
 	return ring_register(loop, IORING_REGISTER_RESTRICTIONS, res, n);
 }
 
@@ -385,10 +394,40 @@ static int uring_wait_ops(struct loop *loop)
 	return uring_wait(loop, true);
 }
 
+static bool any_is_armed(const struct loop *loop)
+{
+	const struct loop_fd *w = loop->watches;
+
+	while (w && !w->armed)
+		w = w->next;
+	return w;
+}
+
+static void uring_release(struct loop *loop)
+{
+	int r = 0;
+
+	if (!loop->sealed)
+		return;
+	for (struct loop_fd *w = loop->watches; w; w = w->next)
+		loop_pause(w);
+	while (r >= 0 && any_is_armed(loop))
+		r = uring_wait(loop, true);
+	if (r >= 0)
+		r = ring_register(loop, IORING_UNREGISTER_FILES, NULL, 0);
+	if (r >= 0 && loop->num_memory)
+		r = ring_register(loop, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	if (r < 0)
+		log_warn("%s: its files are in use for a moment longer: %s", loop->name,
+			 strerror(-r));
+	loop->sealed = false;
+}
+
 const struct loop_engine_ops loop_engine_uring = {
 	.open = uring_open,
 	.close = uring_close,
 	.seal = uring_seal,
+	.release = uring_release,
 	.add = uring_add,
 	.arm = uring_arm,
 	.disarm = uring_disarm,

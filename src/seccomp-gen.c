@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -105,6 +106,8 @@ static const struct row table[] = {
 	CALL(CONTROL | DISK_SYNC, epoll_wait),
 	CALL(CONTROL | DISK_SYNC, epoll_ctl), /* a watch pauses */
 	CALL(DISK_URING, io_uring_enter),     /* on a sealed ring: see loop_uring.c */
+	CALL_IF(DISK_URING, io_uring_register, INT_IS(1, IORING_UNREGISTER_FILES)), /* at its end */
+	CALL_IF(DISK_URING, io_uring_register, INT_IS(1, IORING_UNREGISTER_BUFFERS)),
 
 	CALL(DISK_URING | DISK_SYNC, fstat),	     /* blk.c: what an image occupies */
 	IOCTL(DISK_URING | DISK_SYNC, BLKGETSIZE64), /* no space, or a device that vanished? */

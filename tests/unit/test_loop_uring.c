@@ -173,7 +173,22 @@ static int deny_register(void *arg)
 	return filter_syscall(__NR_io_uring_register, SECCOMP_RET_KILL_PROCESS);
 }
 
-/* The loop needs io_uring_register(2) neither after its start nor to be freed. */
+static int allow_release(void *arg)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_UNREGISTER_FILES, 1, 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+
+	(void)arg;
+	return filter_install(filter, ARRAY_SIZE(filter));
+}
+
+/* After its start the loop needs io_uring_register(2) only at its end, and not to be freed. */
 static int use_loop_without_register(const char *arg)
 {
 	enum loop_engine engine = LOOP_URING;
@@ -185,7 +200,7 @@ static int use_loop_without_register(const char *arg)
 
 	(void)arg;
 	if (loop_watch(loop, &c.watch, fd, EPOLLIN, count) ||
-	    loop_start(loop, deny_register, NULL, NULL) || deny_register(NULL))
+	    loop_start(loop, allow_release, NULL, NULL) || deny_register(NULL))
 		return 1;
 	kick(fd);
 	await(&c.calls, 1);
@@ -200,6 +215,70 @@ static void test_sealed_loop_needs_no_register(void **state)
 {
 	(void)state;
 	assert_int_equal(in_child(use_loop_without_register, NULL), 0);
+}
+
+/* Kilobytes of this process's memory that are pinned. */
+static unsigned long pinned(void)
+{
+	FILE *f = fopen("/proc/self/status", "re");
+	unsigned long kib = 0;
+	char line[128];
+
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) && sscanf(line, "VmPin: %lu", &kib) != 1)
+		;
+	fclose(f);
+	return kib;
+}
+
+/* Whether all have let go of a pipe's other end. */
+static bool is_free(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) == 0;
+}
+
+/* Once it has stopped, nothing of it is in use any more: the kernel takes rings down when it likes.
+ */
+static void test_a_stopped_loop_holds_nothing(void **state)
+{
+	const size_t size = MIB;
+	uint8_t *memory =
+		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct counter c = {.drain = false}, paused = {.drain = false};
+
+	assert_ptr_not_equal(memory, MAP_FAILED);
+	for (unsigned i = 0; i < 20; i++) {
+		struct loop *loop = new_loop(state);
+		unsigned long before = pinned();
+		int file[2], watched[2];
+		bool pins;
+
+		assert_int_equal(pipe2(file, O_CLOEXEC | O_NONBLOCK), 0);
+		assert_int_equal(pipe2(watched, O_CLOEXEC | O_NONBLOCK), 0);
+		assert_true(loop_register_file(loop, file[1]) >= 0);
+		/* One that never fires, one that always does, one of which nothing is wanted. */
+		assert_int_equal(loop_watch(loop, &c.watch, watched[1], EPOLLIN, count), 0);
+		assert_int_equal(loop_watch(loop, &paused.watch, watched[1], EPOLLOUT, count), 0);
+		if (i % 2)
+			loop_pause(&paused.watch);
+		pins = loop_register_memory(loop, &(struct iovec){memory, size}, 1, NULL) == 0;
+		start(loop);
+		if (i % 4 < 2)
+			settle(loop);
+		assert_int_equal(pinned() > before, pins);
+		loop_stop(loop);
+		close(file[1]);
+		close(watched[1]);
+		assert_true(is_free(file[0]));
+		assert_true(is_free(watched[0]));
+		assert_int_equal(pinned(), before);
+		loop_free(loop);
+		close(file[0]);
+		close(watched[0]);
+	}
+	munmap(memory, size);
 }
 
 /* The fall-back must do the same work. 0 when it did and the message has `why` in it. */
@@ -351,6 +430,7 @@ int main(void)
 		BOTH(test_fixed_buffers),
 		URING(test_ops_beyond_the_rings_size),
 		URING(test_ring_refuses_what_is_not_needed),
+		URING(test_a_stopped_loop_holds_nothing),
 		cmocka_unit_test(test_sealed_loop_needs_no_register),
 		cmocka_unit_test(test_denials_are_named_and_survived),
 		cmocka_unit_test(test_sysctl_is_named),
