@@ -42,9 +42,8 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 	switch (err) {
 	case ENOENT:
 		return error_set(e, -err,
-				 "no such file: make one with `skep disk create %s 2G`, "
-				 "or correct the path",
-				 path);
+				 "no such file: make one with `skep disk create`, or correct the "
+				 "path");
 	case EACCES:
 	case EPERM:
 		if (!config->readonly && access(path, R_OK) == 0)
@@ -259,8 +258,8 @@ static int settle_size(struct blk_image *image, struct error *e)
 	if (size - tail == 0)
 		return error_set(e, -EINVAL,
 				 "has %llu bytes, which is no whole block of %u: enlarge it with "
-				 "`skep disk resize %s 2G`",
-				 (unsigned long long)size, image->logical_block, image->path);
+				 "`skep disk resize`",
+				 (unsigned long long)size, image->logical_block);
 	if (tail)
 		log_warn("disk %s: the last %llu bytes are not visible to the guest: the size is "
 			 "not a multiple of %u",

@@ -9,13 +9,14 @@ struct error {
 
 /*
  * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
- * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. An overlong message is
- * cut. Callable from any thread; the struct itself is not shared.
+ * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. Of an overlong message
+ * the middle is cut out. Callable from any thread; the struct itself is not shared.
  */
 __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
 						    ...);
 
-/* Puts "prefix: " before the message that is there, e.g. the name of the disk. Returns `code`. */
+/* Puts "prefix: " before the message that is there, e.g. the name of the disk. What is too long is
+ * cut out of the prefix. Returns `code`. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *e, int code, const char *fmt,
 						       ...);
 

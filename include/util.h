@@ -49,6 +49,10 @@ ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
  * that somebody else writes to, "yes" means that every byte was zero when it was looked at. */
 bool mem_is_zero(const void *buf, size_t len);
 
+/* Cuts the middle out of a text that is longer than `max` bytes (8 or more): of a path and a reason
+ * the beginning of the one and the end of the other stay. */
+void shorten(char *text, size_t max);
+
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
 #define FORMAT_BYTES 16u
 void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);

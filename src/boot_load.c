@@ -331,6 +331,13 @@ static int no_room(const struct boot_image *b, const struct gmem *mem, struct er
 	uint64_t kernel = b->kernel->h.base + b->kernel->h.span;
 	uint64_t need = ALIGN_UP(kernel + ALIGN_UP(b->initrd_size, PAGE), 2 * MIB);
 
+	/* Below the hole, whatever else there is; and sums of what lies far above it wrap. */
+	if (kernel > GMEM_HOLE_START || b->initrd_size > GMEM_HOLE_START - kernel)
+		return error_set(e, -EINVAL,
+				 "the kernel takes guest memory from 0x%" PRIx64 " to 0x%" PRIx64
+				 ", where no VM has room for it%s below 0x%" PRIx64,
+				 b->kernel->h.base, kernel, b->initrd_size ? " and the initrd" : "",
+				 (uint64_t)GMEM_HOLE_START);
 	if (b->initrd_size)
 		return error_set(e, -ENOMEM,
 				 "the kernel takes guest memory up to %" PRIu64

@@ -266,15 +266,15 @@ static int load_config(struct vm_config *config, const char *path, struct error 
 
 	fd = is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return error_set(e, -errno, "'%.200s': %s", path, strerror(errno));
+		return error_set(e, -errno, "'%s': %s", path, strerror(errno));
 	text = malloc(MAX_CONFIG_FILE + 1);
 	if (!text)
 		return -ENOMEM;
 	len = read_full(fd, text, MAX_CONFIG_FILE + 1);
 	if (len < 0)
-		return error_set(e, (int)len, "'%.200s': %s", path, strerror((int)-len));
+		return error_set(e, (int)len, "'%s': %s", path, strerror((int)-len));
 	if ((size_t)len > MAX_CONFIG_FILE)
-		return error_set(e, -EINVAL, "'%.200s' is larger than 1 MiB: is it JSON?", path);
+		return error_set(e, -EINVAL, "'%s' is larger than 1 MiB: is it JSON?", path);
 	if (!is_stdin && config_add_source(config, path) < 0)
 		return -ENOMEM;
 	return config_parse_json(config, text, (size_t)len, is_stdin ? "stdin" : path, e);

@@ -502,8 +502,7 @@ int config_validate(const struct vm_config *config, struct error *e)
 		int r = check_disk(&config->disks[i], e);
 
 		if (r < 0)
-			return error_prefix(e, r, "disk %zu (%.200s)", i + 1,
-					    config->disks[i].path);
+			return error_prefix(e, r, "disk %zu (%s)", i + 1, config->disks[i].path);
 	}
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL, "both verbose and quiet: give one of them");

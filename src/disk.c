@@ -474,13 +474,13 @@ static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t 
 				 "file systems and partitions first, and give --shrink",
 				 text);
 	if (c->force) {
-		log_warn("%.200s: whatever the last %s held is lost", c->path, text);
+		log_warn("%s: whatever the last %s held is lost", c->path, text);
 		return blk_set_size(fd, from, e);
 	}
 	r = check_tail(fd, from, old, terminal, e);
 	if (r < 0)
 		return r;
-	log_warn("%.200s: the last %s, all zeros, are cut off: a file system or partition that "
+	log_warn("%s: the last %s, all zeros, are cut off: a file system or partition that "
 		 "reaches there is damaged",
 		 c->path, text);
 	return blk_set_size(fd, from, e);
@@ -535,5 +535,5 @@ int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, st
 		r = resize(c, out, terminal, e);
 		break;
 	}
-	return r < 0 ? error_prefix(e, r, "'%.200s'", c->path) : 0;
+	return r < 0 ? error_prefix(e, r, "'%s'", c->path) : 0;
 }

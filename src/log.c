@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -36,17 +38,14 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 {
 	static const char *const prefix[] = {
 		"skep: error: ", "skep: warning: ", "skep: ", "skep: debug: "};
-	char line[LOG_LINE_MAX];
-	const size_t room = sizeof(line) - 2; /* for CR LF */
-	size_t len, start;
-	int n;
+	char line[LOG_LINE_MAX + PATH_MAX]; /* a path may be in it, until it is shortened */
+	size_t start = strlen(prefix[level]), len;
 
-	n = snprintf(line, room, "%s", prefix[level]);
-	start = (size_t)n;
-	n = vsnprintf(line + start, room - start, fmt, ap);
-	if (n < 0 || !can_write(level))
+	strcpy(line, prefix[level]);
+	if (vsnprintf(line + start, sizeof(line) - start, fmt, ap) < 0 || !can_write(level))
 		return;
-	len = MIN(start + (size_t)n, room - 1);
+	shorten(line, LOG_LINE_MAX - 3); /* CR LF */
+	len = strlen(line);
 	/* Messages may quote the guest, and a terminal obeys control characters. */
 	for (size_t i = start; i < len; i++) {
 		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)

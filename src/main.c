@@ -70,7 +70,7 @@ static int open_outputs(const struct vm_config *config, int *ret, struct error *
 	if (!config->result_path)
 		return 0;
 	*ret = output_open(config->result_path, 0, 0666, config, e);
-	return *ret < 0 ? error_prefix(e, *ret, "--result: '%.200s'", config->result_path) : 0;
+	return *ret < 0 ? error_prefix(e, *ret, "--result: '%s'", config->result_path) : 0;
 }
 
 static int run_vm(const struct vm_config *config)
@@ -100,8 +100,7 @@ static int run_vm(const struct vm_config *config)
 	if (result_fd >= 0) {
 		r = vm_result_write(result_fd, config, &result);
 		if (r < 0) {
-			error_set(&e, r, "--result: '%.200s': %s", config->result_path,
-				  strerror(-r));
+			error_set(&e, r, "--result: '%s': %s", config->result_path, strerror(-r));
 			complain(&e, r);
 			status = STATUS_FAILED;
 		}

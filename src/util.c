@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,33 +13,50 @@
 #include "error.h"
 #include "util.h"
 
+#define LONG_TEXT (PATH_MAX + 1024) /* what quotes a path, before it is shortened */
+
+void shorten(char *text, size_t max)
+{
+	size_t len = strlen(text), head = max / 4, tail = max - head - 3;
+
+	if (len <= max)
+		return;
+	memcpy(text + head, "...", 3);
+	memmove(text + head + 3, text + len - tail, tail + 1);
+}
+
 int error_set(struct error *e, int code, const char *fmt, ...)
 {
+	char text[LONG_TEXT];
 	va_list ap;
 
 	if (!e)
 		return code;
 	va_start(ap, fmt);
-	vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	shorten(text, sizeof(e->msg) - 1);
+	strcpy(e->msg, text);
 	return code;
 }
 
 int error_prefix(struct error *e, int code, const char *fmt, ...)
 {
-	struct error old;
+	char prefix[LONG_TEXT], whole[2 * sizeof(e->msg)];
+	const char *reason;
 	va_list ap;
-	int n;
 
 	if (!e)
 		return code;
-	old = *e;
+	reason = e->msg[0] ? e->msg : strerror(-code);
 	va_start(ap, fmt);
-	n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	vsnprintf(prefix, sizeof(prefix), fmt, ap);
 	va_end(ap);
-	if (n >= 0 && (size_t)n < sizeof(e->msg))
-		snprintf(e->msg + n, sizeof(e->msg) - (size_t)n, ": %s",
-			 old.msg[0] ? old.msg : strerror(-code));
+	/* The reason is what the user needs most. */
+	shorten(prefix, sizeof(e->msg) - MIN(strlen(reason) + sizeof(": "), sizeof(e->msg) / 2));
+	snprintf(whole, sizeof(whole), "%s: %s", prefix, reason);
+	shorten(whole, sizeof(e->msg) - 1);
+	strcpy(e->msg, whole);
 	return code;
 }
 

@@ -370,7 +370,7 @@ static int open_socket(struct vm *vm, struct error *e)
 	if (!config->control_path)
 		return 0;
 	r = control_open(&vm->socket, vm->control, config->control_path, &vm->asked, e);
-	return r < 0 ? error_prefix(e, r, "--control: '%.200s'", config->control_path) : 0;
+	return r < 0 ? error_prefix(e, r, "--control: '%s'", config->control_path) : 0;
 }
 
 static int create_machine(struct vm *vm, struct error *e)
@@ -419,7 +419,7 @@ static int empty_outputs(const struct vm *vm, struct error *e)
 	int r = output_empty(vm->result_fd);
 
 	if (r < 0)
-		return error_set(e, r, "--result: '%.200s': cannot empty it: %s",
+		return error_set(e, r, "--result: '%s': cannot empty it: %s",
 				 vm->config->result_path, strerror(-r));
 	if (vm->config->console == CONSOLE_FILE && vm->config->console_fresh)
 		r = output_empty(vm->tty.out_fd);

@@ -294,4 +294,21 @@ else
 fi
 rm -f img new
 
+# However long a path is, the reason is told, and what is at its end.
+long=$(printf '%0200d/' 0 0 0 0 0)
+mkdir -p "$long"
+name=${long: -40}none
+for command in info compact "resize +1M"; do
+	read -r verb size <<<"$command"
+	ok "a long path: disk $verb" complains 125 "^skep: '00+\.\.\.0+/.*none': no such file or directory: 'skep disk create' makes images\$" disk "$verb" "${long}none" ${size:+"$size"}
+done
+ok "a long path: disk create" complains 125 "$name/x': there is no such directory: make it first" disk create "${long}none/x" 1M
+ok "a long path: a disk" complains 125 "^skep: disk 00+\.\.\.0+.*$name: no such file: make one with" "${opens_disks[@]}" -d "${long}none"
+ok "a long path: a kernel" complains 125 "$name: No such file" run -k "${long}none"
+ok "a long path: --result" complains 125 "$name/x': No such file or directory" run -k "$payload" --result "${long}none/x"
+ok "a long path: --config" complains 125 "$name': No such file or directory" run --config "${long}none"
+truncate -s 1000 "${long}odd"
+run "${opens_disks[@]}" -d "${long}odd"
+ok "a long path: a warning" err_has "warning: disk 0.*\.\.\.0.*odd: the last 488 bytes are not visible to the guest: .* multiple of 512"
+
 done_testing

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* From files to guest memory: unpacking, placing, relocations, what the kernel finds at its start.
  */
+#include <elf.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -178,6 +180,46 @@ static void test_elf_is_loaded_where_it_is_linked(void **state)
 	assert_int_equal(get(&b, LAYOUT_ZERO_PAGE + 0x211, 1), 1); /* loaded high, not moved */
 	done(&b);
 	blob_free(&expected);
+	free(path);
+}
+
+/* Moves where an ELF file is loaded, and its entry point with it. */
+static void link_further(const char *path, uint64_t by)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	Elf64_Ehdr h;
+
+	assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
+	for (unsigned i = 0; i < h.e_phnum; i++) {
+		off_t at = (off_t)(h.e_phoff + i * sizeof(Elf64_Phdr));
+		Elf64_Phdr p;
+
+		assert_int_equal(pread(fd, &p, sizeof(p), at), sizeof(p));
+		p.p_paddr += by;
+		assert_int_equal(pwrite(fd, &p, sizeof(p), at), sizeof(p));
+	}
+	h.e_entry += by;
+	assert_int_equal(pwrite(fd, &h, sizeof(h), 0), sizeof(h));
+	close(fd);
+}
+
+/* However much memory there is: "0M holds it". */
+static void test_a_kernel_linked_where_no_memory_is(void **state)
+{
+	static const uint64_t bases[] = {3 * GIB - 4096, 4 * GIB, UINT64_MAX - 64 * MIB + 1};
+	char *path = make_file(&(struct vmlinux_spec){.relocs = RELOCS_NONE}, -1, "far");
+	struct boot b = {.request = {.kernel = path}};
+	uint64_t now = VMLINUX_BASE;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(bases); i++) {
+		link_further(path, bases[i] - now);
+		now = bases[i];
+		assert_int_equal(boot(&b, CMDLINE, MEMORY), -EINVAL);
+		if (!strstr(b.e.msg, "where no VM has room for it") || strstr(b.e.msg, "--memory"))
+			fail_msg("\"%s\"", b.e.msg);
+		done(&b);
+	}
 	free(path);
 }
 
@@ -675,6 +717,7 @@ int main(void)
 		cmocka_unit_test(test_each_compression_unpacks_to_the_same),
 		cmocka_unit_test(test_zeros_are_not_copied),
 		cmocka_unit_test(test_elf_is_loaded_where_it_is_linked),
+		cmocka_unit_test(test_a_kernel_linked_where_no_memory_is),
 		cmocka_unit_test(test_too_little_memory_is_refused_with_numbers),
 		cmocka_unit_test(test_initrd_lies_high_and_whole),
 		cmocka_unit_test(test_files_that_shrink_are_noticed),

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "error.h"
 #include "util.h"
 
 /* One byte anywhere shows; those around the buffer do not count. */
@@ -131,6 +132,41 @@ static void test_queue_limits(void **state)
 		skip();
 }
 
+/* Of a long path and its reason the path's ends and all of the reason stay. */
+static void test_long_messages_keep_the_reason(void **state)
+{
+	char text[32], path[4096];
+	struct error e = {"no such file: make one, or correct the path"};
+
+	(void)state;
+	strcpy(text, "0123456789");
+	shorten(text, 10);
+	assert_string_equal(text, "0123456789");
+	shorten(text, 9);
+	assert_string_equal(text, "01...6789");
+	shorten(text, 8);
+	assert_string_equal(text, "01...789");
+
+	memset(path, 'd', sizeof(path));
+	path[0] = '/';
+	strcpy(path + sizeof(path) - sizeof("end"), "end");
+	assert_int_equal(error_prefix(&e, -2, "disk %s", path), -2);
+	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
+	assert_memory_equal(e.msg, "disk /ddd", 9);
+	assert_non_null(strstr(e.msg, "ddd...ddd"));
+	assert_non_null(strstr(e.msg, "ddend: no such file: make one, or correct the path"));
+	/* Once more, and a reason that is as long. */
+	error_prefix(&e, -2, "%s", "--config");
+	assert_memory_equal(e.msg, "--config: disk /ddd", 19);
+	assert_non_null(strstr(e.msg, "ddend: no such file: make one, or correct the path"));
+	error_set(&e, -2, "%s: no such file", path);
+	assert_int_equal(strlen(e.msg), sizeof(e.msg) - 1);
+	assert_non_null(strstr(e.msg, "ddend: no such file"));
+	e.msg[0] = '\0';
+	error_prefix(&e, -2, "%s", "short");
+	assert_string_equal(e.msg, "short: No such file or directory");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -139,6 +175,7 @@ int main(void)
 		cmocka_unit_test(test_nothing_past_the_end_is_read),
 		cmocka_unit_test(test_sizes_for_people),
 		cmocka_unit_test(test_queue_limits),
+		cmocka_unit_test(test_long_messages_keep_the_reason),
 	};
 
 	return cmocka_run_group_tests_name("util", tests, NULL, NULL);
