@@ -66,7 +66,7 @@ int disk_read_ranges(struct disk_reader *reader, uint64_t from, uint64_t end, st
 /*
  * Punches a hole for each run of whole blocks that read as zeros; the last block may be a partial
  * one. Content, size and (for the file's owner) modification time stay; to be ended at any moment
- * is safe. *ret_freed is in bytes.
+ * is safe. -EBUSY once the host has the file, by a loop device or as swap. *ret_freed is in bytes.
  */
 int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *ret_freed,
 		 struct error *e);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "blk.h"
 #include "disk_command.h"
 #include "util.h"
 
@@ -172,22 +173,35 @@ static int punch(int fd, uint64_t at, uint64_t len, struct error *e)
 			 strerror(errno));
 }
 
+/* Nobody who heeds locks writes there, but the host may have attached a loop device since. */
+static int check_host(int fd, struct error *e)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
+				  : blk_host_use(&st, false, e);
+}
+
 /* Zeros are punched as soon as they are read, so that nothing is to be undone or done again when
  * compact ends early. A last, partial block goes as a whole: nothing reads past the end. */
 static int punch_zeros(void *ctx, uint64_t at, const uint8_t *data, size_t len, struct error *e)
 {
 	const struct disk_reader *reader = ctx;
 	size_t block = reader->block;
+	bool punched = false;
 
 	for (size_t start = 0, end; start < len; start = end + block) {
 		for (end = start; end < len; end += block)
 			if (!mem_is_zero(data + end, MIN(block, len - end)))
 				break;
 		if (end > start) {
-			int r = punch(reader->fd, at + start, end - start, e);
+			int r = punched ? 0 : check_host(reader->fd, e);
 
+			if (r == 0)
+				r = punch(reader->fd, at + start, end - start, e);
 			if (r < 0)
 				return r;
+			punched = true;
 		}
 	}
 	return 0;

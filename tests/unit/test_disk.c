@@ -205,6 +205,37 @@ static void test_compact_counts_what_it_freed(void **state)
 	assert_int_equal(st.st_size, 3 * MIB + 100);
 }
 
+/* As one that is attached while compact is at work, which locks do not keep out. */
+static void test_compact_stops_at_a_loop_device(void **state)
+{
+	struct fixture *f = *state;
+	static uint8_t zeros[MIB];
+	struct progress progress;
+	struct error e = {""};
+	char command[128], device[32] = "";
+	uint64_t freed, before;
+	FILE *attach;
+
+	assert_int_equal(pwrite(f->fd, zeros, sizeof(zeros), 0), sizeof(zeros));
+	assert_int_equal(fsync(f->fd), 0);
+	before = disk_allocated(f->path);
+	snprintf(command, sizeof(command), "losetup -f --show %s 2>/dev/null", f->path);
+	attach = popen(command, "r");
+	assert_non_null(attach);
+	if (fscanf(attach, "%31s", device) != 1) {
+		pclose(attach);
+		print_message("# no loop devices here\n");
+		skip();
+	}
+	pclose(attach);
+	assert_int_equal(disk_compact(f->fd, &progress, NULL, &freed, &e), -EBUSY);
+	snprintf(command, sizeof(command), "losetup -d %s", device);
+	assert_int_equal(system(command), 0);
+	assert_non_null(strstr(e.msg, device));
+	assert_int_equal(freed, 0);
+	assert_int_equal(disk_allocated(f->path), before);
+}
+
 static void test_block_sizes(void **state)
 {
 	struct fixture *f = *state;
@@ -311,6 +342,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_a_file_that_shrinks_meanwhile, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(test_compact_counts_what_it_freed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_compact_stops_at_a_loop_device, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(test_block_sizes, setup, teardown),
 		cmocka_unit_test(test_lines_fit),
 		cmocka_unit_test(test_the_bar_waits_and_goes_away),
