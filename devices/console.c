@@ -172,8 +172,9 @@ static ssize_t put(struct console *c, const void *data, size_t len)
 	n = tty_write(c->tty, data, len);
 	if (n >= 0 || n == -EAGAIN)
 		return n;
-	/* A full disk may have room later; who has hung up does not come back. */
-	if (n == -EPIPE || n == -EIO)
+	/* A full disk may have room later, and a file another one in its place; who has hung up does
+	 * not come back. */
+	if ((n == -EPIPE || n == -EIO) && !c->tty->is_file)
 		atomic_store_explicit(&c->output_gone, true, memory_order_relaxed);
 	log_guest("console: output is lost: %s", strerror((int)-n));
 	return (ssize_t)len;

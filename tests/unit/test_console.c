@@ -447,6 +447,26 @@ static void test_full_disk_is_not_the_guests_problem(void **state)
 	end(f);
 }
 
+/* Where nothing can be written: this process's address 0. */
+static void test_a_file_after_one_that_broke(void **state)
+{
+	struct fixture *f = start_with(state, -1, open("/proc/self/mem", O_RDWR), ALL);
+	int next = memfd_create("next", MFD_CLOEXEC);
+	char got[8];
+
+	f->tty.is_file = true;
+	send(f, "lost", 4);
+	drv_wait_used(&f->d.queue[TX], NULL, NULL);
+	assert_int_equal(tty_replace_file(&f->tty, next, NULL), 0);
+	send(f, "kept", 4);
+	drv_wait_used(&f->d.queue[TX], NULL, NULL);
+	assert_false(is_broken(f));
+	assert_int_equal(pread(next, got, sizeof(got), 0), 4);
+	assert_memory_equal(got, "kept", 4);
+	close(next);
+	end(f);
+}
+
 static void test_regular_files(void **state)
 {
 	int in = memfd_create("in", 0), out = memfd_create("out", 0);
@@ -753,6 +773,7 @@ int main(void)
 		BOTH(test_reset_while_output_is_blocked),
 		BOTH(test_output_to_a_closed_pipe_is_discarded),
 		BOTH(test_full_disk_is_not_the_guests_problem),
+		BOTH(test_a_file_after_one_that_broke),
 		BOTH(test_regular_files),
 		BOTH(test_no_input_at_all),
 		BOTH(test_hung_up_input_does_not_spin),
