@@ -8,22 +8,28 @@ build_packages="gcc libc6-dev meson ninja-build pkg-config python3
 	liburing-dev libseccomp-dev libjansson-dev libmd-dev
 	zlib1g-dev libzstd-dev liblz4-dev liblzma-dev libbz2-dev"
 
-# build_skep SOURCE DIR [MESON_OPTION...]: build in DIR, quietly unless it fails.
+# build_skep SOURCE DIR [MESON_OPTION...]: build in DIR, quietly unless it fails. Two calls do it
+# one after the other.
 build_skep() {
-	local source=$1 dir=$2
-	shift 2
+	local dir=$2
 	mkdir -p "$dir"
-	if ! {
-		if [ -e "$dir/build.ninja" ]; then
-			meson configure "$dir" "$@"
-		else
-			meson setup "$dir" "$source" "$@"
-		fi && meson compile -C "$dir"
-	} >"$dir/build.log" 2>&1; then
+	if ! meson_build "$@"; then
 		tail -n 60 "$dir/build.log" >&2
 		return 1
 	fi
 }
+meson_build() (
+	tree=$1 dir=$2
+	shift 2
+	exec 8<"$dir"
+	flock 8
+	exec >"$dir/build.log" 2>&1
+	if [ -e "$dir/build.ninja" ]; then
+		meson configure "$dir" "$@"
+	else
+		meson setup "$dir" "$tree" "$@"
+	fi && meson compile -C "$dir"
+)
 
 # kvm_runs_kernels SKEP: whether a stock kernel boots here at hardware speed. A
 # software KVM emulates kernel code one instruction at a time.

@@ -6,6 +6,13 @@
 
 shopt -s inherit_errexit
 
+# Others may read what is made here, and none may write to it: skep uses no cache of which that is not so.
+umask 022
+# As ~, which needs no HOME.
+export HOME=${HOME:-~}
+# depmod and mkfs are not on an ordinary user's PATH.
+PATH=$PATH:/usr/sbin:/sbin
+
 prog=${0##*/}
 
 say() { printf '%s: %s\n' "$prog" "$*" >&2; }
@@ -50,15 +57,30 @@ missing_packages() {
 	done
 }
 
+# apt ARG...: apt-get, which waits while another process has apt's or dpkg's locks.
+apt() {
+	local said status waits_for='' lock
+	while :; do
+		said=$(LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" 2>&1 |
+			tee >(sed -u '/Could not get lock/,$d' >&2) && exit "${PIPESTATUS[0]}") && return 0 || status=$?
+		lock=$(grep -m 1 'Could not get lock' <<<"$said") || return $status
+		[ "$lock" = "$waits_for" ] || say "waiting: ${lock#E: }"
+		waits_for=$lock
+		sleep 1
+	done
+}
+
+apt_update() { apt -o APT::Update::Error-Mode=any update; }
+
 # A fresh image has no package lists at all.
 apt_lists() {
-	local lists
-	lists=$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' -print -quit 2>/dev/null || true)
-	if [ -z "$lists" ] || [ "${1:-}" = refresh ]; then
-		is_root || die "the package lists are missing: run 'apt-get update' as root first"
-		say "fetching the package lists"
-		apt-get -q update >&2
+	# shellcheck disable=SC2016 # apt's own placeholder
+	if [ "${1:-}" != refresh ] && [ -n "$(apt-get indextargets --format '$(IDENTIFIER)' 'Created-By: Packages')" ]; then
+		return 0
 	fi
+	is_root || die "the package lists are missing or old: run 'apt-get update' as root first"
+	say "fetching the package lists"
+	apt_update || say "not all of them could be fetched"
 }
 
 # need_packages PKG...: install those that are missing.
@@ -72,48 +94,51 @@ need_packages() {
 	is_root || die "missing packages: $*: install them with 'apt-get install $*' as root"
 	apt_lists
 	say "installing $*"
-	DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >&2 ||
-		{
-			apt_lists refresh
-			DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@" >&2
-		} || die "could not install $*"
+	apt --no-install-recommends install "$@" ||
+		{ apt_lists refresh && apt --no-install-recommends install "$@"; } || die "could not install $*"
 }
 
 # deb_unpack DIR PKG...: download packages and unpack them into DIR without
 # installing them (a kernel in the host's /boot would become its next boot).
 deb_unpack() {
-	local dir=$1 tmp deb
+	local dir=$1 deb
 	shift
 	apt_lists
-	tmp=$(mktemp -d)
+	mkdir -p "$dir.debs" "$dir"
 	say "downloading $*"
-	# As root, apt would drop to a user that may not write here.
-	if ! (cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download "$@" >&2); then
-		# The lists may name a version that the archive has replaced since.
-		apt_lists refresh
-		(cd "$tmp" && apt-get -q -o APT::Sandbox::User=root download "$@" >&2) ||
-			{ rm -rf "$tmp"; die "could not download $*"; }
-	fi
-	mkdir -p "$dir"
-	for deb in "$tmp"/*.deb; do
+	# The lists may name a version that the archive has replaced since.
+	apt_download "$dir.debs" "$@" || { apt_lists refresh && apt_download "$dir.debs" "$@"; } ||
+		die "could not download $*"
+	for deb in "$dir.debs"/*.deb; do
 		dpkg-deb -x "$deb" "$dir"
 	done
-	rm -rf "$tmp"
+	rm -rf "$dir.debs"
 }
+
+# As root, apt would drop to a user that may not write here.
+apt_download() { (cd "$1" && apt -o APT::Sandbox::User=root download "${@:2}"); }
 
 # once DIR FUNCTION [ARGS...]: make DIR by calling FUNCTION NEWDIR ARGS..., unless it
 # exists; safe against concurrent calls and interrupted ones.
-once() {
-	local dir=$1 make=$2
-	shift 2
-	[ -d "$dir" ] && return 0
+once() { [ -d "$1" ] || make_dir once "$@"; }
+
+# anew DIR FUNCTION [ARGS...]: the same if it exists: what it holds stays until there is new.
+anew() { make_dir anew "$@"; }
+
+make_dir() {
+	local how=$1 dir=$2 make=$3
+	shift 3
 	mkdir -p "${dir%/*}"
 	(
 		flock 9
-		[ -d "$dir" ] && exit 0
-		rm -rf "$dir.new"
+		# An interrupted call may have left it there.
+		[ -d "$dir" ] || [ ! -d "$dir.old" ] || mv -T "$dir.old" "$dir"
+		[ "$how" = anew ] || [ ! -d "$dir" ] || exit 0
+		rm -rf "$dir.new" "$dir.old"
 		mkdir "$dir.new"
 		"$make" "$dir.new" "$@"
+		[ ! -d "$dir" ] || mv -T "$dir" "$dir.old"
 		mv -T "$dir.new" "$dir"
+		rm -rf "$dir.old"
 	) 9>"$dir.lock"
 }

@@ -23,9 +23,9 @@ kernel_packages() {
 		todo=("${todo[@]:1}")
 		case $done_list in *" $p "*) continue ;; esac
 		done_list+="$p "
-		[[ $p =~ ^linux-(image|modules|binary|image-unsigned)-[0-9] ]] && out+=("$p")
+		[[ $p =~ ^linux-(image|modules|binary|base|image-unsigned)-[0-9] ]] && out+=("$p")
 		for d in $(apt-cache depends --important "$p" 2>/dev/null |
-			sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\|binary\)-[a-z0-9.+-]*\)$/\1/p'); do
+			sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\|binary\|base\)-[a-z0-9.+-]*\)$/\1/p'); do
 			todo+=("$d")
 		done
 	done
@@ -34,33 +34,43 @@ kernel_packages() {
 }
 
 make_kernel_dir() {
-	local new=$1 meta=$2 list moddir
+	local new=$1 meta=$2 list modules release vmlinuz
 	apt_lists
 	list=$(kernel_packages "$meta") || { apt_lists refresh; list=$(kernel_packages "$meta"); } ||
 		die "no kernel package behind '$meta': is it a Debian package name?"
 	# shellcheck disable=SC2086
 	deb_unpack "$new/root" $list
-	moddir=$(find "$new/root/lib/modules" "$new/root/usr/lib/modules" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | head -n 1)
-	[ -n "$moddir" ] || die "'$meta' holds no modules"
+	modules=$(find "$new"/root/{,usr/}lib/modules -mindepth 1 -maxdepth 1 -type d 2>/dev/null | head -n 1)
+	[ -n "$modules" ] || die "'$meta' holds no modules"
+	release=${modules##*/}
+	# In /boot, or beside the modules (from Linux 7.2 on).
+	vmlinuz=$(find "$new/root/boot" "$modules" -maxdepth 1 -name 'vmlinu[xz]*' 2>/dev/null | head -n 1)
+	[ -n "$vmlinuz" ] || die "'$meta' holds no kernel"
+	mv "$vmlinuz" "$new/vmlinuz"
 	mkdir -p "$new/lib/modules"
-	mv "$moddir" "$new/lib/modules/"
-	moddir=${moddir##*/}
-	mv "$(find "$new/root" -name "vmlinu[xz]-$moddir" | head -n 1)" "$new/vmlinuz"
-	find "$new/root" -name "config-$moddir" -exec mv {} "$new/config" \;
+	mv "$modules" "$new/lib/modules/"
 	rm -rf "$new/root"
-	depmod -b "$new" "$moddir"
-	printf '%s\n' "$moddir" >"$new/release"
+	depmod -b "$new" "$release"
+	printf '%s\n' "$release" >"$new/release"
 	# shellcheck disable=SC2086
 	printf '%s\n' $list >"$new/packages"
 }
 
-# kernel_dir FLAVOUR|PACKAGE: print the cached directory that holds this
-# kernel's vmlinuz, config, release and lib/modules; make it when absent.
-kernel_dir() {
-	local meta dir
-	meta=$(kernel_meta_package "$1")
+# kernel_dir FLAVOUR|PACKAGE: print the cached directory that holds this kernel's
+# vmlinuz, release, packages and lib/modules; make it when absent.
+kernel_dir() { cached_kernel once "$@"; }
+
+# refresh_kernel FLAVOUR|PACKAGE: the same, fetched again.
+refresh_kernel() {
+	apt_lists refresh
+	cached_kernel anew "$@"
+}
+
+cached_kernel() {
+	local make=$1 meta dir
+	meta=$(kernel_meta_package "$2")
 	dir=$(tools_cache)/kernel/$meta
-	once "$dir" make_kernel_dir "$meta"
+	"$make" "$dir" make_kernel_dir "$meta"
 	printf '%s\n' "$dir"
 }
 
