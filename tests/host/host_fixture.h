@@ -64,7 +64,7 @@ static inline int attach(const char *file, uint32_t flags, uint32_t block_size, 
 
 	assert_true(control >= 0 && backing >= 0);
 	/* Somebody else may take the free one first. */
-	for (unsigned tries = 0; tries < 50 && fd < 0; tries++) {
+	for (uint64_t end = patience_end(); fd < 0 && now_ns() < end;) {
 		struct loop_config config = {
 			.fd = (uint32_t)backing,
 			.block_size = block_size,

@@ -5,6 +5,20 @@
 # is talked to over its console. Sourced by tests/linux/run, which sets `work`
 # (a scratch directory) and `skep` (the program).
 
+# shellcheck source=../patience.sh
+. "$here/../patience.sh"
+# Of what boots, in the lab.
+boot_patience=$((10 * patience))
+
+# eventually COMMAND...: until it succeeds.
+eventually() {
+	local end=$((SECONDS + patience))
+	until "$@"; do
+		[ "$SECONDS" -lt "$end" ] || return 1
+		sleep 0.2
+	done
+}
+
 # --- verdicts
 
 ok() {
@@ -67,9 +81,9 @@ send() { printf '%s\n' "$1" >&7; }
 
 running() { [ -n "$vm_pid" ] && kill -0 "$vm_pid" 2>/dev/null; }
 
-# finish [SECONDS]: wait for the end of the VM; $status is skep's.
+# finish [SECONDS]: wait for the end of the VM, whose guest works for so long; $status is skep's.
 finish() {
-	local limit=${1:-240} watchdog
+	local limit=$((boot_patience + 4 * ${1:-0})) watchdog
 	(
 		exec >/dev/null 2>&1 7>&-
 		trap 'kill $!; exit' TERM
@@ -132,9 +146,9 @@ ends() {
 
 said() { tr -d '\r' <"$out" | grep -qE -- "$1"; }
 
-# await REGEX [SECONDS]: until the guest has said it; breaks the test off if it never does.
+# await REGEX: until the guest has said it; breaks the test off if it never does.
 await() {
-	local end=$((SECONDS + ${2:-240}))
+	local end=$((SECONDS + boot_patience))
 	until said "$1"; do
 		if ! running || [ "$SECONDS" -ge "$end" ]; then
 			said "$1" && return 0
@@ -148,7 +162,7 @@ await() {
 }
 
 # step NAME: wait until the guest's script gets there (see guest/lib); `go on` lets it go on.
-step() { await "^@$1\$" "${2:-600}"; }
+step() { await "^@$1\$"; }
 go() { send "go $1"; }
 
 # value KEY: what the guest's script told by `tell KEY VALUE`.
@@ -165,17 +179,13 @@ allocated() {
 	echo $(($(stat -c '%b * %B' "$1") / 1024))
 }
 
-# settles NAME FILE LIMIT: within some seconds the file occupies at most LIMIT KiB. Some
-# file systems discard in the background.
+# settles NAME FILE LIMIT: in the end the file occupies at most LIMIT KiB. Some file systems
+# discard in the background.
 settles() {
-	local end=$((SECONDS + 20)) now
-	now=$(allocated "$2")
-	while [ "$now" -gt "$3" ] && [ "$SECONDS" -lt "$end" ]; do
-		sleep 0.5
-		now=$(allocated "$2")
-	done
-	at_most "$1" "$now" "$3"
+	eventually occupies "$2" "$3" || true
+	at_most "$1" "$(allocated "$2")" "$3"
 }
+occupies() { [ "$(allocated "$1")" -le "$2" ]; }
 
 # Directories on file systems of each kind, for disk images: $work/on/ext4 and so on.
 host_file_systems() {

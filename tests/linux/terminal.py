@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs a command on a terminal of its own and looks at the terminal.
 
-  terminal.py escape|term|kill|crash COMMAND...
+  terminal.py SECONDS escape|term|kill|crash COMMAND...
 
 Says "ok raw", "ok echo", "ok size", "ok resize", "ok end", "ok restored" for each
-thing that is so; size: the guest knows the terminal's, resize: it hears of another.
-How it is ended: Ctrl-A x typed, or a signal (kill cannot be caught: what is restored
-then is up to a caller's shell, so "restored" is not expected of it).
+thing that is so, and waits at most SECONDS for it; size: the guest knows the
+terminal's, resize: it hears of another. How it is ended: Ctrl-A x typed, or a signal
+(kill cannot be caught: what is restored then is up to a caller's shell, so "restored"
+is not expected of it).
 """
 import fcntl
 import os
@@ -41,9 +42,10 @@ def set_size(fd, rows, cols):
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", rows, cols, 0, 0))
 
 
-def guest_says_size(fd, text):
-    """Asks a few times: the guest has its own time to take a new size in."""
-    for _ in range(30):
+def guest_says_size(fd, text, seconds):
+    """Asks until then: the guest has its own time to take a new size in."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
         os.write(fd, b"stty size\n")
         if read_until(fd, text, 1)[0]:
             return True
@@ -51,7 +53,7 @@ def guest_says_size(fd, text):
 
 
 def main():
-    how, command = sys.argv[1], sys.argv[2:]
+    seconds, how, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
     master, slave = pty.openpty()
     before = termios.tcgetattr(slave)
     set_size(slave, 50, 132)
@@ -60,25 +62,25 @@ def main():
         os.close(master)
         os.login_tty(slave) if hasattr(os, "login_tty") else login(slave)
         os.execvp(command[0], command)
-    found, seen = read_until(master, b"# ", 120)
+    found, seen = read_until(master, b"# ", seconds)
     if is_raw(slave):
         print("ok raw")
     os.write(master, b"echo x$((40 + 2))y\n")
-    found, more = read_until(master, b"x42y", 30)
+    found, more = read_until(master, b"x42y", seconds)
     if found:
         print("ok echo")
     else:
         print("the guest said:", (seen + more)[-2000:])
-    if guest_says_size(master, b"50 132"):
+    if guest_says_size(master, b"50 132", seconds):
         print("ok size")
     set_size(slave, 43, 99)
-    if guest_says_size(master, b"43 99"):
+    if guest_says_size(master, b"43 99", seconds):
         print("ok resize")
     if how == "escape":
         os.write(master, b"\x01x")
     else:
         os.kill(pid, SIGNALS[how])
-    end = time.monotonic() + 30
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:

@@ -5,12 +5,12 @@
 
 test_debian() {
 	cp --sparse=always "$debian/disk.img" "$work/on/ext4/debian.img"
-	start -k "$debian/vmlinuz" -i "$debian/initrd.img" -m 1G -c 2 -d "$work/on/ext4/debian.img" \
+	start -k "$debian/vmlinuz" -i "$debian/initrd.img" -m 1G -c 2 --stop-timeout "$boot_patience" -d "$work/on/ext4/debian.img" \
 		-a 'root=/dev/vda rw'
-	await 'skep-debian login:' 900
+	await 'skep-debian login:'
 	ok "Debian with systemd boots to a login prompt"
 	kill -TERM "$vm_pid"
-	finish 600
+	finish
 	ends "SIGTERM shuts it down" 0
 	check "in order, as systemd tells" said 'Reached target.*([Pp]ower.?[Oo]ff|Power Off)'
 	check "its file system is clean" e2fsck -fn "$work/on/ext4/debian.img"

@@ -9,8 +9,12 @@
 scsi_holds() {
 	tr ',' '\n' <"$scsi_map" | awk -F - 'NF { n += $NF - $1 + 1 } END { print n / 2 }'
 }
-loop_holds() { allocated "$work/on/ext4/loop.disk"; }
 thin_holds() { echo $(($(dmsetup status skep-thin | cut -d ' ' -f 4) / 2)); }
+
+# holds DEVICE: in a way of its own, or its file.
+holds() {
+	if declare -F "$1_holds" >/dev/null; then "$1_holds"; else allocated "$work/on/ext4/$1.disk"; fi
+}
 
 # How the device mapper's devices are made, with udev or without.
 mapper() { # mapper NAME TABLE
@@ -22,19 +26,19 @@ scsi_debug=/sys/bus/pseudo/drivers/scsi_debug
 
 # make_scsi N: at least so many SCSI disks, which share their content; all there are in `scsi`.
 make_scsi() {
-	local disk
 	modprobe -a sd_mod || return
 	modprobe scsi_debug dev_size_mb=128 lbpu=1 lbprz=1 delay=0 || return
 	scsi_map=$scsi_debug/map
-	for _ in $(seq 100); do
-		scsi=()
-		for disk in "$scsi_debug"/adapter*/host*/target*/*/block/*; do
-			[ ! -b "/dev/${disk##*/}" ] || scsi+=("/dev/${disk##*/}")
-		done
-		[ ${#scsi[@]} -lt "$1" ] || return 0
-		[ "$(cat $scsi_debug/add_host)" -ge "$1" ] || echo 1 >$scsi_debug/add_host
-		sleep 0.1
+	eventually find_scsi "$1"
+}
+find_scsi() {
+	local disk
+	scsi=()
+	for disk in "$scsi_debug"/adapter*/host*/target*/*/block/*; do
+		[ ! -b "/dev/${disk##*/}" ] || scsi+=("/dev/${disk##*/}")
 	done
+	[ ${#scsi[@]} -lt "$1" ] || return 0
+	[ "$(cat $scsi_debug/add_host)" -ge "$1" ] || echo 1 >$scsi_debug/add_host
 	return 1
 }
 
@@ -64,19 +68,15 @@ clean_up_devices() {
 	rm -f "$work"/thin.* "$work/on/ext4/loop.disk"
 }
 
-# device_settles NAME DEVICE LIMIT: within some seconds it holds at most LIMIT KiB.
+# device_settles NAME DEVICE LIMIT: in the end it holds at most LIMIT KiB.
 device_settles() {
-	local end=$((SECONDS + 20)) now
-	now=$("$2_holds")
-	while [ "$now" -gt "$3" ] && [ "$SECONDS" -lt "$end" ]; do
-		sleep 0.5
-		now=$("$2_holds")
-	done
-	at_most "$1" "$now" "$3"
+	eventually device_holds "$2" "$3" || true
+	at_most "$1" "$(holds "$2")" "$3"
 }
+device_holds() { [ "$(holds "$1")" -le "$2" ]; }
 
-# devices_story ENGINE DEVICE.FS=PATH...: guest/devices on these; DEVICE_holds prints the KiB that one
-# holds, $books how many it may hold when it is empty.
+# devices_story ENGINE DEVICE.FS=PATH...: guest/devices on these; $books is how many KiB one may hold
+# when it is empty.
 devices_story() {
 	local engine=$1 d s at disks=()
 	local -A held
@@ -88,7 +88,7 @@ devices_story() {
 		-d "$work/data,serial=data,readonly" -a 'skep.mount=off skep.modules=xfs,btrfs -- /t/devices'
 	for at in kept written trimmed written-again; do
 		step $at
-		for s; do held[$s.$at]=$("${s%.*}_holds"); done
+		for s; do held[$s.$at]=$(holds "${s%.*}"); done
 		go on
 	done
 	step discarded

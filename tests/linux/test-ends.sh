@@ -21,25 +21,23 @@ test_timeout() {
 
 test_term() {
 	# shellcheck disable=SC2046
-	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
+	start $(guest) --stop-timeout "$boot_patience" -a '-- /t/ready'
 	await '^@up'
-	# The button's driver loads beside the command.
-	sleep 3
 	kill -TERM "$vm_pid"
-	finish 60
+	finish
 	ends "SIGTERM presses the power button: 0" 0
 	check "the guest shut down in order" said 'skep-guest: exit status 143'
 }
 
 test_second_term() {
 	# shellcheck disable=SC2046
-	start $(guest) --stop-timeout 1000 -a 'rdinit=/t/deaf'
+	start $(guest) --stop-timeout 100000 -a 'rdinit=/t/deaf'
 	await '^@up'
 	kill -TERM "$vm_pid"
 	sleep 2
 	check "a guest without a power button goes on after SIGTERM" running
 	kill -TERM "$vm_pid"
-	finish 10
+	finish
 	check "a second SIGTERM ends the VM (status $status)" test "$status" -gt 0
 }
 
@@ -48,7 +46,7 @@ test_stop_timeout() {
 	start $(guest) --stop-timeout 2 -a 'rdinit=/t/deaf'
 	await '^@up'
 	kill -INT "$vm_pid"
-	finish 20
+	finish
 	check "--stop-timeout ends the VM (status $status)" test "$status" -gt 0
 }
 
@@ -59,7 +57,7 @@ test_kill() {
 	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
 	await '^@up'
 	kill -KILL "$vm_pid"
-	finish 10
+	finish
 	is "SIGKILL is SIGKILL" "$status" 137
 	is "SIGKILL leaves no thread" "$(pgrep -fc "$vm/result" || true)" 0
 	after=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
@@ -95,7 +93,7 @@ test_console_file() {
 test_terminal() {
 	local how
 	for how in escape term crash; do
-		python3 "$here/terminal.py" "$how" "$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" >"$work/terminal" 2>&1 ||
+		python3 "$here/terminal.py" "$boot_patience" "$how" "$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" >"$work/terminal" 2>&1 ||
 			true
 		sed 's/^/# | /' "$work/terminal" | grep -v '^# | ok' || true
 		check "terminal ($how): raw while it runs" grep -q '^ok raw' "$work/terminal"

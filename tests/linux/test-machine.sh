@@ -88,7 +88,7 @@ test_resize() {
 		exec 7>&-
 		while sleep 1 && control power-button; do :; done
 	) &
-	finish 60
+	finish
 	ends "the power button over the control socket: 0" 0
 	is "nothing to complain about" "$(cat "$vm/err")" ""
 	rm -f "$image" "$work/socket"

@@ -33,14 +33,7 @@ acknowledged() {
 }
 
 # until_ok COMMAND...: a killed monitor's io_uring keeps its disk for a moment.
-until_ok() {
-	local i
-	for i in $(seq 100); do
-		"$@" 2>/dev/null && return 0
-		sleep 0.1
-	done
-	"$@"
-}
+until_ok() { eventually "$@" 2>/dev/null || "$@"; }
 
 is_closed() { [ "$(dmsetup info -c --noheadings -o open skep-power)" = 0 ]; }
 

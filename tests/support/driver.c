@@ -345,7 +345,7 @@ bool drv_used(struct drv_queue *q, uint32_t *id, uint32_t *len)
 
 void drv_wait_used(struct drv_queue *q, uint32_t *id, uint32_t *len)
 {
-	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+	uint64_t end = patience_end();
 
 	while (!drv_used(q, id, len)) {
 		struct pollfd p = {.fd = q->drv->irq_fd, .events = POLLIN};
@@ -368,7 +368,7 @@ void drv_wait_irq(struct drv *d)
 {
 	struct pollfd p = {.fd = d->irq_fd, .events = POLLIN};
 
-	must(poll(&p, 1, DRV_TIMEOUT_MS) == 1);
+	must(poll(&p, 1, patience_ms()) == 1);
 	must(drv_irqs(d) > 0);
 }
 

@@ -33,10 +33,10 @@
 #include <stdint.h>
 
 #include "gmem.h"
+#include "patience.h"
 #include "virtio.h"
 
-#define DRV_TIMEOUT_MS 20000 /* of the waits: generous, the machine may be busy */
-#define DRV_COALESCED  32u   /* pending InterruptACK writes, a power of two */
+#define DRV_COALESCED 32u /* pending InterruptACK writes, a power of two */
 
 struct drv;
 
@@ -129,7 +129,8 @@ bool drv_kick_if_needed(struct drv_queue *q);
 /* The next used entry, its descriptors freed: false when there is none (yet). With EVENT_IDX,
  * asks for an interrupt at the next entry. */
 bool drv_used(struct drv_queue *q, uint32_t *id, uint32_t *len);
-/* The same, but waits for it, on a running loop; ends the program after DRV_TIMEOUT_MS. */
+/* The same, but waits for it, on a running loop, and ends the program if it does not come
+ * (patience.h). */
 void drv_wait_used(struct drv_queue *q, uint32_t *id, uint32_t *len);
 
 /* Interrupts: how often irq_fd was written since the last call; wait for one. */

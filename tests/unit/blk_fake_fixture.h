@@ -198,7 +198,7 @@ static inline void reap_ok(struct fixture *f, unsigned n)
 
 static inline void wait_for(const _Atomic unsigned *counter, unsigned n)
 {
-	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+	uint64_t end = patience_end();
 
 	while (*counter < n) {
 		assert_true(now_ns() < end);

@@ -91,7 +91,7 @@ static inline void put_header(struct disk *d, gpa_t at, uint32_t type, uint64_t 
 
 static inline void expect_needs_reset(struct disk *d)
 {
-	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+	uint64_t end = patience_end();
 
 	while (!(drv_read32(&d->drv, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET)) {
 		assert_true(now_ns() < end);

@@ -16,7 +16,7 @@ static void up_waiting(struct fixture *f)
 
 static void expect_pauses(struct fixture *f, uint64_t n)
 {
-	uint64_t end = now_ns() + DRV_TIMEOUT_MS * 1000000ull;
+	uint64_t end = patience_end();
 	struct disk_result result;
 
 	do {

@@ -33,6 +33,7 @@
 
 #include "config.h"
 #include "loop.h"
+#include "patience.h"
 #include "sandbox.h"
 #include "tty.h"
 #include "util.h"
@@ -74,7 +75,7 @@ static int run_child(int (*fn)(void *arg), void *arg, char *err, size_t size)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		dup2(pipe_fd[1], STDERR_FILENO);
-		alarm(60);
+		alarm((unsigned)patience_ms() / 1000);
 		for (size_t i = 0; i < ARRAY_SIZE(crashes); i++)
 			signal(crashes[i], SIG_DFL);
 		_exit(fn(arg));

@@ -28,6 +28,7 @@
 
 #include "config.h"
 #include "log.h"
+#include "patience.h"
 #include "tty.h"
 #include "util.h"
 
@@ -110,7 +111,7 @@ static const char *seen(const char *until)
 	static char text[4096];
 	size_t n = 0;
 
-	for (int ms = 0; ms < 20000; ms++) {
+	for (uint64_t end = patience_end(); now_ns() < end;) {
 		ssize_t r = read(pty, text + n, sizeof(text) - 1 - n);
 
 		n += (size_t)MAX(r, 0);
@@ -133,7 +134,7 @@ static void await_input(const struct tty *tty)
 {
 	struct pollfd p = {.fd = tty->in_fd, .events = POLLIN};
 
-	DIE_IF(poll(&p, 1, 20000) != 1);
+	DIE_IF(poll(&p, 1, patience_ms()) != 1);
 }
 
 /* Endings: each of these processes leaves the terminal as it was. */

@@ -8,7 +8,7 @@ import sys
 import time
 
 import monitors
-from disk import Disks
+from disk import LIMIT, Disks
 from files import await_free, read_text, refusal
 from monitors import Failed, Guest, Unsupported
 from progress import Progress, say
@@ -48,7 +48,7 @@ class Bench(Disks, Rings):
     def everyone(self):
         return self.skeps + self.peers
 
-    def launch(self, mode, argv, output=None, env=None, seconds=60):
+    def launch(self, mode, argv, output=None, env=None, seconds=LIMIT):
         """Runs it measured: a dict of numbers. Raises Failed."""
         output = output or self.file("run/out")
         r = subprocess.run([self.launch_path, mode, str(seconds), output] + argv,
@@ -60,7 +60,7 @@ class Bench(Disks, Rings):
             raise Failed(r.stderr.strip() or refusal(output))
         return {k: int(v) for k, v in (w.split("=") for w in r.stdout.split())}
 
-    def run(self, monitor, guest, mode="whole", output=None, seconds=60):
+    def run(self, monitor, guest, mode="whole", output=None, seconds=LIMIT):
         """Runs the guest under the monitor, measured: what launch() returns."""
         for disk in guest.disks:
             await_free(disk)
@@ -158,7 +158,7 @@ class Bench(Disks, Rings):
             if cache == "cold":
                 shutil.rmtree(self.cache["cold"] + "/skep", ignore_errors=True)
                 env["XDG_CACHE_HOME"] = self.cache["cold"]
-            return self.launch("first-run", argv(subject), env=env, seconds=20)
+            return self.launch("first-run", argv(subject), env=env)
 
         def key(subject):
             monitor, kernel, cache = subject

@@ -11,7 +11,7 @@ from progress import say
 from tables import Metric, Table
 
 DISCARD_DEPTH = 32
-DISCARD_LIMIT = 600  # seconds
+LIMIT = 600  # seconds after which a run has hung
 
 # What is asked of a disk. `word` is fio's for it.
 Load = namedtuple("Load", "title op order size word")
@@ -69,7 +69,7 @@ class Disks:
                      engine=case.engine, direct=case.direct, linux=False,
                      append=f"test=bench {words}" + (" irq" if case.mode == "irq" else ""))
 
-    def payload(self, case, words, disk, mode="whole", seconds=90):
+    def payload(self, case, words, disk, mode="whole"):
         """Runs a payload guest, with nothing of Linux in it: the numbers of its line, with those of
         launch."""
         monitor = case.monitor
@@ -81,7 +81,7 @@ class Disks:
         if os.path.exists(guest.console):
             os.unlink(guest.console)
         output = guest.console if monitor.console_on_stdout else None
-        end = self.run(monitor, guest, mode, output, seconds)
+        end = self.run(monitor, guest, mode, output)
         for line in read_text(guest.console).splitlines():
             if line.startswith("bench unsupported="):
                 raise Unsupported(f"no {line.partition('=')[2]}")
@@ -180,8 +180,7 @@ class Disks:
                 x = self.fio_discard(path, trim, size)
             else:
                 x = self.payload(case, f"op=discard order=sequential bs={RANGE} "
-                                 f"ms={DISCARD_LIMIT}000 depth={DISCARD_DEPTH}", path,
-                                 seconds=DISCARD_LIMIT)
+                                 f"ms={LIMIT}000 depth={DISCARD_DEPTH}", path)
             x["back"] = (before - os.stat(path).st_blocks * 512) / MIB
             if x["requests"] != size // RANGE:
                 raise Failed(f"{x['requests']} of {size // RANGE} discards were done")
@@ -303,7 +302,7 @@ class Disks:
         if os.path.exists(console):
             os.unlink(console)
         output = console if case.monitor.console_on_stdout else None
-        self.run(case.monitor, guest, output=output, seconds=120 + len(tests) * (seconds + 20))
+        self.run(case.monitor, guest, output=output, seconds=LIMIT + len(tests) * (seconds + 20))
         found = {}
         for line in read_text(console).splitlines():
             words = line.split()

@@ -33,7 +33,7 @@ class Guest:
 def first_line(argv):
     try:
         out = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, timeout=20).stdout
+                             stderr=subprocess.STDOUT, text=True, timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "?"
     return (out.strip().splitlines() or ["?"])[0]

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 
+from disk import LIMIT
 from progress import say
 from tables import Metric, Table
 
@@ -21,7 +22,7 @@ class Rings:
                                                       check=False).returncode:
             first = []
         r = subprocess.run(first + argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                           check=False, timeout=60)
+                           check=False, timeout=LIMIT)
         if r.returncode:
             say(r.stderr.strip())
             return None

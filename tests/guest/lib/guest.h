@@ -138,12 +138,12 @@ void check_skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 __attribute__((noreturn, format(printf, 1, 2))) void panic(const char *fmt, ...);
 __attribute__((noreturn)) void power_off(void);
 
-/* Waiting: true when cond(ctx) came true within a time that is long on the slowest host (30 s). */
+/* Waiting: true when cond(ctx) came true within PATIENCE_S seconds (tests/patience.sh). */
 uint64_t deadline_in(unsigned seconds);
 bool past(uint64_t deadline);
 #define WAIT_UNTIL(cond)                                                                           \
 	({                                                                                         \
-		uint64_t deadline_ = deadline_in(30);                                              \
+		uint64_t deadline_ = deadline_in(PATIENCE_S);                                      \
 		bool ok_;                                                                          \
 		while (!(ok_ = (cond)) && !past(deadline_))                                        \
 			cpu_relax();                                                               \
