@@ -203,7 +203,7 @@ static void test_second_start_finds_the_first_ones_work(void **state)
 	assert_int_equal(st.st_mode & 07777, 0700);
 	assert_true(is_cached());
 	boot(true);
-	assert_int_equal(count("", NULL, 0), 1);
+	assert_int_equal(count("-is-", NULL, 0), 1);
 	expect_silence();
 }
 
@@ -233,6 +233,8 @@ static void test_copies_share_an_entry(void **state)
 
 static void test_changed_kernel_is_unpacked_anew(void **state)
 {
+	uint64_t begun = now_ns();
+
 	(void)state;
 	boot(true);
 	for (uint32_t i = 2; i < 5; i++) {
@@ -241,7 +243,9 @@ static void test_changed_kernel_is_unpacked_anew(void **state)
 		boot(true);
 	}
 	assert_int_equal(count("-is-", NULL, 0), 4);
-	assert_int_equal(count("-at-", NULL, 0), 0);
+	/* Unless the machine was so busy that one has settled meanwhile. */
+	if (now_ns() - begun < 2 * NSEC_PER_SEC)
+		assert_int_equal(count("-at-", NULL, 0), 0);
 }
 
 /* Once the file's times are old enough to tell states of it apart, its identity will do. */
@@ -292,6 +296,13 @@ static void test_identity_has_the_path_in_it(void **state)
 	umount(moved);
 }
 
+/* The kernel's content is looked for, and by no name of an earlier, slow start for its identity. */
+static void boot_touched(void)
+{
+	assert_int_equal(utimensat(AT_FDCWD, kernel, NULL, 0), 0);
+	boot(true);
+}
+
 /* ----- damage ----- */
 
 static void flip(const char *path, off_t offset)
@@ -336,7 +347,7 @@ static void test_damaged_entry_is_made_anew(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(offset); i++) {
 		flip(path, offset[i]);
 		capture();
-		boot(true);
+		boot_touched();
 		expect_one_line("damaged");
 		capture();
 		assert_true(is_cached());
@@ -387,7 +398,7 @@ static void test_torn_entries_are_made_anew(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(lengths); i++) {
 		assert_int_equal(truncate(path, lengths[i]), 0);
 		capture();
-		boot(true);
+		boot_touched();
 		expect_one_line("damaged");
 		assert_true(is_cached());
 	}
@@ -395,7 +406,7 @@ static void test_torn_entries_are_made_anew(void **state)
 	assert_int_equal(truncate(path, 100000), 0);
 	assert_int_equal(truncate(path, 2 * MIB), 0);
 	capture();
-	boot(true);
+	boot_touched();
 	expect_one_line("damaged");
 }
 
@@ -406,7 +417,7 @@ static void expect_entry_refused(void)
 	char path[512];
 
 	capture();
-	boot(true);
+	boot_touched();
 	expect_one_line("others could have written it");
 	entry_path(path, sizeof(path));
 	assert_true(is_cached());
