@@ -92,6 +92,7 @@ ok "is in the guest" kernel two 'new kernel'
 ok "which knows its release" [ "$(cat "$tmp/two/release")" = "$new" ]
 ok "and what is built in" guest 0 --flavour generic -o "$tmp/two" --modules virtio_mmio
 ok "a module that is not there is refused" guest 125 -o "$tmp/none" --modules none
+ok "so is what is no suite" guest 2 -o "$tmp/none" --suite 'deb http://'
 ok "which leaves no guest" [ -z "$(ls -A "$tmp/none" 2>/dev/null)" ]
 
 # at_once N ARG...: so many mkguests; how many of them failed.

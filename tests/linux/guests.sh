@@ -3,7 +3,7 @@
 #
 # The guests that the tests boot, made once and kept in the cache.
 
-# make_guest_for NEW FLAVOUR [SET]: with the programs of the host that some of the guest's scripts use beside
+# make_guest_for NEW FLAVOUR [SET [SUITE]]: with the programs of the host that some of the guest's scripts use beside
 # busybox, and the modules for them. They are apart, as each has many libraries.
 make_guest_for() {
 	local new=$1 flavour=$2 f args=() programs=() modules=''
@@ -21,33 +21,26 @@ make_guest_for() {
 		;;
 	esac
 	for f in "${programs[@]}"; do args+=(--add "$f"); done
+	[ -z "${4:-}" ] || args+=(--suite "$4")
 	"$here/../../tools/mkguest" -o "$new" --flavour "$flavour" --modules "$modules" "${args[@]}"
 }
 
-# guest_for FLAVOUR [SET]: the directory of the default guest with the scripts of guest/ in
+# guest_for FLAVOUR [SET [SUITE]]: the directory of the default guest with the scripts of guest/ in
 # /t. The key holds all that goes in, so that an edited script makes a new one.
 guest_for() {
-	local key dir name=$1${2:+-$2}
+	local key dir kernel name=$1${2:+-$2}${3:+@$3}
+	kernel=$(kernel_dir "$1" "${3:-}")
 	key=$({
 		find "$here/guest" -printf '%m %f\n' | sort
 		cat "$here"/guest/* "$here/guests.sh" "$here"/../../tools/mkguest "$here"/../../tools/lib/*.sh \
-			"$here/../../tools/lib/guest-init" \
-			"$(tools_cache)/kernel/$(kernel_meta_package "$1")/packages" 2>/dev/null || true
+			"$here/../../tools/lib/guest-init" "$kernel/packages"
 	} | sha256sum)
 	dir=$(tools_cache)/test-guest/$name-${key:0:16}
 	if [ ! -d "$dir" ]; then
-		find "$(tools_cache)/test-guest" -maxdepth 1 -name "$name-*" -mmin +1440 -exec rm -rf {} + 2>/dev/null || true
+		find "$(tools_cache)/test-guest" -maxdepth 1 -name "$name-????????????????" -mmin +1440 -exec rm -rf {} + 2>/dev/null || true
 	fi
 	once "$dir" make_guest_for "$@"
 	printf '%s\n' "$dir"
-}
-
-debian_mirror() {
-	local uri
-	# shellcheck disable=SC2016 # apt's own placeholders
-	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' 2>/dev/null | head -n 1)
-	[ -n "$uri" ] || die "apt names no Debian archive to install from"
-	printf '%s\n' "$uri"
 }
 
 # A Debian as people install it: systemd, its own kernel and initrd.img, on ext4.
@@ -58,14 +51,15 @@ make_debian() {
 	say "making a Debian root file system ($suite)"
 	debootstrap --variant=minbase \
 		--include=linux-image-cloud-amd64,systemd-sysv,udev,dbus,zstd \
-		"$suite" "$new/root" "$(debian_mirror)" >"$new/log" 2>&1 ||
+		"$suite" "$new/root" "$(debian_archive)" >"$new/log" 2>&1 ||
 		{ tail -n 20 "$new/log" >&2; die "debootstrap failed"; }
 	echo skep-debian >"$new/root/etc/hostname"
 	echo '/dev/vda / ext4 defaults,discard 0 1' >"$new/root/etc/fstab"
 	# Its initrd.img loads no virtio_console, so systemd starts before hvc0 is there to be found.
 	ln -s /lib/systemd/system/serial-getty@.service \
 		"$new/root/etc/systemd/system/getty.target.wants/serial-getty@hvc0.service"
-	cp "$new"/root/boot/vmlinuz-* "$new/vmlinuz"
+	# Beside its modules, from Linux 7.2 on.
+	cp "$(find "$new"/root/usr/lib/modules/*/vmlinuz "$new"/root/boot/vmlinuz-* 2>/dev/null | sed q)" "$new/vmlinuz"
 	cp "$new"/root/boot/initrd.img-* "$new/initrd.img"
 	rm -rf "$new"/root/var/cache/apt/archives/*.deb
 	truncate -s 2G "$new/disk.img"

@@ -83,6 +83,26 @@ apt_lists() {
 	apt_update || say "not all of them could be fetched"
 }
 
+# own_apt DIR SOURCES: from here on, in this shell, apt is one with files of its own in DIR, which takes no
+# root: its sources are these lines ("URI SUITE COMPONENT..."), and what it takes for installed is what DIR/status says.
+own_apt() {
+	local dir=$1 line
+	mkdir -p "$dir"/{lists,cache/archives}/partial
+	while read -r line; do
+		echo "deb [target=Packages signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $line"
+	done <<<"$2" >"$dir/sources.list"
+	touch "$dir/status"
+	cat >"$dir/apt.conf" <<-END
+		Dir::Etc { SourceList "$dir/sources.list"; SourceParts "/dev/null"; Preferences "/dev/null"; PreferencesParts "/dev/null"; };
+		Dir::State { Lists "$dir/lists"; Status "$dir/status"; };
+		Dir::Cache "$dir/cache";
+		APT::Sandbox::User "root";
+	END
+	export APT_CONFIG=$dir/apt.conf
+	say "fetching the package lists of Debian"
+	apt_update || die "could not fetch the package lists: is this a suite of Debian's archive, and is there a network?"
+}
+
 # need_packages PKG...: install those that are missing.
 need_packages() {
 	local list

@@ -33,8 +33,22 @@ kernel_packages() {
 	printf '%s\n' "${out[@]}"
 }
 
+# debian_archive: the address of the archive that the host has.
+debian_archive() {
+	local uri
+	apt_lists
+	# shellcheck disable=SC2016 # apt's own placeholders
+	uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed q)
+	[ -n "$uri" ] || die "apt names no Debian archive to install from"
+	printf '%s\n' "$uri"
+}
+
 make_kernel_dir() {
-	local new=$1 meta=$2 list modules release vmlinuz
+	local new=$1 meta=$2 suite=$3 list modules release vmlinuz
+	if [ -n "$suite" ]; then
+		need_packages debian-archive-keyring
+		own_apt "$new/apt" "$(debian_archive) $suite main"
+	fi
 	apt_lists
 	list=$(kernel_packages "$meta") || { apt_lists refresh; list=$(kernel_packages "$meta"); } ||
 		die "no kernel package behind '$meta': is it a Debian package name?"
@@ -49,28 +63,29 @@ make_kernel_dir() {
 	mv "$vmlinuz" "$new/vmlinuz"
 	mkdir -p "$new/lib/modules"
 	mv "$modules" "$new/lib/modules/"
-	rm -rf "$new/root"
+	rm -rf "$new/root" "$new/apt"
 	depmod -b "$new" "$release"
 	printf '%s\n' "$release" >"$new/release"
 	# shellcheck disable=SC2086
 	printf '%s\n' $list >"$new/packages"
 }
 
-# kernel_dir FLAVOUR|PACKAGE: print the cached directory that holds this kernel's
-# vmlinuz, release, packages and lib/modules; make it when absent.
+# kernel_dir FLAVOUR|PACKAGE [SUITE]: print the cached directory that holds this kernel's
+# vmlinuz, release, packages and lib/modules; make it when absent. The kernel is that of
+# SUITE of the Debian archive (bookworm-backports, sid), or what the host's apt would install.
 kernel_dir() { cached_kernel once "$@"; }
 
-# refresh_kernel FLAVOUR|PACKAGE: the same, fetched again.
+# refresh_kernel FLAVOUR|PACKAGE [SUITE]: the same, fetched again.
 refresh_kernel() {
-	apt_lists refresh
+	[ -n "${2:-}" ] || apt_lists refresh
 	cached_kernel anew "$@"
 }
 
 cached_kernel() {
 	local make=$1 meta dir
 	meta=$(kernel_meta_package "$2")
-	dir=$(tools_cache)/kernel/$meta
-	"$make" "$dir" make_kernel_dir "$meta"
+	dir=$(tools_cache)/kernel/$meta${3:+@$3}
+	"$make" "$dir" make_kernel_dir "$meta" "${3:-}"
 	printf '%s\n' "$dir"
 }
 

@@ -5,34 +5,28 @@
 # Nothing of it is installed. Sourced after common.sh and kernel.sh.
 
 # fetch_zfs NEW KERNEL_DIR: unpack ZFS, and the headers of this kernel, into NEW/root. ZFS is in
-# contrib, which few hosts have among their sources: so apt gets sources and lists of its own here, of
-# the same archive.
-fetch_zfs() {
-	local new=$1 kernel=$2 release deb
-	local keys=/usr/share/keyrings/debian-archive-keyring.gpg
-	local apt=(apt-get -q -y -o APT::Sandbox::User=root -o Debug::NoLocking=1
-		-o Dir::Etc::SourceList="$new/apt/sources.list" -o Dir::Etc::SourceParts=-
-		-o Dir::State::Lists="$new/apt/lists" -o Dir::State::Status="$new/apt/status"
-		-o Dir::Cache="$new/apt/cache")
+# contrib, which few hosts have among their sources.
+fetch_zfs() (
+	new=$1 kernel=$2
 	release=$(kernel_release "$kernel")
-	mkdir -p "$new"/apt/{lists,cache/archives}/partial "$new/root"
+	mkdir -p "$new/apt" "$new/root"
 	apt_lists
 	# What the host may have of it is downloaded too.
 	awk -v RS= -v ORS='\n\n' '!/\nSource: zfs-linux/ && !/^Package: linux-(headers|kbuild|compiler)/' \
 		/var/lib/dpkg/status >"$new/apt/status"
-	apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
-		--format "deb [signed-by=$keys] \$(REPO_URI) \$(RELEASE) main contrib" | sort -u >"$new/apt/sources.list"
+	# shellcheck disable=SC2016 # apt's own placeholders
+	sources=$(apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
+		--format '$(REPO_URI) $(RELEASE) main contrib' | sort -u)
+	own_apt "$new/apt" "$sources"
 	say "downloading ZFS and the headers of Linux $release"
-	"${apt[@]}" update >&2 || die "could not fetch the package lists"
-	"${apt[@]}" --no-install-recommends --download-only install \
-		"linux-headers-$release" zfs-dkms zfsutils-linux >&2 ||
+	apt --no-install-recommends --download-only install "linux-headers-$release" zfs-dkms zfsutils-linux ||
 		die "could not download ZFS or the headers of Linux $release: if the archive has a newer kernel" \
 			"by now, remove $kernel and start again"
 	for deb in "$new"/apt/cache/archives/*.deb; do
 		dpkg-deb -x "$deb" "$new/root"
 	done
 	rm -rf "$new/apt"
-}
+)
 
 # build_zfs NEW RELEASE LOG: the modules, in NEW/root/usr/src/zfs-*.
 build_zfs() {
