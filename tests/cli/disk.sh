@@ -49,8 +49,12 @@ ok "create: so many" [ "$(size bytes.img)" = 1536 ]
 echo kept >a.img
 ok "create: does not overwrite" complains 125 "^skep: 'a.img': exists already: .*--force" disk create a.img 1M
 ok "create: what is there stays" [ "$(cat a.img)" = kept ]
-ok "create: a size for no file leaves it too" complains 125 "no files of" disk create --force a.img 4000000T
-ok "create: as it was" [ "$(cat a.img)" = kept ]
+# A tmpfs has files of any size.
+if ! truncate -s 4000000T huge 2>/dev/null; then
+	ok "create: a size for no file leaves it too" complains 125 "no files of" disk create --force a.img 4000000T
+	ok "create: as it was" [ "$(cat a.img)" = kept ]
+fi
+rm -f huge
 ok "create --force: overwrites" does create a.img 1M --force
 ok "create --force: what is there is gone" cmp -s a.img <(head -c $mib /dev/zero)
 ok "create: no size" complains 2 "^skep: a size is missing: skep disk create PATH SIZE" disk create x
@@ -145,11 +149,11 @@ ok "resize: no file is made" complains 125 "'skep disk create' makes images" dis
 # An image in use stays as it is.
 head -c $mib /dev/urandom >used.img
 hash=$(sha used.img)
-python3 -c 'import fcntl, time
+python3 -c 'import fcntl, signal
 f = open("used.img", "r+")
 fcntl.lockf(f, fcntl.LOCK_EX, 104, 100)
 print("locked", flush=True)
-time.sleep(60)' >locked &
+signal.pause()' >locked &
 holder=$!
 until [ -s locked ]; do sleep 0.05; done
 ok "in use: no compact" complains 125 "in use by process $holder \\(python3\\)" disk compact used.img
@@ -225,7 +229,7 @@ sieves() { # sieves NAME DIR
 	done
 	rm "$2/s.img"
 	# It does not tell what was preallocated.
-	[ "$1" != tmpfs ] || return 0
+	[ "$(stat -f -c %T "$2")" != tmpfs ] || return 0
 	run disk create "$2/p.img" 16M --preallocate
 	head -c 5000 /dev/urandom | dd of="$2/p.img" bs=5000 seek=1000 conv=notrunc status=none
 	compacts "$1, preallocated" "$2/p.img"
