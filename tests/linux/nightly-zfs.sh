@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
 #
-# Disks that are ZFS volumes, each alone in a pool, which counts what it holds: one with ZFS's own
-# block size, and one whose blocks are larger than a page and compressed.
+# Disks that are ZFS volumes, each in a pool of its own: one with ZFS's own block size, and one whose
+# blocks are larger than a page and compressed.
 
 prepare_zfs() { zfs=$(zfs_dir); }
 
 zfs_run() { LD_LIBRARY_PATH=$zfs/lib "$zfs/bin/$1" "${@:2}"; }
 
-# KiB that a pool holds, beyond what it did when it was new. What is freed at a sync is free to be used
-# two syncs later.
-pool_holds() {
-	local _
-	for _ in 1 2 3; do zfs_run zpool sync "$1"; done
-	echo $(($(zfs_run zpool list -Hpo alloc "$1") / 1024 - ${new[$1]:-0}))
+# KiB that a volume holds. Not its pool, which has books of its own that grow.
+volume_holds() {
+	zfs_run zpool sync "$1"
+	echo $(($(zfs_run zfs list -Hpo referenced "$1/volume") / 1024))
 }
-plain_holds() { pool_holds plain; }
-large_holds() { pool_holds large; }
+plain_holds() { volume_holds plain; }
+large_holds() { volume_holds large; }
 
 # make_zvol NAME OPTION...: a sparse volume in a pool of its own; its device is in ${zvol[NAME]}.
 make_zvol() {
-	local name=$1 had device
+	local name=$1 had
 	shift
 	truncate -s 512M "$work/on/tmpfs/$name.pool"
 	# Without a cache file, which would be in the /etc of the host.
@@ -28,14 +26,14 @@ make_zvol() {
 	zvol[$name]=
 	had=" $(echo /dev/zd*) "
 	zfs_run zfs create -s -V 256M "$@" "$name/volume"
-	for _ in $(seq 100); do
-		for device in /dev/zd*; do
-			case $had in *" $device "*) continue ;; esac
-			zvol[$name]=$device
-			new[$name]=$(pool_holds "$name")
-			return 0
-		done
-		sleep 0.1
+	eventually find_zvol "$name" "$had"
+}
+find_zvol() {
+	local device
+	for device in /dev/zd*; do
+		case $2 in *" $device "*) continue ;; esac
+		zvol[$1]=$device
+		return 0
 	done
 	return 1
 }
@@ -48,10 +46,9 @@ clean_up_zfs() {
 }
 
 test_zfs() {
-	# The books that a pool keeps of its free space grow.
-	local engine books=512
-	# Not local: they are for the trap too.
-	declare -gA zvol=() new=()
+	local engine
+	# Not local: it is for the trap too.
+	declare -gA zvol=()
 	if [ "$(uname -r)" != "$(cat "$zfs/release")" ]; then
 		skip "ZFS volumes" "the modules are for the lab's kernel"
 		return
