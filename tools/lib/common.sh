@@ -83,13 +83,15 @@ apt_lists() {
 	apt_update || say "not all of them could be fetched"
 }
 
-# own_apt DIR SOURCES: from here on, in this shell, apt is one with files of its own in DIR, which takes no
-# root: its sources are these lines ("URI SUITE COMPONENT..."), and what it takes for installed is what DIR/status says.
+# own_apt DIR SOURCES [deb-src]: from here on, in this shell, apt is one with files of its own in DIR, which takes no
+# root: its sources are these lines ("URI SUITE COMPONENT..."), of packages or of their source code, and what it takes
+# for installed is what DIR/status says.
 own_apt() {
-	local dir=$1 line
+	local dir=$1 kind=${3:-deb} target=Packages line
+	[ "$kind" = deb ] || target=Sources
 	mkdir -p "$dir"/{lists,cache/archives}/partial
 	while read -r line; do
-		echo "deb [target=Packages signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $line"
+		echo "$kind [target=$target signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $line"
 	done <<<"$2" >"$dir/sources.list"
 	touch "$dir/status"
 	cat >"$dir/apt.conf" <<-END

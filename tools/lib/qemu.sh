@@ -6,31 +6,25 @@
 # what is wrong with the others.
 
 # fetch_qemu NEW: Debian's source of QEMU in NEW/source, of the version that is installed here, or of
-# another if the archive has that no longer. Few hosts have sources among their apt sources: so apt
-# gets sources and lists of its own here, of the same archive.
-fetch_qemu() {
-	local new=$1 version source
-	local keys=/usr/share/keyrings/debian-archive-keyring.gpg
-	local apt=(apt-get -q -y -o APT::Sandbox::User=root -o Debug::NoLocking=1
-		-o Dir::Etc::SourceList="$new/apt/sources.list" -o Dir::Etc::SourceParts=-
-		-o Dir::State::Lists="$new/apt/lists" -o Dir::Cache="$new/apt/cache")
-	mkdir -p "$new"/apt/{lists,cache/archives}/partial
+# another if the archive has that no longer.
+fetch_qemu() (
+	new=$1
 	apt_lists
-	apt-get indextargets 'Created-By: Packages' 'Origin: Debian' \
-		--format "deb-src [signed-by=$keys] \$(REPO_URI) \$(RELEASE) main" | sort -u >"$new/apt/sources.list"
+	# shellcheck disable=SC2016 # placeholders of apt and dpkg
+	{
+		sources=$(apt-get indextargets 'Created-By: Packages' 'Origin: Debian' --format '$(REPO_URI) $(RELEASE) main' |
+			sort -u)
+		version=$(dpkg-query -W -f '${source:Version}' qemu-system-x86)
+	}
+	own_apt "$new/apt" "$sources" deb-src
 	say "downloading the source of QEMU"
-	"${apt[@]}" update >&2 || die "could not fetch the lists of source packages"
-	# shellcheck disable=SC2016 # dpkg's own placeholder
-	version=$(dpkg-query -W -f '${source:Version}' qemu-system-x86)
-	(
-		cd "$new/apt" &&
-			{ "${apt[@]}" --download-only source "qemu=$version" || "${apt[@]}" --download-only source qemu; }
-	) >&2 || die "could not download the source of QEMU: a lab of one processor does without (--cpus 1)"
-	source=$(find "$new/apt" -maxdepth 1 -name '*.dsc')
-	dpkg-source --no-check -x "$source" "$new/source" >/dev/null 2>"$new/log" ||
-		{ cat "$new/log" >&2; die "could not unpack $source"; }
+	cd "$new/apt" || exit
+	apt --download-only source "qemu=$version" || apt --download-only source qemu ||
+		die "could not download the source of QEMU: a lab of one processor does without (--cpus 1)"
+	dpkg-source --no-check -x qemu_*.dsc "$new/source" >"$new/log" 2>&1 ||
+		{ cat "$new/log" >&2; die "could not unpack the source of QEMU"; }
 	rm -rf "$new/apt"
-}
+)
 
 # mend_qemu SOURCE: VMRUN delivers the interrupt that it injects, and leaves it pending as well.
 mend_qemu() {
