@@ -353,7 +353,9 @@ void machine_drain(void *machine)
 		return;
 	pthread_mutex_lock(&m->drain_lock);
 	first = ring->first;
-	while (first != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
+	/* Those that come meanwhile are not waited for: vCPUs could go on without end. */
+	last = __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);
+	while (first != last) {
 		const struct kvm_coalesced_mmio *entry = &ring->coalesced_mmio[first];
 
 		bus_write(&m->mmio, entry->phys_addr, entry->data, MIN(entry->len, 8u));
