@@ -579,21 +579,16 @@ int64_t blk_device_resize(struct virtio_dev *dev, uint64_t size, struct error *e
 	return (int64_t)size;
 }
 
-void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
+void blk_device_counters(const struct virtio_dev *dev, struct disk_result *ret)
 {
-	struct blk_device *blk = to_blk(dev);
+	const struct blk_device *blk = container_of(dev, const struct blk_device, dev);
 
 	*ret = (struct disk_result){
 		.space_pauses = blk->space_pauses,
 		.allocated_start = blk->space.start,
-		.allocated_end = blk_image_allocated(blk->image),
+		.allocated_end = -1,
 		.returned_bytes = -1,
 	};
-	if (!blk->image->device) {
-		pthread_mutex_lock(&blk->space.lock);
-		ret->returned_bytes = blk->space.returned;
-		pthread_mutex_unlock(&blk->space.lock);
-	}
 	for (unsigned i = 0; i < blk->num_queues; i++) {
 		const struct blk_queue *q = &blk->queue[i];
 
@@ -609,4 +604,17 @@ void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
 		ret->discarded_bytes += q->count.discarded_bytes;
 		ret->detected_zero_bytes += q->count.detected_zero_bytes;
 	}
+}
+
+void blk_device_result(struct virtio_dev *dev, struct disk_result *ret)
+{
+	struct blk_device *blk = to_blk(dev);
+
+	blk_device_counters(dev, ret);
+	ret->allocated_end = blk_image_allocated(blk->image);
+	if (blk->image->device)
+		return;
+	pthread_mutex_lock(&blk->space.lock);
+	ret->returned_bytes = blk->space.returned;
+	pthread_mutex_unlock(&blk->space.lock);
 }

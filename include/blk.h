@@ -286,8 +286,11 @@ uint64_t blk_device_size(const struct virtio_dev *dev);
  */
 int64_t blk_device_resize(struct virtio_dev *dev, uint64_t size, struct error *e);
 
-/* The counters so far: requests that succeeded, and `errors` that did not; what the image occupies
- * now. Any thread. */
+/* The counters so far: requests that succeeded, and `errors` that did not. Any thread; waits for
+ * nothing. */
+void blk_device_counters(const struct virtio_dev *dev, struct disk_result *ret);
+/* The same, with what the image occupies now and what was given back. Any thread; waits for the
+ * image's file system. */
 void blk_device_result(struct virtio_dev *dev, struct disk_result *ret);
 
 #endif

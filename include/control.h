@@ -26,7 +26,7 @@ struct control_vm {
 	const struct vm_config *config;
 	struct virtio_dev *const *disks; /* config->num_disks */
 	uint64_t started_ns;		 /* now_ns(), when the guest began to run */
-	bool stopping;			 /* a signal pressed the power button */
+	_Atomic bool stopping;		 /* a signal pressed the power button */
 	void (*power_button)(void *ctx);
 	void (*stop)(void *ctx); /* ends the VM by force */
 	/* The console goes to this file from now on; 0 or a negative errno with a message. */

@@ -18,6 +18,10 @@ void log_set_crlf(bool on);
 
 __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const char *fmt, ...);
 
+/* Writes text to stderr as it is, whatever the level. Its reader gets a moment to take it. Main
+ * thread, or none is left that matters. */
+__attribute__((format(printf, 1, 2))) void log_say(const char *fmt, ...);
+
 /* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then one line that counts the rest.
  */
 struct log_limit {

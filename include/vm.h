@@ -16,8 +16,9 @@ enum vm_end {
 	VM_REBOOT,    /* 120 */
 	VM_PANIC,     /* 121: reset without the orderly way down */
 	VM_RESET,     /* 122: triple fault or other unasked reset */
-	VM_TIMEOUT,   /* 124 */
-	VM_FAILED,    /* 125: skep itself failed */
+	/* By force, from here on: not even a disk that does not answer is waited for. */
+	VM_TIMEOUT, /* 124 */
+	VM_FAILED,  /* 125: skep itself failed */
 	VM_STOPPED, /* ended by force after SIGTERM (128 + signal), Ctrl-A x or by control (130) */
 };
 
@@ -47,12 +48,18 @@ struct vm_result {
 };
 
 /*
- * Builds the VM, runs it to its end, tears it down. 0 with *result filled for every way a VM can
- * end; a negative errno with a message when it could not be started. `result_fd`, if it is not -1,
- * is emptied once the VM is built. Main thread; takes over signals.
+ * Builds the VM and runs it to its end. 0 with *result filled for every way a VM can end; a
+ * negative errno with a message when it could not be started. `result_fd`, if it is not -1, is
+ * emptied once the VM is built, or given up. Then vm_close() gives back what *ret
+ * has, and signals, which vm_run() takes over. Main thread.
+ *
+ * From beginning to vm_close(), leave(arg) may be called on another thread: it has waited long
+ * enough. The result is filled; leave() does not return but ends the process.
  */
-int vm_run(const struct vm_config *config, int result_fd, struct vm_result *result,
-	   struct error *e);
+struct vm;
+int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struct vm_result *result,
+	   void (*leave)(void *arg), void *arg, struct error *e);
+void vm_close(struct vm *vm); /* NULL-safe */
 void vm_result_destroy(struct vm_result *result);
 
 /* The exit status of `skep run` for this end. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -11,6 +12,9 @@
 #include "util.h"
 
 #define LOG_LINE_MAX 1024 /* below PIPE_BUF, so that lines of several threads never mix */
+
+/* How long an error waits for its reader before it is dropped; what is less does not wait. */
+#define STALLED_MS 300
 
 static enum log_level max_level = LOG_WARN;
 static _Atomic bool crlf;
@@ -25,12 +29,29 @@ void log_set_crlf(bool on)
 	atomic_store_explicit(&crlf, on, memory_order_relaxed);
 }
 
-/* A reader of stderr that stalls must not stall a vCPU: what is less than an error is dropped. */
-static bool can_write(enum log_level level)
+/* A reader of stderr that stalls must stall nobody. */
+static bool can_write(int wait_ms)
 {
 	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	int r;
 
-	return level == LOG_ERROR || poll(&p, 1, 0) != 0;
+	do
+		r = poll(&p, 1, wait_ms);
+	while (r < 0 && errno == EINTR);
+	return r != 0;
+}
+
+void log_say(const char *fmt, ...)
+{
+	char text[LOG_LINE_MAX + PATH_MAX];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (n > 0 && can_write(STALLED_MS))
+		(void)!write(STDERR_FILENO, text, MIN((size_t)n, sizeof(text) - 1));
 }
 
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
@@ -42,7 +63,8 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	size_t start = strlen(prefix[level]), len;
 
 	strcpy(line, prefix[level]);
-	if (vsnprintf(line + start, sizeof(line) - start, fmt, ap) < 0 || !can_write(level))
+	if (vsnprintf(line + start, sizeof(line) - start, fmt, ap) < 0 ||
+	    !can_write(level == LOG_ERROR ? STALLED_MS : 0))
 		return;
 	shorten(line, LOG_LINE_MAX - 3); /* CR LF */
 	len = strlen(line);

@@ -10,6 +10,7 @@
 #include "cli.h"
 #include "log.h"
 #include "output.h"
+#include "tty.h"
 #include "util.h"
 #include "vm.h"
 
@@ -26,7 +27,7 @@ static void complain(const struct error *e, int code)
 	for (char *p = line.msg; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == 0x7f)
 			*p = '?';
-	fprintf(stderr, "skep: %s\n", line.msg);
+	log_say("skep: %s\n", line.msg);
 }
 
 /* Complains and returns the exit status: what was written wrong is usage. */
@@ -73,40 +74,76 @@ static int open_outputs(const struct vm_config *config, int *ret, struct error *
 	return *ret < 0 ? error_prefix(e, *ret, "--result: '%s'", config->result_path) : 0;
 }
 
+/* A VM's run and what is made known of its end. */
+struct run {
+	const struct vm_config *config;
+	struct vm_result result;
+	int result_fd;	       /* -1: no --result */
+	_Atomic bool reported; /* by the main thread or in leave() */
+};
+
+/* The result comes before any message, which may find nobody who reads it. */
+static int report(struct run *run)
+{
+	if (run->result_fd < 0 || atomic_exchange(&run->reported, true))
+		return 0;
+	return vm_result_write(run->result_fd, run->config, &run->result);
+}
+
+/* The exit status; `written` is what report() returned. */
+static int explain(const struct run *run, int written)
+{
+	int status = vm_result_status(&run->result);
+	struct error e;
+
+	if (status != 0) {
+		vm_result_describe(&run->result, &e);
+		complain(&e, -EIO);
+	}
+	if (written < 0) {
+		error_set(&e, written, "--result: '%s': %s", run->config->result_path,
+			  strerror(-written));
+		complain(&e, written);
+		status = STATUS_FAILED;
+	}
+	return status;
+}
+
+static void leave(void *arg)
+{
+	struct run *run = arg;
+	int written = report(run);
+
+	tty_restore();
+	_exit(explain(run, written));
+}
+
 static int run_vm(const struct vm_config *config)
 {
-	struct vm_result result = {.end = VM_FAILED};
-	_cleanup_close_ int result_fd = -1;
+	struct run run = {.config = config, .result = {.end = VM_FAILED}, .result_fd = -1};
 	struct error e = {""};
-	int status, r;
+	struct vm *vm;
+	int r;
 
-	r = open_outputs(config, &result_fd, &e);
+	r = open_outputs(config, &run.result_fd, &e);
 	if (r < 0)
 		return fail(&e, r);
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
-	r = vm_run(config, result_fd, &result, &e);
+	r = vm_run(&vm, config, run.result_fd, &run.result, leave, &run, &e);
 	if (r < 0) {
-		output_empty(result_fd);
-		result.end = VM_FAILED;
-		result.error = e;
+		output_empty(run.result_fd);
+		run.result.end = VM_FAILED;
+		run.result.error = e;
 		if (!e.msg[0])
-			error_set(&result.error, r, "%s", strerror(-r));
+			error_set(&run.result.error, r, "%s", strerror(-r));
 	}
-	status = vm_result_status(&result);
-	if (status != 0) {
-		vm_result_describe(&result, &e);
-		complain(&e, r);
-	}
-	if (result_fd >= 0) {
-		r = vm_result_write(result_fd, config, &result);
-		if (r < 0) {
-			error_set(&e, r, "--result: '%s': %s", config->result_path, strerror(-r));
-			complain(&e, r);
-			status = STATUS_FAILED;
-		}
-	}
-	vm_result_destroy(&result);
-	return status;
+	r = report(&run);
+	vm_close(vm);
+	r = explain(&run, r);
+	if (run.result_fd >= 0)
+		close(run.result_fd);
+	vm_result_destroy(&run.result);
+	return r;
 }
 
 static int command_run(int argc, char **argv)

@@ -9,9 +9,13 @@
  * The kernel is placed by a thread of its own while the VM is created, since both take
  * milliseconds. After the sandbox nothing is opened any more.
  *
- * The main thread is the control loop: signals, timers, console, entropy. Whoever ends the VM (a
- * vCPU that wrote the sleep register, a timer, a signal) calls vm_end(), of which the first counts,
- * and the main thread tears down: vCPUs first, then each device is drained, then the loops stop.
+ * The main thread is the control loop: console, entropy, clients. Whoever ends the VM (a vCPU that
+ * wrote the sleep register, a client, a signal) calls vm_end(), of which the first counts, and the
+ * main thread tears down: vCPUs first, then each device is drained, then the loops stop.
+ *
+ * The guard is there from first to last, for what must not wait: signals, --timeout, and an end by
+ * force that takes too long, because a disk does not answer or the guest has left it too much to
+ * do. Then, or while the VM is still being built, the process ends as it is.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -21,12 +25,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "acpi.h"
 #include "blk.h"
 #include "boot.h"
 #include "control.h"
 #include "devices.h"
+#include "guard.h"
 #include "layout.h"
 #include "log.h"
 #include "loop.h"
@@ -39,7 +45,9 @@
 #include "vm.h"
 
 #define DISK_LOOP_ENTRIES 256u
-#define MAX_DEVICES	  (CONFIG_MAX_DISKS + 2u)
+/* What an end by force may take before it does without the other threads. */
+#define FORCED_END_NS (NSEC_PER_SEC * 3 / 2)
+#define MAX_DEVICES   (CONFIG_MAX_DISKS + 2u)
 
 struct disk {
 	struct virtio_dev *dev;
@@ -77,23 +85,38 @@ struct vm {
 	int signal_fd;
 	sigset_t old_mask;
 	struct loop_fd signals;
-	struct loop_timer timeout, stop_timeout;
-	int stop_signal; /* the first SIGTERM or the like, 0: none yet */
 
-	_Atomic bool ended;
+	struct guard guard;
+	uint64_t timeout_at, stop_at, leave_at; /* the guard's */
+	int stop_signal;			/* the first SIGTERM or the like, 0: none yet */
+	void (*leave)(void *arg);
+	void *leave_arg;
+
+	_Atomic bool runs; /* the guest, since machine_go() */
+	_Atomic bool ended, forced, collected;
+	_Atomic bool emptied; /* result_fd */
 };
 
-/* The first to call this decides how the VM ended. Any thread. */
-static void vm_end(struct vm *vm, enum vm_end end, int sig, const char *why)
+static void begin_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 {
-	if (atomic_exchange(&vm->ended, true))
-		return;
 	vm->result->end = end;
 	vm->result->signal = sig;
 	if (why)
 		snprintf(vm->result->error.msg, sizeof(vm->result->error.msg), "%s", why);
+	if (!atomic_load(&vm->runs))
+		return;
 	atomic_store(&vm->machine.stop, true);
 	loop_quit(vm->control);
+}
+
+/* The first to call this decides how the VM ended. Any thread. */
+static void vm_end(struct vm *vm, enum vm_end end, int sig, const char *why)
+{
+	if (!atomic_exchange(&vm->ended, true))
+		begin_end(vm, end, sig, why);
+	if (end >= VM_TIMEOUT)
+		atomic_store(&vm->forced, true);
+	guard_wake(&vm->guard);
 }
 
 static void on_power_off(void *ctx)
@@ -137,22 +160,10 @@ static int on_control_console_file(void *ctx, int fd, struct error *e)
 	return tty_replace_file(&vm->tty, fd, e);
 }
 
-static void on_timeout(struct loop_timer *t)
-{
-	vm_end(container_of(t, struct vm, timeout), VM_TIMEOUT, 0, NULL);
-}
-
-static void on_stop_timeout(struct loop_timer *t)
-{
-	struct vm *vm = container_of(t, struct vm, stop_timeout);
-
-	vm_end(vm, VM_STOPPED, vm->stop_signal, NULL);
-}
-
 /* The first stop signal presses the power button; a second one, or --stop-timeout, ends the VM. */
 static void on_stop_signal(struct vm *vm, int sig)
 {
-	if (vm->stop_signal) {
+	if (vm->stop_signal || vm->ended || !vm->runs) {
 		vm_end(vm, VM_STOPPED, sig, NULL);
 		return;
 	}
@@ -160,7 +171,61 @@ static void on_stop_signal(struct vm *vm, int sig)
 	vm->asked.stopping = true;
 	log_info("signal %d: pressing the guest's power button", sig);
 	acpi_pm_power_button(&vm->pm);
-	loop_timer_set(&vm->stop_timeout, MAX(vm->config->stop_timeout_ns, 1u));
+	vm->stop_at = now_ns() + vm->config->stop_timeout_ns;
+}
+
+static void vm_collect(const struct vm *vm)
+{
+	const struct machine *m = &vm->machine;
+	struct vm_result *result = vm->result;
+
+	result->run_ns = now_ns() - vm->asked.started_ns;
+	for (unsigned i = 0; i < m->num_vcpus; i++) {
+		result->exits.mmio_read += m->vcpu[i].exits.mmio_read;
+		result->exits.mmio_write += m->vcpu[i].exits.mmio_write;
+		result->exits.pio_in += m->vcpu[i].exits.pio_in;
+		result->exits.pio_out += m->vcpu[i].exits.pio_out;
+		result->exits.other += m->vcpu[i].exits.other;
+	}
+	result->exits.unknown_mmio = m->mmio.unknown;
+	result->exits.unknown_pio = m->pio.unknown;
+	result->coalesced = m->drained;
+	for (size_t i = 0; i < result->num_disks; i++)
+		blk_device_counters(vm->disk[i].dev, &result->disks[i]);
+}
+
+/* What the kernel is stuck in goes on, or ends, without us. */
+static void leave_now(struct vm *vm)
+{
+	if (!vm->emptied)
+		output_empty(vm->result_fd);
+	if (vm->runs && !atomic_exchange(&vm->collected, true))
+		vm_collect(vm);
+	/* From here on a signal ends this, too. */
+	pthread_sigmask(SIG_UNBLOCK, &vm->guard.signals, NULL);
+	vm->leave(vm->leave_arg);
+}
+
+/* On the guard's thread. */
+static uint64_t on_guard(struct guard *guard, int sig)
+{
+	struct vm *vm = container_of(guard, struct vm, guard);
+
+	if (sig)
+		on_stop_signal(vm, sig);
+	if (now_ns() >= vm->timeout_at) {
+		vm->timeout_at = GUARD_NEVER;
+		vm_end(vm, VM_TIMEOUT, 0, NULL);
+	}
+	if (now_ns() >= vm->stop_at) {
+		vm->stop_at = GUARD_NEVER;
+		vm_end(vm, VM_STOPPED, vm->stop_signal, NULL);
+	}
+	if (vm->forced && vm->leave_at == GUARD_NEVER)
+		vm->leave_at = now_ns() + (vm->runs ? FORCED_END_NS : 0);
+	if (now_ns() >= vm->leave_at)
+		leave_now(vm);
+	return MIN(MIN(vm->timeout_at, vm->stop_at), vm->leave_at);
 }
 
 static void on_signal(struct loop_fd *w, uint32_t events)
@@ -170,9 +235,7 @@ static void on_signal(struct loop_fd *w, uint32_t events)
 
 	(void)events;
 	while (read(vm->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (info.ssi_signo != SIGWINCH)
-			on_stop_signal(vm, (int)info.ssi_signo);
-		else if (vm->console)
+		if (vm->console)
 			console_device_resize(vm->console);
 	}
 }
@@ -324,17 +387,31 @@ static int open_devices(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* From here on the guard has these signals, and --timeout runs. */
+static int take_signals(struct vm *vm, struct error *e)
+{
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	uint64_t timeout = vm->config->timeout_ns;
+	sigset_t mask;
+
+	vm->timeout_at = timeout ? now_ns() + timeout : GUARD_NEVER;
+	sigemptyset(&vm->guard.signals);
+	for (size_t i = 0; i < ARRAY_SIZE(handled); i++)
+		sigaddset(&vm->guard.signals, handled[i]);
+	mask = vm->guard.signals;
+	sigaddset(&mask, SIGWINCH);
+	pthread_sigmask(SIG_BLOCK, &mask, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return guard_start(&vm->guard, NULL, NULL, e);
+}
+
 static int open_control(struct vm *vm, struct error *e)
 {
-	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGWINCH};
 	sigset_t mask;
 	int r;
 
 	sigemptyset(&mask);
-	for (size_t i = 0; i < ARRAY_SIZE(handled); i++)
-		sigaddset(&mask, handled[i]);
-	pthread_sigmask(SIG_BLOCK, &mask, &vm->old_mask);
-	signal(SIGPIPE, SIG_IGN);
+	sigaddset(&mask, SIGWINCH);
 	vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vm->signal_fd < 0)
 		return error_set(e, -errno, "signalfd: %s", strerror(errno));
@@ -343,10 +420,6 @@ static int open_control(struct vm *vm, struct error *e)
 	if (!r)
 		r = loop_watch(vm->control, &vm->signals, vm->signal_fd, 1 /* EPOLLIN */,
 			       on_signal);
-	if (!r)
-		r = loop_timer_init(vm->control, &vm->timeout, on_timeout);
-	if (!r)
-		r = loop_timer_init(vm->control, &vm->stop_timeout, on_stop_timeout);
 	if (r)
 		return error_set(e, r, "cannot set up the control loop: %s", strerror(-r));
 	r = tty_open(&vm->tty, vm->config, e);
@@ -414,10 +487,11 @@ static int finish_boot(struct vm *vm, struct error *e)
 }
 
 /* Last, when nothing else can fail but threads: what they held may still be wanted. */
-static int empty_outputs(const struct vm *vm, struct error *e)
+static int empty_outputs(struct vm *vm, struct error *e)
 {
 	int r = output_empty(vm->result_fd);
 
+	atomic_store(&vm->emptied, true);
 	if (r < 0)
 		return error_set(e, r, "--result: '%s': cannot empty it: %s",
 				 vm->config->result_path, strerror(-r));
@@ -439,7 +513,9 @@ static int vm_build(struct vm *vm, struct error *e)
 					    .initrd = config->initrd,
 					    .kaslr = config->kaslr,
 					    .cache = config->cache};
-	r = open_control(vm, e);
+	r = take_signals(vm, e);
+	if (!r)
+		r = open_control(vm, e);
 	if (!r)
 		r = gmem_create(&vm->mem, config->memory, e);
 	if (!r)
@@ -490,20 +566,22 @@ static int start_disks(struct vm *vm, struct error *e)
 
 static int vm_start(struct vm *vm, struct error *e)
 {
-	bool sandbox = vm->config->sandbox;
+	int (*setup)(void *arg) = vm->config->sandbox ? enter_sandbox : NULL;
 	int r = 0;
 
-	if (sandbox)
+	guard_stop(&vm->guard);
+	if (setup)
 		r = sandbox_process(e);
+	if (!r)
+		r = guard_start(&vm->guard, setup, (void *)(uintptr_t)SANDBOX_GUARD, e);
 	if (!r)
 		r = start_disks(vm, e);
 	if (r)
 		return r;
-	loop_timer_set(&vm->timeout, vm->config->timeout_ns);
 	vm->asked.started_ns = now_ns();
-	r = machine_start(&vm->machine, sandbox ? enter_sandbox : NULL,
-			  (void *)(uintptr_t)SANDBOX_VCPU, e);
-	if (!r && sandbox) {
+	atomic_store(&vm->runs, true);
+	r = machine_start(&vm->machine, setup, (void *)(uintptr_t)SANDBOX_VCPU, e);
+	if (!r && setup) {
 		vm->confined = true;
 		r = sandbox_thread(vm->socket ? SANDBOX_CONTROL_SOCKET : SANDBOX_CONTROL, e);
 	}
@@ -521,26 +599,6 @@ static void vm_stop(struct vm *vm)
 			loop_stop(vm->disk[i].loop[q]);
 }
 
-static void vm_collect(const struct vm *vm)
-{
-	const struct machine *m = &vm->machine;
-	struct vm_result *result = vm->result;
-
-	result->run_ns = now_ns() - vm->asked.started_ns;
-	for (unsigned i = 0; i < m->num_vcpus; i++) {
-		result->exits.mmio_read += m->vcpu[i].exits.mmio_read;
-		result->exits.mmio_write += m->vcpu[i].exits.mmio_write;
-		result->exits.pio_in += m->vcpu[i].exits.pio_in;
-		result->exits.pio_out += m->vcpu[i].exits.pio_out;
-		result->exits.other += m->vcpu[i].exits.other;
-	}
-	result->exits.unknown_mmio = m->mmio.unknown;
-	result->exits.unknown_pio = m->pio.unknown;
-	result->coalesced = m->drained;
-	for (size_t i = 0; i < result->num_disks; i++)
-		blk_device_result(vm->disk[i].dev, &result->disks[i]);
-}
-
 static void vm_destroy(struct vm *vm)
 {
 	join_boot(vm, NULL);
@@ -552,8 +610,6 @@ static void vm_destroy(struct vm *vm)
 	free(vm->disk);
 	machine_destroy(&vm->machine);
 	boot_close(&vm->files);
-	loop_timer_close(&vm->timeout);
-	loop_timer_close(&vm->stop_timeout);
 	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	tty_close(&vm->tty);
@@ -578,9 +634,16 @@ static int alloc_result(struct vm_result *result, const struct vm_config *config
 	return 0;
 }
 
-int vm_run(const struct vm_config *config, int result_fd, struct vm_result *result, struct error *e)
+int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struct vm_result *result,
+	   void (*leave)(void *arg), void *arg, struct error *e)
 {
-	struct vm vm = {
+	struct vm *vm = malloc(sizeof(*vm));
+	int r;
+
+	*ret = vm;
+	if (!vm)
+		return error_set(e, -ENOMEM, "out of memory");
+	*vm = (struct vm){
 		.config = config,
 		.result = result,
 		.result_fd = result_fd,
@@ -588,25 +651,36 @@ int vm_run(const struct vm_config *config, int result_fd, struct vm_result *resu
 		.tty = {.in_fd = -1, .out_fd = -1},
 		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},
 		.signal_fd = -1,
-		.timeout.watch.fd = -1,
-		.stop_timeout.watch.fd = -1,
+		.guard.look = on_guard,
+		.stop_at = GUARD_NEVER,
+		.leave_at = GUARD_NEVER,
+		.leave = leave,
+		.leave_arg = arg,
 	};
-	int r;
-
+	pthread_sigmask(SIG_BLOCK, NULL, &vm->old_mask);
 	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */
 	r = alloc_result(result, config, e);
-	if (r)
-		return r;
-	r = vm_build(&vm, e);
 	if (!r)
-		r = vm_start(&vm, e);
-	if (!r) {
-		loop_run(vm.control);
-		vm_stop(&vm);
-		vm_collect(&vm);
-	} else {
-		vm_stop(&vm);
-	}
-	vm_destroy(&vm);
-	return r;
+		r = vm_build(vm, e);
+	if (!r)
+		r = vm_start(vm, e);
+	if (!r)
+		loop_run(vm->control);
+	vm_stop(vm);
+	if (r || atomic_exchange(&vm->collected, true))
+		return r;
+	vm_collect(vm);
+	for (size_t i = 0; i < result->num_disks; i++)
+		blk_device_result(vm->disk[i].dev, &result->disks[i]);
+	return 0;
+}
+
+void vm_close(struct vm *vm)
+{
+	if (!vm)
+		return;
+	vm_destroy(vm);
+	guard_stop(&vm->guard);
+	pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
+	free(vm);
 }

@@ -31,6 +31,9 @@
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
 	X(rng)                                                                                     \
+	X(end_while_reset)                                                                         \
+	X(end_busy)                                                                                \
+	X(end_writing)                                                                             \
 	X(crash)                                                                                   \
 	X(bench)
 

@@ -43,7 +43,7 @@
 static const char *const role_name[SANDBOX_ROLES] = {
 	[SANDBOX_CONTROL] = "control",	   [SANDBOX_CONTROL_SOCKET] = "control-socket",
 	[SANDBOX_VCPU] = "vcpu",	   [SANDBOX_DISK_URING] = "disk-uring",
-	[SANDBOX_DISK_SYNC] = "disk-sync",
+	[SANDBOX_DISK_SYNC] = "disk-sync", [SANDBOX_GUARD] = "guard",
 };
 
 static bool is_sanitized(void)
@@ -286,6 +286,7 @@ static const struct {
 	{ONLY(CONTROL_SOCKET), SYS(dup3, -1, 0, O_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(ioctl, -1, BLKGETSIZE64),
 	 EBADF},
+	{ONLY(GUARD), SYS(rt_sigtimedwait, 0, 0, 0, 0), EINVAL},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_SET_GSI_ROUTING), EBADF},
 	{ONLY(DISK_SYNC), SYS(preadv2, -1), EBADF},
