@@ -10,7 +10,13 @@
  * opcode that is not in the table, or not in this kernel, completes with -EACCES.
  *
  * Life: loop_new() -> loop_watch(), loop_register_file() ... -> loop_start() (its own thread) or
- * loop_run() (the calling thread) -> loop_stop() -> loop_free().
+ * loop_run() (the calling thread) -> loop_quit(), loop_stop() -> loop_free().
+ *
+ * One rule: what is a loop's runs on its thread, and on no other. That is the thread that made it,
+ * until it starts; the one that runs it, until it has ended; then the one that joined it. So who
+ * ends a loop knows that no other thread will call it, or post to it, any more; that is asserted.
+ * A loop whose engine fails does not end: it goes on with calls and posted work, and tells
+ * loop_on_failure()'s function.
  */
 #ifndef SKEP_LOOP_H
 #define SKEP_LOOP_H
@@ -130,8 +136,9 @@ void loop_timer_close(struct loop_timer *t); /* after the loop stopped */
 struct io_uring_sqe *loop_sqe(struct loop *loop);
 
 /* Submits what is queued and handles completions until *pending is 0. For draining at reset.
- * Handles loop_ops and posted work; watches that become ready meanwhile are reported after. Loop
- * thread. */
+ * Handles loop_ops and posted work; watches that become ready meanwhile are reported after. Where
+ * the engine has failed, operations never complete, and it does not return: the kernel may still
+ * write to their buffers. Loop thread. */
 void loop_wait_ops(struct loop *loop, const unsigned *pending);
 
 /* Hooks that run at each turn of the loop, after all that was ready was handled and before it
@@ -143,24 +150,30 @@ struct loop_hook {
 };
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
 
-/* Runs fn(arg) on the loop's thread and waits for it; inline when called there or when the loop
- * has ended. Before the loop starts, its thread is the one that made it; others wait. Any thread;
- * the caller holds no lock that a loop callback takes. */
+/* Runs fn(arg) on the loop's thread and waits for it; inline when called there. Before the loop
+ * starts, other threads than the one that made it wait. Any thread, until the loop has ended; the
+ * caller holds no lock that a loop callback takes. */
 void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg);
 
-/* Queues work for the loop's thread; does not wait. Any thread. Nothing is run once the loop has
- * ended. */
+/* Queues work for the loop's thread; does not wait. Any thread, until the loop has ended. */
 void loop_post(struct loop *loop, struct loop_work *work);
+
+/* fn(ctx, why) runs on the loop's thread when its engine has failed for good. Without one it is
+ * logged. Before the loop starts. */
+void loop_on_failure(struct loop *loop, void (*fn)(void *ctx, const char *why), void *ctx);
 
 /* Starts a thread that seals the loop, calls setup(arg) there (e.g. to enter the sandbox) and runs.
  * Returns once the ring is sealed and setup was called; a negative setup result is returned. */
 int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct error *e);
 
-/* The same on the calling thread, until loop_quit(). */
+/* The same on the calling thread, until loop_quit(). A negative errno when it could not start, or
+ * its engine failed. */
 int loop_run(struct loop *loop);
-void loop_quit(struct loop *loop); /* any thread */
+/* The loop ends, once what was posted has run. Any thread, the last one that calls it. */
+void loop_quit(struct loop *loop);
 
-/* Ends and joins the thread of loop_start(). No-op when it does not run. */
+/* Ends and joins the thread of loop_start(); the caller's is the loop's thread from then on. No-op
+ * when it does not run. */
 void loop_stop(struct loop *loop);
 
 #endif

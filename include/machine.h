@@ -58,7 +58,7 @@ struct vcpu {
 		void *arg); /* runs first on the thread; `ready` is posted with what it returned */
 	void *setup_arg;
 	int setup_result;
-	sem_t ready;
+	sem_t ready, go;
 	/* Written by the vCPU thread alone, read after it ended. */
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, other;
@@ -86,11 +86,13 @@ struct machine {
 	struct kvm_cpuid2 *cpuid; /* what KVM supports, before it is fitted to each vCPU */
 	struct vcpu *vcpu;
 	unsigned num_vcpus;
-	uint32_t tsc_khz;  /* 0: unknown */
-	_Atomic bool stop; /* vCPUs leave their loop */
+	uint32_t tsc_khz;	 /* 0: unknown */
+	_Atomic bool stop;	 /* vCPUs leave their loop */
+	_Atomic unsigned inside; /* vCPUs that have not left it, from machine_go() on */
 
-	/* Called on a vCPU thread when it ends the VM. */
+	/* Called on a vCPU thread when it ends the VM, and on that of the last vCPU to leave. */
 	void (*ended)(void *ctx, enum vcpu_end end, const char *why);
+	void (*left)(void *ctx);
 	void *ctx;
 };
 
@@ -114,10 +116,14 @@ void machine_drain(void *machine);
 /* Sets the registers of vCPU 0 for the entry; the others wait for INIT and SIPI. */
 int machine_set_entry(struct machine *m, const struct boot_entry *entry, struct error *e);
 
-/* Starts a thread a vCPU. setup(arg) runs first on each (the sandbox); what it returns must be 0.
- */
+/* Starts a thread a vCPU, which waits. setup(arg) runs first on each (the sandbox); what it returns
+ * must be 0. */
 int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e);
-/* Makes all vCPUs leave KVM_RUN, and joins their threads. Not from a vCPU thread. */
+/* The guest runs. */
+void machine_go(struct machine *m);
+/* Makes all vCPUs leave; the last one calls `left`, if the guest ran. Not once they are joined. */
+void machine_end(struct machine *m);
+/* The same, and joins their threads. Not from a vCPU thread. */
 void machine_stop(struct machine *m);
 
 /* vcpu.c, for machine.c. */

@@ -10,7 +10,9 @@
  * it: it is reported once a turn, and turns do not block while it is watched. io_uring does just
  * that; epoll_ctl() says EPERM, and then the watch is marked `always`.
  */
+#include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +88,29 @@ static void run_work(struct loop *loop)
 	pthread_mutex_unlock(&loop->lock);
 	while (n-- && (work = next_work(loop)))
 		work->fn(work);
+}
+
+/* Without the engine. */
+static void wait_for_work(struct loop *loop)
+{
+	struct pollfd p = {.fd = loop->wake.fd, .events = POLLIN};
+	uint64_t count;
+
+	if (poll(&p, 1, -1) > 0)
+		(void)!read(loop->wake.fd, &count, sizeof(count));
+}
+
+static void engine_failed(struct loop *loop, int r)
+{
+	struct error why;
+
+	loop->failure = r;
+	error_set(&why, r, "%s: the event loop does not work any more: %s", loop->name,
+		  strerror(-r));
+	if (loop->failed)
+		loop->failed(loop->failed_ctx, why.msg);
+	else
+		log_error("%s", why.msg);
 }
 
 static void woken(struct loop_fd *w, uint32_t events)
@@ -300,18 +325,24 @@ void loop_add_hook(struct loop *loop, struct loop_hook *hook)
 void loop_wait_ops(struct loop *loop, const unsigned *pending)
 {
 	for (;;) {
-		int r;
+		int r = 0;
 
 		run_work(loop);
 		if (!*pending)
 			return;
-		r = loop->engine->wait_ops(loop);
-		if (r < 0) {
-			log_error("%s: waiting for %u requests: %s", loop->name, *pending,
-				  strerror(-r));
-			return;
-		}
+		if (loop->failure || !loop->engine->wait_ops)
+			wait_for_work(loop);
+		else
+			r = loop->engine->wait_ops(loop);
+		if (r < 0)
+			engine_failed(loop, r);
 	}
+}
+
+void loop_on_failure(struct loop *loop, void (*fn)(void *ctx, const char *why), void *ctx)
+{
+	loop->failed = fn;
+	loop->failed_ctx = ctx;
 }
 
 static void append_work(struct loop *loop, struct loop_work *work)
@@ -325,6 +356,7 @@ static void append_work(struct loop *loop, struct loop_work *work)
 void loop_post(struct loop *loop, struct loop_work *work)
 {
 	pthread_mutex_lock(&loop->lock);
+	assert(loop->state != LOOP_ENDED);
 	append_work(loop, work);
 	pthread_mutex_unlock(&loop->lock);
 	wake_up(loop);
@@ -355,11 +387,12 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 	struct call call = {.work = {.fn = run_call}, .loop = loop, .fn = fn, .arg = arg};
 
 	pthread_mutex_lock(&loop->lock);
-	if (loop->state == LOOP_ENDED || pthread_equal(loop->owner, pthread_self())) {
+	if (pthread_equal(loop->owner, pthread_self())) {
 		pthread_mutex_unlock(&loop->lock);
 		fn(arg);
 		return;
 	}
+	assert(loop->state != LOOP_ENDED);
 	append_work(loop, &call.work);
 	wake_up(loop);
 	while (!call.done)
@@ -375,7 +408,7 @@ static void set_state(struct loop *loop, enum loop_state state)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-/* Nobody may be left waiting in loop_call(): what is queued runs, what comes later runs inline. */
+/* Nobody may be left waiting: what was queued before runs. */
 static void end(struct loop *loop)
 {
 	bool ended = false;
@@ -392,28 +425,35 @@ static void end(struct loop *loop)
 		loop->engine->release(loop);
 }
 
+static void turn(struct loop *loop)
+{
+	bool block = true;
+	int r;
+
+	for (struct loop_hook *h = loop->hooks; h; h = h->next)
+		block = !h->fn(h) && block;
+	for (struct loop_fd *w = loop->watches; w; w = w->next) {
+		if (!w->always || w->paused)
+			continue;
+		loop_mark_ready(w, w->events);
+		block = false;
+	}
+	r = loop->engine->wait(loop, block);
+	run_ready(loop);
+	if (r < 0)
+		engine_failed(loop, r);
+}
+
 static int run(struct loop *loop)
 {
-	int r = 0;
-
-	while (r >= 0 && !atomic_load(&loop->quit)) {
-		bool block = true;
-
-		for (struct loop_hook *h = loop->hooks; h; h = h->next)
-			block = !h->fn(h) && block;
-		for (struct loop_fd *w = loop->watches; w; w = w->next) {
-			if (!w->always || w->paused)
-				continue;
-			loop_mark_ready(w, w->events);
-			block = false;
-		}
-		r = loop->engine->wait(loop, block);
-		run_ready(loop);
+	while (!loop->failure && !atomic_load(&loop->quit))
+		turn(loop);
+	while (!atomic_load(&loop->quit)) {
+		wait_for_work(loop);
+		run_work(loop);
 	}
-	if (r < 0)
-		log_error("%s: the event loop ended: %s", loop->name, strerror(-r));
 	end(loop);
-	return r;
+	return loop->failure;
 }
 
 int loop_run(struct loop *loop)
@@ -510,4 +550,5 @@ void loop_stop(struct loop *loop)
 	loop_quit(loop);
 	pthread_join(loop->thread, NULL);
 	loop->has_thread = false;
+	loop->owner = pthread_self();
 }

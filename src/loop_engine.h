@@ -26,7 +26,8 @@ struct loop_engine_ops {
 	void (*disarm)(struct loop_fd *w);
 	/* Submits what is queued, waits when `block`, completes ops, marks watches as ready. */
 	int (*wait)(struct loop *loop, bool block);
-	/* The same for loop_wait_ops(): blocks until an op completes or work is posted. */
+	/* The same for loop_wait_ops(): blocks until an op completes or work is posted. NULL: there
+	 * are no ops. */
 	int (*wait_ops)(struct loop *loop);
 };
 
@@ -45,12 +46,15 @@ struct loop {
 	pthread_mutex_t lock; /* of what follows, up to `wake` */
 	pthread_cond_t called;
 	enum loop_state state;
-	pthread_t owner; /* who made the loop, then who runs it */
+	pthread_t owner; /* who made the loop, then who runs it, then who joined it */
 	struct loop_work *work, **work_end;
 	size_t num_work;
 
 	struct loop_fd wake; /* an eventfd: work was posted, or quit */
 	_Atomic bool quit;
+	int failure; /* why the engine does not work any more, a negative errno; 0: it does */
+	void (*failed)(void *ctx, const char *why);
+	void *failed_ctx;
 
 	pthread_t thread; /* of loop_start() */
 	bool has_thread;

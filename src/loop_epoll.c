@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The engine for hosts without io_uring, and for the control loop. */
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -70,17 +69,6 @@ static int epoll_engine_wait(struct loop *loop, bool block)
 	return 0;
 }
 
-/* There are no ops here, only work that another thread posts. */
-static int epoll_wait_ops(struct loop *loop)
-{
-	struct pollfd p = {.fd = loop->wake.fd, .events = POLLIN};
-
-	if (poll(&p, 1, -1) < 0)
-		return errno == EINTR ? 0 : -errno;
-	loop_drain_eventfd(&loop->wake);
-	return 0;
-}
-
 const struct loop_engine_ops loop_engine_epoll = {
 	.open = epoll_open,
 	.close = epoll_close,
@@ -89,5 +77,4 @@ const struct loop_engine_ops loop_engine_epoll = {
 	.arm = epoll_arm,
 	.disarm = epoll_disarm,
 	.wait = epoll_engine_wait,
-	.wait_ops = epoll_wait_ops,
 };

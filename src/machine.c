@@ -373,8 +373,7 @@ int machine_set_entry(struct machine *m, const struct boot_entry *entry, struct 
 
 int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e)
 {
-	/* vCPU 0 last: the others are waiting for its INIT and SIPI then. */
-	for (unsigned i = m->num_vcpus; i-- > 0;) {
+	for (unsigned i = 0; i < m->num_vcpus; i++) {
 		int r = vcpu_start(&m->vcpu[i], setup, arg, e);
 
 		if (r)
@@ -383,12 +382,26 @@ int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct 
 	return 0;
 }
 
-void machine_stop(struct machine *m)
+void machine_go(struct machine *m)
+{
+	atomic_store(&m->inside, m->num_vcpus);
+	/* vCPU 0 last: the others are waiting for its INIT and SIPI then. */
+	for (unsigned i = m->num_vcpus; i-- > 0;)
+		sem_post(&m->vcpu[i].go);
+}
+
+void machine_end(struct machine *m)
 {
 	atomic_store(&m->stop, true);
 	for (unsigned i = 0; i < m->num_vcpus; i++)
 		vcpu_kick(&m->vcpu[i]);
+}
+
+void machine_stop(struct machine *m)
+{
+	machine_end(m);
 	for (unsigned i = 0; i < m->num_vcpus; i++) {
+		sem_post(&m->vcpu[i].go); /* where the guest never ran */
 		if (!m->vcpu[i].started)
 			continue;
 		pthread_join(m->vcpu[i].thread, NULL);

@@ -85,6 +85,7 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 
 	*v = (struct vcpu){.machine = m, .index = index, .fd = -1};
 	sem_init(&v->ready, 0, 0);
+	sem_init(&v->go, 0, 0);
 	v->fd = ioctl(m->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (v->fd < 0)
 		return error_set(e, -errno, "KVM cannot create vCPU %u: %s; try fewer with --cpus",
@@ -297,6 +298,12 @@ static void run_loop(struct vcpu *v)
 	}
 }
 
+static void wait_for(sem_t *sem)
+{
+	while (sem_wait(sem) < 0 && errno == EINTR)
+		;
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
@@ -308,9 +315,13 @@ static void *vcpu_thread(void *arg)
 	current_run = v->run;
 	r = v->setup_result = v->setup ? v->setup(v->setup_arg) : 0;
 	sem_post(&v->ready);
-	if (!r)
+	if (!r) {
+		wait_for(&v->go);
 		run_loop(v);
+	}
 	current_run = NULL;
+	if (v->machine->inside && atomic_fetch_sub(&v->machine->inside, 1) == 1)
+		v->machine->left(v->machine->ctx);
 	return NULL;
 }
 
@@ -340,8 +351,7 @@ int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error 
 	r = create_thread(v);
 	if (!r) {
 		v->started = true;
-		while (sem_wait(&v->ready) < 0 && errno == EINTR)
-			;
+		wait_for(&v->ready);
 		r = v->setup_result;
 	}
 	return r ? error_set(e, r, "cannot start the thread of vCPU %u: %s", v->index, strerror(-r))

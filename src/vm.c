@@ -7,11 +7,14 @@
  *   disks, terminal, loops ── KVM ── devices ┴ ACPI, boot_finish ── sandbox ── threads ── run
  *
  * The kernel is placed by a thread of its own while the VM is created, since both take
- * milliseconds. After the sandbox nothing is opened any more.
+ * milliseconds. After the sandbox nothing is opened any more. The guest runs when all threads are
+ * in it.
  *
  * The main thread is the control loop: console, entropy, clients. Whoever ends the VM (a vCPU that
- * wrote the sleep register, a client, a signal) calls vm_end(), of which the first counts, and the
- * main thread tears down: vCPUs first, then each device is drained, then the loops stop.
+ * wrote the sleep register, a client, a signal) calls vm_end(), of which the first counts. Then
+ * vCPUs leave; the last one resets the devices, as the guest could have, which drains the queues,
+ * and ends the control loop. So whoever may call a loop is gone before it ends: vCPUs call all
+ * loops, and nothing else does. The main thread joins what is left.
  *
  * The guard is there from first to last, for what must not wait: signals, --timeout, and an end by
  * force that takes too long, because a disk does not answer or the guest has left it too much to
@@ -95,7 +98,13 @@ struct vm {
 	_Atomic bool runs; /* the guest, since machine_go() */
 	_Atomic bool ended, forced, collected;
 	_Atomic bool emptied; /* result_fd */
+	struct loop_work ending;
 };
+
+static void end_guest(struct loop_work *work)
+{
+	machine_end(&container_of(work, struct vm, ending)->machine);
+}
 
 static void begin_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 {
@@ -106,7 +115,7 @@ static void begin_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 	if (!atomic_load(&vm->runs))
 		return;
 	atomic_store(&vm->machine.stop, true);
-	loop_quit(vm->control);
+	loop_post(vm->control, &vm->ending);
 }
 
 /* The first to call this decides how the VM ended. Any thread. */
@@ -117,6 +126,16 @@ static void vm_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 	if (end >= VM_TIMEOUT)
 		atomic_store(&vm->forced, true);
 	guard_wake(&vm->guard);
+}
+
+/* On the last vCPU's thread: nobody else gives the loops work any more. */
+static void on_guest_left(void *ctx)
+{
+	struct vm *vm = ctx;
+
+	for (unsigned i = 0; i < vm->num_devs; i++)
+		virtio_dev_quiesce(vm->dev[i]);
+	loop_quit(vm->control);
 }
 
 static void on_power_off(void *ctx)
@@ -158,6 +177,11 @@ static int on_control_console_file(void *ctx, int fd, struct error *e)
 	struct vm *vm = ctx;
 
 	return tty_replace_file(&vm->tty, fd, e);
+}
+
+static void on_loop_failure(void *ctx, const char *why)
+{
+	vm_end(ctx, VM_FAILED, 0, why);
 }
 
 /* The first stop signal presses the power button; a second one, or --stop-timeout, ends the VM. */
@@ -456,6 +480,7 @@ static int create_machine(struct vm *vm, struct error *e)
 	if (r)
 		return r;
 	m->ended = on_vcpu_end;
+	m->left = on_guest_left;
 	m->ctx = vm;
 	vm->pm = (struct acpi_pm){.irq_fd = m->irq_fd[LAYOUT_GSI_GED],
 				  .power_off = on_power_off,
@@ -556,8 +581,10 @@ static int start_disks(struct vm *vm, struct error *e)
 			struct loop *loop = vm->disk[i].loop[q];
 			uintptr_t role =
 				loop_is_uring(loop) ? SANDBOX_DISK_URING : SANDBOX_DISK_SYNC;
-			int r = loop_start(loop, setup, (void *)role, e);
+			int r;
 
+			loop_on_failure(loop, on_loop_failure, vm);
+			r = loop_start(loop, setup, (void *)role, e);
 			if (r)
 				return r;
 		}
@@ -576,24 +603,25 @@ static int vm_start(struct vm *vm, struct error *e)
 		r = guard_start(&vm->guard, setup, (void *)(uintptr_t)SANDBOX_GUARD, e);
 	if (!r)
 		r = start_disks(vm, e);
-	if (r)
-		return r;
-	vm->asked.started_ns = now_ns();
-	atomic_store(&vm->runs, true);
-	r = machine_start(&vm->machine, setup, (void *)(uintptr_t)SANDBOX_VCPU, e);
+	if (!r)
+		r = machine_start(&vm->machine, setup, (void *)(uintptr_t)SANDBOX_VCPU, e);
 	if (!r && setup) {
 		vm->confined = true;
 		r = sandbox_thread(vm->socket ? SANDBOX_CONTROL_SOCKET : SANDBOX_CONTROL, e);
 	}
-	return r;
+	if (r)
+		return r;
+	loop_on_failure(vm->control, on_loop_failure, vm);
+	vm->asked.started_ns = now_ns();
+	atomic_store(&vm->runs, true);
+	machine_go(&vm->machine);
+	return 0;
 }
 
-/* The order matters: vCPUs, then devices (their loops drain what is in flight), then loops. */
+/* Joins all threads that the VM has but the guard. */
 static void vm_stop(struct vm *vm)
 {
 	machine_stop(&vm->machine);
-	for (unsigned i = 0; i < vm->num_devs; i++)
-		virtio_dev_quiesce(vm->dev[i]);
 	for (size_t i = 0; vm->disk && i < vm->config->num_disks; i++)
 		for (unsigned q = 0; q < vm->disk[i].num_loops; q++)
 			loop_stop(vm->disk[i].loop[q]);
@@ -656,6 +684,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.leave_at = GUARD_NEVER,
 		.leave = leave,
 		.leave_arg = arg,
+		.ending.fn = end_guest,
 	};
 	pthread_sigmask(SIG_BLOCK, NULL, &vm->old_mask);
 	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */

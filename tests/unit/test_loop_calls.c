@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Calls and work from other threads; how a loop begins and ends. */
 #include <sys/prctl.h>
+#include <sys/wait.h>
 
+#include "../../src/loop_engine.h"
 #include "loop_fixture.h"
 
 static void note_thread(void *arg)
@@ -172,34 +174,169 @@ static void test_endless_work_starves_nobody(void **state)
 	close(fd);
 }
 
-static void *call_until_told(void *arg)
+static void wait_for_caller(void *arg)
 {
 	struct caller *c = arg;
 
-	while (!c->returned)
-		loop_call(c->loop, nothing, NULL);
+	c->returned = 1; /* the loop is busy */
+	while (c->returned < 2)
+		usleep(1000);
+}
+
+static void *call_and_wait(void *arg)
+{
+	struct caller *c = arg;
+
+	loop_call(c->loop, wait_for_caller, c);
 	return NULL;
 }
 
-/* Nobody is left waiting when the loop ends under the callers. */
-static void test_calls_survive_the_end_of_the_loop(void **state)
+/* Who called before is served, on the loop's thread. */
+static void test_calls_are_served_when_the_loop_ends(void **state)
 {
-	for (int i = 0; i < 50; i++) {
-		struct loop *loop = new_loop(state);
-		struct caller c = {.loop = loop};
-		pthread_t thread[2];
+	struct loop *loop = new_loop(state);
+	struct caller busy = {.loop = loop}, c = {.loop = loop};
+	pthread_t thread[2], on;
 
-		start(loop);
-		for (unsigned t = 0; t < ARRAY_SIZE(thread); t++)
-			pthread_create(&thread[t], NULL, call_until_told, &c);
-		usleep(500);
-		loop_stop(loop);
-		usleep(100);
-		c.returned = 1;
-		for (unsigned t = 0; t < ARRAY_SIZE(thread); t++)
-			pthread_join(thread[t], NULL);
-		loop_free(loop);
+	start(loop);
+	loop_call(loop, note_thread, &on);
+	pthread_create(&thread[0], NULL, call_and_wait, &busy);
+	await(&busy.returned, 1);
+	pthread_create(&thread[1], NULL, call_from_thread, &c);
+	usleep(5000); /* it has called, most often */
+	loop_quit(loop);
+	busy.returned = 2;
+	for (unsigned t = 0; t < ARRAY_SIZE(thread); t++)
+		pthread_join(thread[t], NULL);
+	assert_true(pthread_equal(c.ran_on, on));
+	loop_stop(loop);
+	loop_free(loop);
+}
+
+/* In a child, whose thread that made a call is none of the loop's. */
+static void expect_abort(struct loop *loop, void *(*fn)(void *arg))
+{
+	int status = 0;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (!pid) {
+		struct caller c = {.loop = loop};
+		pthread_t thread;
+
+		signal(SIGABRT, SIG_DFL);
+		close(STDERR_FILENO);
+		pthread_create(&thread, NULL, fn, &c);
+		pthread_join(thread, NULL);
+		_exit(0);
 	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void never(struct loop_work *work)
+{
+	(void)work;
+}
+
+static void *post_from_thread(void *arg)
+{
+	struct caller *c = arg;
+	struct loop_work work = {.fn = never};
+
+	loop_post(c->loop, &work);
+	return NULL;
+}
+
+/* What is a loop's does not run on another thread because the loop has ended. */
+static void test_no_thread_calls_a_loop_that_has_ended(void **state)
+{
+	struct loop *loop = new_loop(state);
+
+	start(loop);
+	loop_stop(loop);
+	expect_abort(loop, call_from_thread);
+	expect_abort(loop, post_from_thread);
+	loop_free(loop);
+}
+
+struct broken {
+	struct loop *loop;
+	unsigned pending;
+	struct loop_work work;
+	_Atomic unsigned failures, returned, late;
+};
+
+static void break_engine(void *arg)
+{
+	struct loop *loop = arg;
+
+	loop->ring.enter_ring_fd = loop->epoll_fd = -1;
+	loop->ring.int_flags = 0; /* no registered descriptor */
+}
+
+static void count_failure(void *ctx, const char *why)
+{
+	struct broken *b = ctx;
+
+	assert_non_null(strstr(why, "test: the event loop does not work any more: "));
+	b->failures++;
+}
+
+static void wait_for_ops(void *arg)
+{
+	struct broken *b = arg;
+
+	loop_wait_ops(b->loop, &b->pending);
+	b->returned++;
+}
+
+static void *drain(void *arg)
+{
+	struct broken *b = arg;
+
+	loop_call(b->loop, wait_for_ops, b);
+	return NULL;
+}
+
+static void complete(struct loop_work *work)
+{
+	struct broken *b = container_of(work, struct broken, work);
+
+	b->late = b->returned;
+	b->pending = 0;
+}
+
+/*
+ * Calls go on, on the loop's thread, and a drain does not return: what is in flight may still be
+ * written to memory.
+ */
+static void test_failed_engine_still_serves_and_drains(void **state)
+{
+	struct loop *loop = new_loop(state);
+	struct broken b = {.loop = loop, .pending = 1, .work = {.fn = complete}};
+	pthread_t thread, on, then;
+	int fd;
+
+	loop_on_failure(loop, count_failure, &b);
+	start(loop);
+	loop_call(loop, note_thread, &on);
+	fd = loop->epoll_fd;
+	loop_call(loop, break_engine, loop);
+	await(&b.failures, 1);
+	loop_call(loop, note_thread, &then);
+	assert_true(pthread_equal(on, then));
+	pthread_create(&thread, NULL, drain, &b);
+	usleep(5000);
+	loop_post(loop, &b.work);
+	pthread_join(thread, NULL);
+	assert_int_equal(b.returned, 1);
+	assert_int_equal(b.late, 0);
+	assert_int_equal(b.failures, 1);
+	loop->epoll_fd = fd;
+	loop->ring.enter_ring_fd = loop->ring.ring_fd;
+	loop_stop(loop);
+	loop_free(loop);
 }
 
 static void quit_when_fired(struct loop_timer *t)
@@ -339,7 +476,9 @@ int main(void)
 		BOTH(test_call_from_the_loop_runs_inline),
 		BOTH(test_posted_work_runs_in_order),
 		BOTH(test_endless_work_starves_nobody),
-		BOTH(test_calls_survive_the_end_of_the_loop),
+		BOTH(test_calls_are_served_when_the_loop_ends),
+		BOTH(test_no_thread_calls_a_loop_that_has_ended),
+		BOTH(test_failed_engine_still_serves_and_drains),
 		BOTH(test_loop_runs_on_the_calling_thread),
 		BOTH(test_failed_setup_ends_the_loop),
 		BOTH(test_thread_leaves_signals_to_others),
