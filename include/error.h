@@ -15,6 +15,9 @@ struct error {
 __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
 						    ...);
 
+/* What to do about a thread or process that could not be made with `code`: ": raise ...", or "". */
+const char *error_task_remedy(int code);
+
 /* Puts "prefix: " before the message that is there, e.g. the name of the disk. What is too long is
  * cut out of the prefix. Returns `code`. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *e, int code, const char *fmt,

@@ -59,6 +59,7 @@ struct vcpu {
 	void *setup_arg;
 	int setup_result;
 	sem_t ready, go;
+	unsigned refused; /* times in a row that KVM_RUN said EAGAIN */
 	/* Written by the vCPU thread alone, read after it ended. */
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, other;

@@ -352,7 +352,8 @@ int image_build_start(struct image_build *ret, const uint8_t *file, size_t size,
 	ret->report = report;
 	ret->pid = fork();
 	if (ret->pid < 0) {
-		r = error_set(e, -errno, "cannot fork: %s", strerror(errno));
+		r = -errno;
+		error_set(e, r, "cannot fork: %s%s", strerror(-r), error_task_remedy(r));
 		munmap(report, sizeof(*report));
 		return r;
 	}

@@ -57,7 +57,8 @@ int guard_start(struct guard *guard, int (*setup)(void *arg), void *arg, struct 
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r)
-		return error_set(e, r, "cannot start a thread: %s", strerror(-r));
+		return error_set(e, r, "cannot start a thread: %s%s", strerror(-r),
+				 error_task_remedy(r));
 	guard->started = true;
 	while (sem_wait(&guard->ready) < 0 && errno == EINTR)
 		;

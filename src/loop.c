@@ -531,7 +531,8 @@ int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct err
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r < 0)
-		return error_set(e, r, "%s: cannot start a thread: %s", loop->name, strerror(-r));
+		return error_set(e, r, "%s: cannot start a thread: %s%s", loop->name, strerror(-r),
+				 error_task_remedy(r));
 
 	pthread_mutex_lock(&loop->lock);
 	while (!start.done)

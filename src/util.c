@@ -40,6 +40,13 @@ int error_set(struct error *e, int code, const char *fmt, ...)
 	return code;
 }
 
+const char *error_task_remedy(int code)
+{
+	return code == -EAGAIN ? ": raise the limit on processes (`ulimit -u`, TasksMax= in "
+				 "systemd's unit, pids.max of the cgroup)"
+			       : "";
+}
+
 int error_prefix(struct error *e, int code, const char *fmt, ...)
 {
 	char prefix[LONG_TEXT], whole[2 * sizeof(e->msg)];

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <linux/kvm.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,11 @@
 
 #define VCPU_SIGNAL (SIGRTMIN + 1)
 #define VCPU_STACK  (64 * KIB)
+
+/* EAGAIN of KVM_RUN in a row: so many are not even waited for, and after so many the VM ends. */
+#define REFUSALS_NORMAL 16u
+#define REFUSALS_MAX	516u
+#define REFUSED_MS	10
 
 /* Intel SDM, volume 4. */
 #define MSR_IA32_MISC_ENABLE	0x1a0u
@@ -212,7 +218,7 @@ static void failed(struct vcpu *v, const char *fmt, ...) __attribute__((format(p
 static void failed(struct vcpu *v, const char *fmt, ...)
 {
 	struct kvm_regs regs;
-	char what[160], why[256];
+	char what[256], why[320];
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -275,6 +281,24 @@ static bool handle_exit(struct vcpu *v)
 	}
 }
 
+/*
+ * KVM_RUN says EAGAIN when a vCPU that waits for SIPI was woken, and then waits again or runs. It
+ * also does when KVM cannot start a thread of its own, as often as it is asked. False when that has
+ * gone on for some seconds.
+ */
+static bool retry_run(struct vcpu *v)
+{
+	if (v->refused++ < REFUSALS_NORMAL)
+		return true;
+	if (v->refused > REFUSALS_MAX) {
+		failed(v, "KVM_RUN: %s: KVM cannot start a thread of its own%s", strerror(EAGAIN),
+		       error_task_remedy(-EAGAIN));
+		return false;
+	}
+	poll(NULL, 0, REFUSED_MS); /* nanosleep(2) is not in the sandbox */
+	return true;
+}
+
 static void run_loop(struct vcpu *v)
 {
 	struct machine *m = v->machine;
@@ -286,12 +310,16 @@ static void run_loop(struct vcpu *v)
 			v->run->immediate_exit = 0;
 			continue;
 		}
-		if (r < 0 && errno == EAGAIN)
-			continue; /* a vCPU that waits for SIPI was woken */
+		if (r < 0 && errno == EAGAIN) {
+			if (!retry_run(v))
+				return;
+			continue;
+		}
 		if (r < 0) {
 			failed(v, "KVM_RUN: %s", strerror(errno));
 			return;
 		}
+		v->refused = 0;
 		machine_drain(m);
 		if (!handle_exit(v))
 			return;
@@ -354,6 +382,7 @@ int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error 
 		wait_for(&v->ready);
 		r = v->setup_result;
 	}
-	return r ? error_set(e, r, "cannot start the thread of vCPU %u: %s", v->index, strerror(-r))
+	return r ? error_set(e, r, "cannot start the thread of vCPU %u: %s%s", v->index,
+			     strerror(-r), error_task_remedy(r))
 		 : 0;
 }

@@ -316,7 +316,8 @@ static int start_boot(struct vm *vm, struct error *e)
 	int r = -pthread_create(&vm->boot_thread, NULL, boot_thread, vm);
 
 	if (r)
-		return error_set(e, r, "cannot start a thread: %s", strerror(-r));
+		return error_set(e, r, "cannot start a thread: %s%s", strerror(-r),
+				 error_task_remedy(r));
 	vm->boot_started = true;
 	return 0;
 }
