@@ -12,6 +12,10 @@
  * commit. Once one has blocked, by throttling or a busy journal, those that follow are the workers'
  * for a while, so that reads do not wait for them.
  *
+ * At a limit on processes the kernel cannot make a worker, and cancels what needs one, after some
+ * 50 ms. That can come and go while the VM runs. A request that was cancelled is carried out by
+ * commit, as the sync engine does, and so are all but reads for a while after.
+ *
  * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
  * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and so are
  * ioctl(BLKSECDISCARD), which has no other form, and a discard for which the command found a page
@@ -26,6 +30,7 @@
 #include <time.h>
 
 #include "blk.h"
+#include "log.h"
 #include "util.h"
 
 /* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
@@ -38,6 +43,8 @@
 /* A write that takes so long blocks, and for this time the next ones may. */
 #define SLOW_NS	 (NSEC_PER_SEC / 200)
 #define PAUSE_NS (NSEC_PER_SEC / 10)
+/* When the kernel could not make a worker, this long none is asked for. */
+#define NO_WORKER_NS NSEC_PER_SEC
 
 struct uring_engine {
 	struct blk_engine engine;
@@ -46,19 +53,57 @@ struct uring_engine {
 	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
 	struct blk_list writes; /* to be carried out inline, by commit */
 	uint64_t not_before;	/* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
+
+	struct blk_list refused;   /* for want of a worker: to be carried out by commit */
+	uint64_t no_worker_before; /* the same clock, 0: workers can be made */
 };
+
+/* To some milliseconds, and in a tenth of now_ns()'s time: it is asked twice a write. */
+static uint64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static void refuse(struct uring_engine *u, struct blk_req *req)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+
+	if (!atomic_flag_test_and_set(&said))
+		log_warn("disk %s: io_uring cannot make a worker, so requests are carried out one "
+			 "after the other%s",
+			 u->engine.image->path, error_task_remedy(-EAGAIN));
+	u->no_worker_before = coarse_ns() + NO_WORKER_NS;
+	blk_list_append(&u->refused, req);
+}
 
 static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 {
 	struct blk_req *req = container_of(op, struct blk_req, ring);
+	struct uring_engine *u = (struct uring_engine *)req->engine;
 
 	(void)cqe_flags;
 	blk_engine_ended(req);
 	/* A page in its range was written to meanwhile: the ioctl locks these out. */
 	if (res == -EBUSY && req->op == BLK_DISCARD && req->engine->worker)
 		blk_worker_submit(req->engine, req);
+	else if (res == -ECANCELED && !atomic_load(&u->engine.draining))
+		refuse(u, req);
 	else
 		req->done(req, res);
+}
+
+/* True of a request that may need a worker, while there is none. */
+static bool lacks_worker(struct uring_engine *u, const struct blk_req *req)
+{
+	if (!u->no_worker_before || req->op == BLK_READ)
+		return false;
+	if (coarse_ns() < u->no_worker_before)
+		return true;
+	u->no_worker_before = 0;
+	return false;
 }
 
 bool blk_uring_needs_worker(const struct blk_image *image)
@@ -165,15 +210,6 @@ static void to_ring(struct uring_engine *u, struct blk_req *req)
 	io_uring_sqe_set_data(sqe, &req->ring);
 }
 
-/* To some milliseconds, and in a tenth of now_ns()'s time: it is asked twice a write. */
-static uint64_t coarse_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
-}
-
 static bool may_block(const struct uring_engine *u)
 {
 	return !u->not_before || coarse_ns() >= u->not_before;
@@ -195,6 +231,8 @@ static void uring_submit(struct blk_engine *engine, struct blk_req *req)
 		blk_list_append(&u->writes, req);
 	else if (on_worker(u, req))
 		blk_worker_submit(engine, req);
+	else if (lacks_worker(u, req))
+		blk_list_append(&u->refused, req);
 	else
 		to_ring(u, req);
 }
@@ -224,9 +262,14 @@ static void write_inline(struct uring_engine *u, struct blk_req *req)
 static bool uring_commit(struct blk_engine *engine)
 {
 	struct uring_engine *u = (struct uring_engine *)engine;
-	struct blk_req *req = blk_list_take(&u->writes);
+	struct blk_req *req = blk_list_take(&u->refused);
 	int64_t result;
 
+	if (req) {
+		req->done(req, blk_sync_run(engine->image, req));
+		return true;
+	}
+	req = blk_list_take(&u->writes);
 	if (!req)
 		return false;
 	if (u->inlined == INLINE_UNKNOWN && try_inline(u, req, &result)) {
@@ -244,7 +287,7 @@ static void uring_drain(struct blk_engine *engine)
 	struct uring_engine *u = (struct uring_engine *)engine;
 	struct blk_req *req;
 
-	while ((req = blk_list_take(&u->writes)))
+	while ((req = blk_list_take(&u->writes)) || (req = blk_list_take(&u->refused)))
 		req->done(req, -ECANCELED);
 	blk_worker_drain(engine);
 }
@@ -271,6 +314,7 @@ int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struc
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
 	blk_list_init(&u->writes);
+	blk_list_init(&u->refused);
 	u->engine.worker = blk_uring_needs_worker(image) ? worker : NULL;
 	u->file = loop_register_file(loop, image->fd);
 	if (u->file < 0) {

@@ -115,12 +115,13 @@ static const struct row table[] = {
 	CALL(DISK_URING | DISK_SYNC, fstat),	     /* blk.c: what an image occupies */
 	IOCTL(DISK_URING | DISK_SYNC, BLKGETSIZE64), /* no space, or a device that vanished? */
 
-	/* blk_sync.c, where the worker's are too. */
-	CALL(DISK_SYNC, preadv2),
-	CALL(DISK_URING | DISK_SYNC, pwritev2), /* blk_uring.c: writes that need no worker */
-	CALL(DISK_SYNC, fdatasync),
-	CALL(DISK_SYNC, fallocate),
-	IOCTL(DISK_SYNC, BLKDISCARD),
+	/* blk_sync.c, where the worker's are too; blk_uring.c: writes that need no worker, and what
+	 * needs one where the kernel cannot make it. */
+	CALL(DISK_URING | DISK_SYNC, preadv2),
+	CALL(DISK_URING | DISK_SYNC, pwritev2),
+	CALL(DISK_URING | DISK_SYNC, fdatasync),
+	CALL(DISK_URING | DISK_SYNC, fallocate),
+	IOCTL(DISK_URING | DISK_SYNC, BLKDISCARD),
 	IOCTL(DISK_SYNC, BLKSECDISCARD),
 
 	/* Console and entropy devices. */

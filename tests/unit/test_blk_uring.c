@@ -8,9 +8,11 @@
 #include <semaphore.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include "blk_fixture.h"
+#include "child.h"
 
 /* Whether io_uring has a worker in this process. */
 static bool has_io_worker(void)
@@ -346,12 +348,50 @@ static void test_pinned_pages_are_used(void **state)
 	assert_true(disk_is_fill(page + 4096, 512, 4096));
 }
 
+static enum disk_engine limited_engine;
+
+static int at_the_limit_on_processes(const char *path)
+{
+	static uint8_t data[64 * KIB];
+	struct disk_options o = {.engine = limited_engine};
+	struct rlimit limit = {1, 1};
+	struct error e = {""};
+	uid_t nobody = 100000 + (uid_t)getpid();
+	struct disk d;
+
+	disk_up(&d, path, &o);
+	CHECK(geteuid() != 0 || setresuid(nobody, nobody, nobody) == 0); /* root has no limit */
+	CHECK(setrlimit(RLIMIT_NPROC, &limit) == 0);
+	memset(data, 0x5a, sizeof(data));
+	CHECK(disk_write(&d, 0, data, sizeof(data)) == VIRTIO_BLK_S_OK);
+	CHECK(disk_flush(&d) == VIRTIO_BLK_S_OK);
+	CHECK(disk_range(&d, VIRTIO_BLK_T_DISCARD, 0, 8, 0) == VIRTIO_BLK_S_OK);
+	CHECK(disk_range(&d, VIRTIO_BLK_T_WRITE_ZEROES, 8, 8, 0) == VIRTIO_BLK_S_OK);
+	CHECK(disk_read(&d, 0, data, sizeof(data)) == VIRTIO_BLK_S_OK);
+	CHECK(disk_is_zero(data, 8 * KIB) && data[8 * KIB] == 0x5a);
+	disk_close(&d);
+	return 0;
+}
+
+/* Where the kernel cannot make io_uring's workers, no request fails for want of one. */
+static void test_requests_succeed_without_workers(void **state)
+{
+	struct fixture *f = *state;
+
+	limited_engine = f->engine;
+	assert_int_equal(in_child(at_the_limit_on_processes, f->path), 0);
+}
+
 int main(void)
 {
 	struct CMUnitTest tests[] = {
-		TEST(writes_need_no_worker),	    TEST(reads_pass_discards),
-		TEST(reset_waits_for_the_worker),   TEST(reset_does_not_wait_for_a_sync),
-		TEST(reset_cancels_what_is_queued), TEST(pinned_memory),
+		TEST(writes_need_no_worker),
+		TEST(reads_pass_discards),
+		TEST(reset_waits_for_the_worker),
+		TEST(reset_does_not_wait_for_a_sync),
+		TEST(reset_cancels_what_is_queued),
+		TEST(pinned_memory),
+		TEST(requests_succeed_without_workers),
 		TEST(pinned_pages_are_used),
 	};
 
