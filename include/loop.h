@@ -5,7 +5,7 @@
  * DOC: Theory of operation. A loop has one of two engines behind the same interface: LOOP_URING
  * waits in io_uring_submit_and_wait(), where watched descriptors are multishot polls on fixed files
  * and disk requests are SQEs on the same ring; LOOP_EPOLL waits in epoll_wait(). A uring loop is
- * sealed when it starts: its ring accepts only the opcodes in loop_uring.c's table, on registered
+ * sealed when it starts: its ring accepts only the opcodes in loop_opcodes[], on registered
  * files (IORING_REGISTER_RESTRICTIONS), so everything it will ever touch is registered before. An
  * opcode that is not in the table, or not in this kernel, completes with -EACCES.
  *
@@ -84,6 +84,14 @@ void loop_free(
 	struct loop *loop); /* NULL-safe; the loop must not be running; closes no watched fd */
 
 bool loop_is_uring(const struct loop *loop);
+
+/* All that is ever submitted to a ring; what this kernel lacks is done by other means. */
+struct loop_opcode {
+	uint8_t op;
+	const char *name;
+};
+#define LOOP_NUM_OPCODES 11u
+extern const struct loop_opcode loop_opcodes[LOOP_NUM_OPCODES];
 
 /* Makes `fd` a fixed file for SQEs (IOSQE_FIXED_FILE). Before the loop starts. Returns its index or
  * a negative errno; -ENOTSUP on an epoll loop. The loop does not own the descriptor. */

@@ -38,16 +38,6 @@ void check_add(struct check_report *report, const char *name, enum check_state s
 
 /* io_uring */
 
-static const struct {
-	int op;
-	const char *name;
-} opcodes[] = {
-	{IORING_OP_READV, "READV"},	    {IORING_OP_WRITEV, "WRITEV"},
-	{IORING_OP_FSYNC, "FSYNC"},	    {IORING_OP_FALLOCATE, "FALLOCATE"},
-	{IORING_OP_POLL_ADD, "POLL_ADD"},   {IORING_OP_POLL_REMOVE, "POLL_REMOVE"},
-	{IORING_OP_URING_CMD, "URING_CMD"},
-};
-
 /* Lists the opcodes that skep uses and this kernel lacks. Returns whether there are any. */
 static bool missing_opcodes(char *ret, size_t len)
 {
@@ -59,11 +49,30 @@ static bool missing_opcodes(char *ret, size_t len)
 		snprintf(ret, len, " (cannot be listed)");
 		return true;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(opcodes); i++)
-		if (!io_uring_opcode_supported(probe, opcodes[i].op) && at < len)
-			at += (size_t)snprintf(ret + at, len - at, " %s", opcodes[i].name);
+	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++)
+		if (!io_uring_opcode_supported(probe, loop_opcodes[i].op) && at < len)
+			at += (size_t)snprintf(ret + at, len - at, " %s", loop_opcodes[i].name);
 	io_uring_free_probe(probe);
 	return at > 0;
+}
+
+/* Whether the kernel can make the threads that what may block is left to. */
+static bool has_workers(void)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe;
+	bool has = true;
+
+	if (io_uring_queue_init(1, &ring, 0) < 0)
+		return true;
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_nop(sqe);
+	io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	if (io_uring_submit(&ring) == 1 && io_uring_wait_cqe(&ring, &cqe) == 0)
+		has = cqe->res != -ECANCELED;
+	io_uring_queue_exit(&ring);
+	return has;
 }
 
 #define TILL_THEN "; till then skep does I/O by threads"
@@ -97,7 +106,12 @@ static void check_io_uring(struct check_report *report)
 		return;
 	}
 	loop_free(loop);
-	if (missing_opcodes(missing, sizeof(missing)))
+	if (!has_workers())
+		check_add(report, "io_uring", CHECK_OK,
+			  "raise the limit on processes (ulimit -u, TasksMax= in systemd's unit, "
+			  "pids.max of the cgroup)",
+			  "available, without workers: flushes and the like are done one by one");
+	else if (missing_opcodes(missing, sizeof(missing)))
 		check_add(report, "io_uring", CHECK_OK,
 			  "a newer kernel has them; till then skep uses other means",
 			  "available, without%s", missing);

@@ -35,11 +35,19 @@
 #include "loop_engine.h"
 #include "util.h"
 
-/* Everything that is ever submitted, always on a registered file. */
-static const uint8_t allowed_ops[] = {
-	IORING_OP_READ,	     IORING_OP_WRITE,	 IORING_OP_READ_FIXED,	 IORING_OP_WRITE_FIXED,
-	IORING_OP_READV,     IORING_OP_WRITEV,	 IORING_OP_FSYNC,	 IORING_OP_FALLOCATE,
-	IORING_OP_URING_CMD, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
+/* Always on a registered file, and with no other flag than that. */
+const struct loop_opcode loop_opcodes[LOOP_NUM_OPCODES] = {
+	{IORING_OP_READ, "READ"},
+	{IORING_OP_WRITE, "WRITE"},
+	{IORING_OP_READ_FIXED, "READ_FIXED"},
+	{IORING_OP_WRITE_FIXED, "WRITE_FIXED"},
+	{IORING_OP_READV, "READV"},
+	{IORING_OP_WRITEV, "WRITEV"},
+	{IORING_OP_FSYNC, "FSYNC"},
+	{IORING_OP_FALLOCATE, "FALLOCATE"},
+	{IORING_OP_URING_CMD, "URING_CMD"},
+	{IORING_OP_POLL_ADD, "POLL_ADD"},
+	{IORING_OP_ASYNC_CANCEL, "ASYNC_CANCEL"},
 };
 
 static int ring_register(const struct loop *loop, unsigned opcode, const void *arg, unsigned n)
@@ -97,21 +105,21 @@ static int make_ring(struct loop *loop, unsigned entries)
 
 static int restrict_ring(struct loop *loop)
 {
-	struct io_uring_restriction res[ARRAY_SIZE(allowed_ops) + 4] = {0};
+	struct io_uring_restriction res[LOOP_NUM_OPCODES + 4] = {0};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&loop->ring);
 	unsigned n = 0;
 
 	if (!probe)
 		return -ENOMEM;
-	for (size_t i = 0; i < ARRAY_SIZE(allowed_ops); i++) {
-		if (!io_uring_opcode_supported(probe, allowed_ops[i]))
+	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++) {
+		if (!io_uring_opcode_supported(probe, loop_opcodes[i].op))
 			continue;
 		res[n].opcode = IORING_RESTRICTION_SQE_OP;
-		res[n++].sqe_op = allowed_ops[i];
+		res[n++].sqe_op = loop_opcodes[i].op;
 	}
 	io_uring_free_probe(probe);
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;
-	res[n++].sqe_flags = IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_ASYNC;
+	res[n++].sqe_flags = IOSQE_FIXED_FILE;
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED;
 	res[n++].sqe_flags = IOSQE_FIXED_FILE;
 	res[n].opcode = IORING_RESTRICTION_REGISTER_OP;

@@ -21,6 +21,7 @@ struct ops {
 		struct loop_op op;
 		struct ops *all;
 		uint8_t byte, want;
+		int res; /* wanted, too */
 	} one[OPS];
 };
 
@@ -31,7 +32,7 @@ static void op_done(struct loop_op *op, int res, uint32_t cqe_flags)
 	(void)cqe_flags;
 	o->all->pending--;
 	o->all->done_in_sqe += o->all->in_sqe;
-	if (res != 1 || o->byte != o->want)
+	if (res != o->res || o->byte != o->want)
 		o->all->wrong++;
 }
 
@@ -44,12 +45,17 @@ static void submit_ops(void *arg)
 		struct one *o = &ops->one[i];
 		struct io_uring_sqe *sqe;
 
-		*o = (struct one){.op = {.done = op_done}, .all = ops, .want = (uint8_t)i};
+		*o = (struct one){.op = {.done = op_done}, .all = ops};
+		o->want = i % 7 ? (uint8_t)i : 0;
 		ops->in_sqe = 1;
 		sqe = loop_sqe(ops->loop);
 		ops->in_sqe = 0;
-		io_uring_prep_read(sqe, ops->slot, &o->byte, 1, i);
-		io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (i % 7 ? 0 : IOSQE_ASYNC));
+		o->res = i % 7 > 0;
+		if (o->res)
+			io_uring_prep_read(sqe, ops->slot, &o->byte, 1, i);
+		else
+			io_uring_prep_fsync(sqe, ops->slot, 0); /* the kernel's workers' */
+		io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 		io_uring_sqe_set_data(sqe, &o->op);
 	}
 }
@@ -151,10 +157,62 @@ static void prepare_sendmsg(struct io_uring_sqe *sqe)
 	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
 }
 
+static void prepare_poll(struct io_uring_sqe *sqe, unsigned flags)
+{
+	io_uring_prep_poll_add(sqe, 0, EPOLLOUT);
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | flags);
+}
+
+static void prepare_linked(struct io_uring_sqe *sqe)
+{
+	prepare_poll(sqe, IOSQE_IO_LINK);
+}
+
+static void prepare_async(struct io_uring_sqe *sqe)
+{
+	prepare_poll(sqe, IOSQE_ASYNC);
+}
+
+static uint8_t any_opcode;
+
+static void prepare_any(struct io_uring_sqe *sqe)
+{
+	io_uring_prep_rw(any_opcode, sqe, 0, NULL, 0, 0);
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+}
+
+static bool is_listed(uint8_t op)
+{
+	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++)
+		if (loop_opcodes[i].op == op)
+			return true;
+	return false;
+}
+
+/* loop_opcodes[] is all that a ring takes. */
+static void test_ring_refuses_opcodes_not_listed(void **state)
+{
+	struct loop *loop = new_loop(state);
+
+	start(loop);
+	for (any_opcode = 0; any_opcode < IORING_OP_LAST; any_opcode++) {
+		struct forbidden f = {
+			.op = {.done = forbidden_done}, .loop = loop, .prepare = prepare_any};
+
+		if (is_listed(any_opcode))
+			continue;
+		loop_call(loop, submit_forbidden, &f);
+		assert_int_equal(f.res, -EACCES);
+	}
+	loop_stop(loop);
+	loop_free(loop);
+}
+
 static void test_ring_refuses_what_is_not_needed(void **state)
 {
-	static void (*const prepare[])(struct io_uring_sqe * sqe) = {
-		prepare_openat, prepare_read_of_plain_fd, prepare_sendmsg};
+	static void (*const prepare[])(struct io_uring_sqe *
+				       sqe) = {prepare_openat, prepare_read_of_plain_fd,
+					       prepare_sendmsg, prepare_linked, prepare_async};
 	struct loop *loop = new_loop(state);
 
 	start(loop);
@@ -432,6 +490,7 @@ int main(void)
 		BOTH(test_fixed_buffers),
 		URING(test_ops_beyond_the_rings_size),
 		URING(test_ring_refuses_what_is_not_needed),
+		URING(test_ring_refuses_opcodes_not_listed),
 		URING(test_a_stopped_loop_holds_nothing),
 		cmocka_unit_test(test_sealed_loop_needs_no_register),
 		cmocka_unit_test(test_denials_are_named_and_survived),
