@@ -178,7 +178,8 @@ struct blk_device {
 	bool detect_zeroes;
 	struct blk_rate rate;
 	struct blk_flush flush;
-	bool wait_for_space; /* werror=enospc-pause */
+	bool wait_for_space;	  /* werror=enospc-pause */
+	_Atomic uint64_t told[2]; /* bit N: a failure of the host with errno N was logged */
 	struct {
 		pthread_mutex_t lock;
 		unsigned at_work; /* queues with ranges at work */

@@ -145,14 +145,60 @@ static void submit(struct blk_request *r, void (*done)(struct blk_req *io, int64
 	r->queue->engine->ops->submit(r->queue->engine, &r->io);
 }
 
+static const char *remedy(int64_t result)
+{
+	switch (result) {
+	case -ENOSPC:
+		return ": make room there, or see werror=enospc-pause";
+	case -EDQUOT:
+		return ": raise the quota, or see werror=enospc-pause";
+	case -EFBIG:
+		return ": raise the limit on files (`ulimit -f`, LimitFSIZE= in systemd's unit)";
+	case -ENOMEM:
+		return ": the host or the cgroup is short of memory";
+	case -EIO:
+		return ": see the host's kernel log";
+	default:
+		return "";
+	}
+}
+
+/* The guest hears of an I/O error only: the first of each kind is told here. */
+static void tell_failure(struct blk_request *r, int64_t result)
+{
+	static const char *const name[] = {
+		[BLK_READ] = "a read",
+		[BLK_WRITE] = "a write",
+		[BLK_FLUSH] = "a flush",
+		[BLK_DISCARD] = "a discard",
+		[BLK_ZERO_PUNCH] = "a write of zeros",
+		[BLK_ZERO_RANGE] = "a write of zeros",
+		[BLK_SECURE_ERASE] = "a secure erase",
+	};
+	struct blk_device *blk = r->queue->blk;
+	uint64_t code = (uint64_t)-result % 128, bit = 1ull << code % 64;
+
+	/* Those that there is another way for are none, nor those that are held. */
+	if (result == -EOPNOTSUPP || r->queue->stopping ||
+	    ((result == -ENOSPC || result == -EDQUOT) && blk->wait_for_space) ||
+	    atomic_fetch_or(&blk->told[code / 64], bit) & bit)
+		return;
+	log_warn("disk %s: %s failed on the host: %s%s", blk->image->path, name[r->io.op],
+		 strerror((int)-result), remedy(result));
+}
+
 /* True when the same operation was submitted again. */
 static bool retried(struct blk_request *r, int64_t result)
 {
-	if ((result != -EAGAIN && result != -EINTR) || r->queue->stopping ||
-	    r->retries++ == BLK_MAX_RETRIES)
+	if (result >= 0)
 		return false;
-	submit(r, r->io.done);
-	return true;
+	if ((result == -EAGAIN || result == -EINTR) && !r->queue->stopping &&
+	    r->retries++ < BLK_MAX_RETRIES) {
+		submit(r, r->io.done);
+		return true;
+	}
+	tell_failure(r, result);
+	return false;
 }
 
 /* Lanes. */

@@ -84,6 +84,35 @@ static void test_errors_reach_the_guest(void **state)
 	assert_int_equal(result.discarded_bytes, 0);
 }
 
+/* What the guest cannot be told, the user is, once: what it was, and what to do. */
+static void test_the_first_failure_of_each_kind_is_told(void **state)
+{
+	static const int errors[] = {EIO, EFBIG, EIO, EFBIG, EIO};
+	struct fixture *f = *state;
+	FILE *log = tmpfile();
+	int real = dup(STDERR_FILENO), lines = 0;
+	char text[2048] = "";
+
+	assert_non_null(log);
+	up(f, run_fails);
+	dup2(fileno(log), STDERR_FILENO);
+	for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
+		f->fake.error = errors[i];
+		disk_write(&f->disk, 0, f->data, 512);
+		disk_flush(&f->disk);
+	}
+	dup2(real, STDERR_FILENO);
+	close(real);
+	assert_true(pread(fileno(log), text, sizeof(text) - 1, 0) > 0);
+	fclose(log);
+	assert_non_null(strstr(text, "a write failed on the host: Input/output error: see the "));
+	assert_non_null(
+		strstr(text, "a write failed on the host: File too large: raise the limit"));
+	for (const char *at = text; (at = strstr(at, "failed on the host")); at++)
+		lines++;
+	assert_int_equal(lines, 2);
+}
+
 /* A result that makes no sense must not be believed. */
 static int64_t run_too_much(struct fake *fake, const struct blk_req *req)
 {
@@ -385,6 +414,7 @@ int main(void)
 		TEST(transient_errors_are_tried_again),
 		TEST(transient_errors_end),
 		TEST(errors_reach_the_guest),
+		TEST(the_first_failure_of_each_kind_is_told),
 		TEST(more_than_was_asked_for_is_an_error),
 		TEST(a_discard_refused_is_unsupported),
 		TEST(secure_erase),
