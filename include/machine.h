@@ -137,9 +137,10 @@ void vcpu_kick(struct vcpu *v); /* makes KVM_RUN return; any thread */
 /*
  * cpuid.c. Fits supported CPUID leaves to vCPU `index` of `cpus`: one package of single-thread cores, APIC
  * ID = index, TSC deadline timer, hypervisor bit, and the timing leaf 0x40000010 when tsc_khz is
- * known. `cpuid` has room for CPUID_EXTRA more entries. Pure.
+ * known; neither nested virtualisation nor performance counters. `cpuid` has room for CPUID_EXTRA
+ * more entries. Pure.
  */
-#define CPUID_EXTRA 2u
+#define CPUID_EXTRA 4u
 void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz);
 
 #endif

@@ -31,6 +31,8 @@
 /* Intel SDM, volume 4. */
 #define MSR_IA32_MISC_ENABLE	0x1a0u
 #define MISC_ENABLE_FAST_STRING 1u
+#define MISC_ENABLE_NO_BTS	(1u << 11) /* branch trace storage unavailable */
+#define MISC_ENABLE_NO_PEBS	(1u << 12) /* precise event-based sampling unavailable */
 #define MSR_MTRR_DEF_TYPE	0x2ffu
 #define MTRR_ENABLED_WRITE_BACK (1u << 11 | 6u)
 
@@ -115,7 +117,8 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	/* As firmware leaves it: all memory is write-back. Without MTRRs Linux turns the PAT off.
 	 */
 	set_msr(v, MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK);
-	set_msr(v, MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING);
+	set_msr(v, MSR_IA32_MISC_ENABLE,
+		MISC_ENABLE_FAST_STRING | MISC_ENABLE_NO_BTS | MISC_ENABLE_NO_PEBS);
 	return 0;
 }
 

@@ -13,6 +13,8 @@ void test_hello(void)
 	CHECK(true, "alive");
 }
 
+#define MSR_IA32_MISC_ENABLE 0x1a0u
+
 static volatile uint32_t cpus_seen;
 
 static void count_cpu(void *arg)
@@ -30,14 +32,27 @@ void test_cpus(void)
 	CHECK(WAIT_UNTIL(cpus_seen == cpus - 1), "%u further CPUs ran", cpus - 1);
 }
 
-#define VECTOR		 40u
-#define LAPIC_ICR_LOW	 0x300u
-#define ICR_SELF	 0x40000u
-#define IOAPIC_VERSION	 1u
-#define IOAPIC_BASE	 0xfec00000u
-#define PIN_POWER_BUTTON 1u
-#define PORT_EVENT	 0x603u
-#define PORT_RESET	 0x602u
+/* What performance counters would need is said to be missing (Intel SDM, volume 4,
+ * IA32_MISC_ENABLE).
+ */
+void test_msrs(void)
+{
+	CHECK_EQ(ring0(RING0_RDMSR, MSR_IA32_MISC_ENABLE, 0), 1u | 1u << 11 | 1u << 12,
+		 "MISC_ENABLE: fast strings, no BTS, no PEBS");
+}
+
+#define VECTOR		  40u
+#define LAPIC_ICR_LOW	  0x300u
+#define ICR_SELF	  0x40000u
+#define IOAPIC_VERSION	  1u
+#define IOAPIC_BASE	  0xfec00000u
+#define PIN_POWER_BUTTON  1u
+#define PORT_EVENT	  0x603u
+#define PORT_RESET	  0x602u
+#define PORT_I8042	  0x64u
+#define PORT_CF9	  0xcf9u
+#define I8042_OUTPUT_FULL 0x1u
+#define I8042_INPUT_FULL  0x2u
 
 /* The local APIC, and the I/O APIC: pins for the GED and each device, and no more. */
 void test_apic(void)
@@ -85,7 +100,7 @@ void test_apic(void)
 /* Addresses and ports where nothing is: all ones, and writes that go nowhere. */
 void test_unknown(void)
 {
-	static const uint16_t ports[] = {0x20,	0x21,  0x40,  0x43,  0x60,  0x64,  0x70,   0x71,
+	static const uint16_t ports[] = {0x20,	0x21,  0x40,  0x43,  0x60,  0x61,  0x72,   0x73,
 					 0xa0,	0x2f8, 0x3f8, 0x3fd, 0x4d0, 0xcf8, 0xcfc,  0x5ff,
 					 0x604, 0x510, 0x80,  0xb2,  0x92,  0x1ce, 0x8000, 0xfff8};
 	const uint64_t beyond = vio_devices[num_vio_devices - 1].base + 0x1000;
@@ -117,7 +132,33 @@ void test_unknown(void)
 	print("# unknown_mmio=%lu unknown_pio=%lu\n", mmio, pio);
 }
 
-/* The ways out: how=off|reset|triple|hang|button|exception. */
+/* As Linux does with reboot=k: it polls "input buffer full" first, for 0.1 s and 65,536 exits where
+ * it is never clear. */
+static void i8042_reset(void)
+{
+	if (inb(PORT_I8042) & I8042_INPUT_FULL)
+		panic("the keyboard controller that is not there is busy");
+	if (!(inb(PORT_I8042) & I8042_OUTPUT_FULL))
+		panic("a driver that looks for a keyboard controller finds one");
+	outb(PORT_I8042, 0xfe);
+}
+
+/* As Linux does with reboot=p. */
+static void cf9_reset(void)
+{
+	uint8_t rest = inb(PORT_CF9) & 0xf1;
+
+	outb(PORT_CF9, rest | 0x02);
+	outb(PORT_CF9, rest | 0x0e);
+}
+
+static void halt_cpu(void *arg)
+{
+	(void)arg;
+	ring0(RING0_STOP, 0, 0);
+}
+
+/* The ways out: how=off|reset|i8042|cf9|triple|hang|halt|button|exception; halt=N CPUs beside. */
 void test_end(void)
 {
 	const char *how = cmdline_get("how");
@@ -142,9 +183,17 @@ void test_end(void)
 		CHECK_EQ(inb(PORT_EVENT), 0, "is cleared by reading");
 		return;
 	}
+	for (unsigned i = 1; i <= cmdline_u64("halt", 0); i++)
+		CHECK(smp_start((uint8_t)i, halt_cpu, NULL), "CPU %u starts, and halts", i);
 	CHECK(true, "leaving");
 	if (!strcmp(how, "reset"))
 		outb(PORT_RESET, 1);
+	else if (!strcmp(how, "i8042"))
+		i8042_reset();
+	else if (!strcmp(how, "cf9"))
+		cf9_reset();
+	else if (!strcmp(how, "halt"))
+		halt_cpu(NULL);
 	else if (!strcmp(how, "triple"))
 		triple_fault();
 	else if (!strcmp(how, "hang"))

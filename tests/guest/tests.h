@@ -8,6 +8,7 @@
 #define GUEST_TESTS(X)                                                                             \
 	X(hello)                                                                                   \
 	X(cpus)                                                                                    \
+	X(msrs)                                                                                    \
 	X(apic)                                                                                    \
 	X(unknown)                                                                                 \
 	X(end)                                                                                     \

@@ -50,6 +50,9 @@ test_large() {
 	is "4 CPUs: all online" "$(value online)" 0-3
 	is "4 CPUs: all work" "$(value worked)" 4
 	is "4 CPUs: cores of one package" "$(value cores)" 4
+	is "4 CPUs: one package" "$(value packages)" 1
+	is "no nested virtualisation" "$(value nested)" 0
+	is "no performance counters" "$(value counters)" 0
 	at_least "4 GiB: memory beyond the MMIO hole (KiB)" "$(value memory)" $((3700 * 1024))
 	is "40 disks: all there" "$(value disks)" 40
 	is "40 disks: each is the one it says" "$(value right)" 40
