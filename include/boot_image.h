@@ -25,7 +25,7 @@
 
 /* In the name of every cache entry. Change it with anything below, and with what image_build()
  * writes. */
-#define IMAGE_VERSION 2u
+#define IMAGE_VERSION 3u
 #define IMAGE_MAGIC   0x314e524b50454b53ull /* "SKEPKRN1" */
 
 #define IMAGE_MAX_PIECES 8192u
@@ -66,6 +66,7 @@ struct image_header {
 	uint32_t num_pieces;
 	uint32_t checked;   /* pieces have checksums */
 	uint32_t unpacks;   /* a bzImage that unpacks itself, KASLR included */
+	uint32_t foreign;   /* not Linux, whatever the protocol */
 	uint32_t setup_len; /* bytes of `setup`, 0: an ELF has none */
 	uint8_t setup[132]; /* struct setup_header */
 };

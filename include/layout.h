@@ -19,7 +19,10 @@
 
 /* MultiProcessor tables, where kernels without ACPI look for them. */
 #define LAYOUT_MPTABLE	    0xff000u
-#define LAYOUT_MPTABLE_SIZE 0x1000u
+#define LAYOUT_MPTABLE_SIZE 0xff0u
+
+/* Where a CPU goes that is sent to the BIOS, ffff:0000. */
+#define LAYOUT_RESET_VECTOR 0xffff0u
 
 #define LAYOUT_HIGH_RAM 0x100000u
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. Only machine.c and
- * vcpu.c issue KVM's ioctls, and check_kvm.c, which asks what the host has.
+ * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. Only machine.c,
+ * vcpu.c and halt.c issue KVM's ioctls, and check_kvm.c, which asks what the host has.
  *
  * DOC: The order of ioctls is most of the cost of a VM. Memory slots and the split irqchip come
  * first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next slot change would
@@ -43,6 +43,7 @@ extern const struct machine_cap machine_caps[MACHINE_NUM_CAPS];
 /* Why a vCPU ended the VM by itself. */
 enum vcpu_end {
 	VCPU_SHUTDOWN, /* triple fault, or an unasked reset */
+	VCPU_HALTED,   /* all vCPUs are halted, and nothing can wake one */
 	VCPU_FAILED,   /* KVM could not go on; the error says why */
 };
 
@@ -59,7 +60,8 @@ struct vcpu {
 	void *setup_arg;
 	int setup_result;
 	sem_t ready, go;
-	unsigned refused; /* times in a row that KVM_RUN said EAGAIN */
+	unsigned refused;    /* times in a row that KVM_RUN said EAGAIN */
+	uint32_t halt_round; /* the last that it answered; its thread alone */
 	/* Written by the vCPU thread alone, read after it ended. */
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, other;
@@ -90,6 +92,11 @@ struct machine {
 	uint32_t tsc_khz;	 /* 0: unknown */
 	_Atomic bool stop;	 /* vCPUs leave their loop */
 	_Atomic unsigned inside; /* vCPUs that have not left it, from machine_go() on */
+	struct {
+		uint64_t cpu_time;	/* of all vCPU threads, when it was last looked at */
+		_Atomic uint64_t tally; /* which round of questions it is, and in the lower half
+					   how many vCPUs have said yes */
+	} halt;
 
 	/* Called on a vCPU thread when it ends the VM, and on that of the last vCPU to leave. */
 	void (*ended)(void *ctx, enum vcpu_end end, const char *why);
@@ -127,7 +134,18 @@ void machine_end(struct machine *m);
 /* The same, and joins their threads. Not from a vCPU thread. */
 void machine_stop(struct machine *m);
 
-/* vcpu.c, for machine.c. */
+/* To be called from time to time, by one thread: when the vCPUs have used no CPU time since the
+ * last call, they are asked whether they are halted with interrupts off. If all are, one of their
+ * threads calls ended() with VCPU_HALTED. While they run. */
+void machine_check_halted(struct machine *m);
+
+/* On a vCPU's thread, during an exit: whether the guest has its local APIC enabled. */
+bool vcpu_has_lapic_on(void);
+
+/* halt.c, for vcpu.c: on the vCPU's thread, after a kick. */
+void vcpu_answer_halted(struct vcpu *v);
+
+/* vcpu.c, for machine.c and halt.c. */
 int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error *e);
 void vcpu_destroy(struct vcpu *v);
 int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error *e);

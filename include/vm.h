@@ -16,6 +16,7 @@ enum vm_end {
 	VM_REBOOT,    /* 120 */
 	VM_PANIC,     /* 121: reset without the orderly way down */
 	VM_RESET,     /* 122: triple fault or other unasked reset */
+	VM_HALTED,    /* 123: all CPUs halted for good */
 	/* By force, from here on: not even a disk that does not answer is waited for. */
 	VM_TIMEOUT, /* 124 */
 	VM_FAILED,  /* 125: skep itself failed */

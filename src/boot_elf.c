@@ -264,6 +264,7 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 										   : 0,
 		.entry = entry - low->p_paddr,
 		.protocol = elf->is_linux ? BOOT_LINUX64 : BOOT_PVH,
+		.foreign = !elf->is_linux,
 	};
 	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)
 		if (is_loaded(&elf->phdr[i]))

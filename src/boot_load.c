@@ -97,7 +97,7 @@ static bool header_is_valid(const struct image_header *h)
 	return h->magic == IMAGE_MAGIC && h->num_pieces <= IMAGE_MAX_PIECES && h->span >= 8 &&
 	       h->span <= IMAGE_MAX_SPAN && h->base >= LAYOUT_HIGH_RAM &&
 	       h->base <= GMEM_HOLE_START && h->entry < h->span && h->protocol == BOOT_LINUX64 &&
-	       h->checked && !h->unpacks && h->setup_len <= sizeof(h->setup) &&
+	       h->checked && !h->unpacks && !h->foreign && h->setup_len <= sizeof(h->setup) &&
 	       h->setup_len == sizeof(struct setup_header) && !(h->align & (h->align - 1)) &&
 	       h->align <= GIB;
 }
@@ -472,6 +472,7 @@ int boot_load(struct boot_files *files, const struct boot_request *request, cons
 		return r;
 	*ret = (struct boot_entry){
 		.protocol = (enum boot_protocol)b->kernel->h.protocol,
+		.is_linux = !b->kernel->h.foreign,
 		.ip = GPA(b->base + b->kernel->h.entry),
 	};
 	return 0;

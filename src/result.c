@@ -18,6 +18,8 @@ static const struct {
 	[VM_REBOOT] = {"reboot", 120, "the guest asked for a reboot"},
 	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked: see its console"},
 	[VM_RESET] = {"reset", 122, "the guest reset itself unasked"},
+	[VM_HALTED] = {"halted", 123,
+		       "the guest halted: its CPUs wait with interrupts off, for ever"},
 	[VM_TIMEOUT] = {"timeout", 124, "the guest was ended: --timeout ran out"},
 	[VM_FAILED] = {"failed", 125, "skep failed"},
 	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},

@@ -36,6 +36,10 @@
 #define MSR_MTRR_DEF_TYPE	0x2ffu
 #define MTRR_ENABLED_WRITE_BACK (1u << 11 | 6u)
 
+/* Intel SDM, volume 3: the local APIC's spurious interrupt vector register. */
+#define LAPIC_SPIV   0xf0u
+#define SPIV_ENABLED (1u << 8)
+
 #define CR0_PE	   (1u << 0)
 #define CR0_ET	   (1u << 4)
 #define CR0_PG	   (1u << 31)
@@ -44,13 +48,24 @@
 #define EFER_LMA   (1u << 10)
 #define RFLAGS_ONE (1u << 1)
 
-static _Thread_local struct kvm_run *current_run;
+static _Thread_local struct vcpu *current;
 
 static void on_vcpu_signal(int sig)
 {
 	(void)sig;
-	if (current_run)
-		current_run->immediate_exit = 1;
+	if (current)
+		current->run->immediate_exit = 1;
+}
+
+bool vcpu_has_lapic_on(void)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t spiv;
+
+	if (!current || ioctl(current->fd, KVM_GET_LAPIC, &lapic) < 0)
+		return false;
+	memcpy(&spiv, lapic.regs + LAPIC_SPIV, sizeof(spiv));
+	return spiv & SPIV_ENABLED;
 }
 
 void vcpu_kick(struct vcpu *v)
@@ -311,6 +326,7 @@ static void run_loop(struct vcpu *v)
 
 		if (r < 0 && errno == EINTR) {
 			v->run->immediate_exit = 0;
+			vcpu_answer_halted(v);
 			continue;
 		}
 		if (r < 0 && errno == EAGAIN) {
@@ -343,14 +359,14 @@ static void *vcpu_thread(void *arg)
 
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	prctl(PR_SET_NAME, name);
-	current_run = v->run;
+	current = v;
 	r = v->setup_result = v->setup ? v->setup(v->setup_arg) : 0;
 	sem_post(&v->ready);
 	if (!r) {
 		wait_for(&v->go);
 		run_loop(v);
 	}
-	current_run = NULL;
+	current = NULL;
 	if (v->machine->inside && atomic_fetch_sub(&v->machine->inside, 1) == 1)
 		v->machine->left(v->machine->ctx);
 	return NULL;

@@ -37,6 +37,7 @@
 #include "devices.h"
 #include "guard.h"
 #include "layout.h"
+#include "legacy.h"
 #include "log.h"
 #include "loop.h"
 #include "machine.h"
@@ -50,6 +51,7 @@
 #define DISK_LOOP_ENTRIES 256u
 /* What an end by force may take before it does without the other threads. */
 #define FORCED_END_NS (NSEC_PER_SEC * 3 / 2)
+#define HALT_CHECK_NS NSEC_PER_SEC
 #define MAX_DEVICES   (CONFIG_MAX_DISKS + 2u)
 
 struct disk {
@@ -75,6 +77,7 @@ struct vm {
 
 	struct machine machine;
 	struct acpi_pm pm;
+	struct legacy legacy;
 	struct loop *control;
 	struct control_vm asked; /* over ... */
 	struct control *socket;	 /* NULL: none */
@@ -88,6 +91,7 @@ struct vm {
 	int signal_fd;
 	sigset_t old_mask;
 	struct loop_fd signals;
+	struct loop_timer halt_check;
 
 	struct guard guard;
 	uint64_t timeout_at, stop_at, leave_at; /* the guard's */
@@ -143,16 +147,32 @@ static void on_power_off(void *ctx)
 	vm_end(ctx, VM_POWER_OFF, 0, NULL);
 }
 
+/*
+ * A reset has no place for a reason. On the orderly way down Linux masks all pins of the I/O APIC
+ * (native_machine_shutdown()). What skips that is panic(), which stops the other CPUs and turns its
+ * own local APIC off, or SysRq-B, which does nothing but reset. Of other guests nothing is known.
+ */
 static void on_reset(void *ctx)
 {
 	struct vm *vm = ctx;
+	bool panic =
+		vm->entry.is_linux && !ioapic_is_quiet(&vm->machine.ioapic) && !vcpu_has_lapic_on();
 
-	vm_end(vm, ioapic_is_quiet(&vm->machine.ioapic) ? VM_REBOOT : VM_PANIC, 0, NULL);
+	vm_end(vm, panic ? VM_PANIC : VM_REBOOT, 0, NULL);
 }
 
+/* A triple fault is a way to reset, too (Linux: reboot=triple): after the orderly way down it is
+ * meant. */
 static void on_vcpu_end(void *ctx, enum vcpu_end end, const char *why)
 {
-	vm_end(ctx, end == VCPU_SHUTDOWN ? VM_RESET : VM_FAILED, 0, why);
+	struct vm *vm = ctx;
+
+	if (end == VCPU_SHUTDOWN && ioapic_is_quiet(&vm->machine.ioapic))
+		vm_end(vm, VM_REBOOT, 0, NULL);
+	else if (end == VCPU_SHUTDOWN)
+		vm_end(vm, VM_RESET, 0, why);
+	else
+		vm_end(vm, end == VCPU_HALTED ? VM_HALTED : VM_FAILED, 0, why);
 }
 
 static void on_escape(void *ctx)
@@ -182,6 +202,14 @@ static int on_control_console_file(void *ctx, int fd, struct error *e)
 static void on_loop_failure(void *ctx, const char *why)
 {
 	vm_end(ctx, VM_FAILED, 0, why);
+}
+
+static void on_halt_check(struct loop_timer *t)
+{
+	struct vm *vm = container_of(t, struct vm, halt_check);
+
+	machine_check_halted(&vm->machine);
+	loop_timer_set(t, HALT_CHECK_NS);
 }
 
 /* The first stop signal presses the power button; a second one, or --stop-timeout, ends the VM. */
@@ -445,6 +473,8 @@ static int open_control(struct vm *vm, struct error *e)
 	if (!r)
 		r = loop_watch(vm->control, &vm->signals, vm->signal_fd, 1 /* EPOLLIN */,
 			       on_signal);
+	if (!r)
+		r = loop_timer_init(vm->control, &vm->halt_check, on_halt_check);
 	if (r)
 		return error_set(e, r, "cannot set up the control loop: %s", strerror(-r));
 	r = tty_open(&vm->tty, vm->config, e);
@@ -487,7 +517,11 @@ static int create_machine(struct vm *vm, struct error *e)
 				  .power_off = on_power_off,
 				  .reset = on_reset,
 				  .ctx = vm};
+	vm->legacy.reset = on_reset;
+	vm->legacy.ctx = vm;
 	r = bus_add(&m->pio, LAYOUT_ACPI_PORT, ACPI_PORTS, &acpi_pm_bus_ops, &vm->pm);
+	if (!r)
+		r = legacy_add(&vm->legacy, &m->pio);
 	for (unsigned i = 0; !r && i < vm->num_devs; i++)
 		r = machine_add_device(m, i, vm->dev[i], e);
 	return r;
@@ -502,6 +536,8 @@ static int finish_boot(struct vm *vm, struct error *e)
 	r = join_boot(vm, e);
 	if (!r)
 		r = acpi_build(&vm->mem, &machine, &rsdp, e);
+	if (!r)
+		r = legacy_write_reset_vector(&vm->mem);
 	if (!r && vm->config->mmio_cmdline)
 		r = mptable_build(&vm->mem, vm->config->cpus, vm->machine.num_gsis, e);
 	if (!r)
@@ -614,6 +650,7 @@ static int vm_start(struct vm *vm, struct error *e)
 		return r;
 	loop_on_failure(vm->control, on_loop_failure, vm);
 	vm->asked.started_ns = now_ns();
+	loop_timer_set(&vm->halt_check, HALT_CHECK_NS);
 	atomic_store(&vm->runs, true);
 	machine_go(&vm->machine);
 	return 0;
@@ -639,6 +676,7 @@ static void vm_destroy(struct vm *vm)
 	free(vm->disk);
 	machine_destroy(&vm->machine);
 	boot_close(&vm->files);
+	loop_timer_close(&vm->halt_check);
 	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	tty_close(&vm->tty);
@@ -680,6 +718,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.tty = {.in_fd = -1, .out_fd = -1},
 		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},
 		.signal_fd = -1,
+		.halt_check.watch.fd = -1,
 		.guard.look = on_guard,
 		.stop_at = GUARD_NEVER,
 		.leave_at = GUARD_NEVER,

@@ -5,10 +5,48 @@
 
 guest() { printf '%s\n' -k "$cloud/vmlinuz" -i "$cloud/initrd"; }
 
-test_triple_fault() {
+# Each way that Linux knows, whether or not there is such a thing, in order and after a panic.
+test_ways_to_reset() {
+	local how panic
+	while read -r how panic; do
+		# shellcheck disable=SC2046
+		boot $(guest) -c 2 -a "reboot=$how skep.init=reboot"
+		ends "reboot=$how: a reboot is 120" 120
+		# shellcheck disable=SC2046
+		boot $(guest) -c 2 -a "reboot=$how skep.init=panic"
+		ends "reboot=$how: a panic is $panic" "$panic"
+	done <<-EOF
+		kbd 121
+		bios 121
+		pci 121
+		efi 121
+		triple 122
+	EOF
+}
+
+# Debian's generic kernel takes CPUs and interrupts from the MP tables; the cloud kernel cannot.
+test_no_acpi() {
+	boot -k "$generic/vmlinuz" -i "$generic/initrd" --mmio-cmdline -a 'acpi=off skep.init=panic'
+	ends "without ACPI a panic is 121" 121
+	boot -k "$generic/vmlinuz" -i "$generic/initrd" --mmio-cmdline -a 'acpi=off skep.init=off'
+	ends "without ACPI Linux halts instead of powering off: 123" 123
+	boot -k "$generic/vmlinuz" -i "$generic/initrd" --mmio-cmdline -a 'acpi=off -- sh -c "printf \\064 | dd of=/dev/port bs=1 seek=1536"'
+	ends "without ACPI port 0x600 powers off: 0" 0
+}
+
+test_halt() {
 	# shellcheck disable=SC2046
-	boot $(guest) -a 'reboot=t skep.init=reboot'
-	ends "a triple fault is 122" 122
+	boot $(guest) -c 2 -a '-- halt -f'
+	ends "halt -f is 123" 123
+	check "and says so" complained 'the guest halted'
+	is "the result file tells it" "$(result end)" halted
+}
+
+# An emergency restart that is no panic.
+test_sysrq_b() {
+	# shellcheck disable=SC2046
+	boot $(guest) -c 2 -a '-- sh -c "echo b >/proc/sysrq-trigger"'
+	ends "SysRq-B is 120" 120
 }
 
 test_timeout() {

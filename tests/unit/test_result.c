@@ -30,6 +30,7 @@ static void test_statuses(void **state)
 		{VM_REBOOT, 0, 120, "reboot"},
 		{VM_PANIC, 0, 121, "panicked"},
 		{VM_RESET, 0, 122, "unasked"},
+		{VM_HALTED, 0, 123, "halted"},
 		{VM_TIMEOUT, 0, 124, "--timeout"},
 		{VM_FAILED, 0, 125, "skep failed"},
 		{VM_STOPPED, 0, 130, "escape key"},
