@@ -260,6 +260,8 @@ static void add_ged(struct writer *w)
 	aml_close(w, device);
 }
 
+/* One element: the value for the sleep control register (7.4.2). With two some guests take it for
+ * one for the PM1 registers, which hardware-reduced ACPI does not have. */
 static void add_sleep_state(struct writer *w)
 {
 	size_t at;
@@ -268,9 +270,8 @@ static void add_sleep_state(struct writer *w)
 	aml_name(w, "_S5_");
 	put8(w, AML_PACKAGE);
 	at = aml_open(w);
-	put8(w, 2); /* elements */
+	put8(w, 1); /* elements */
 	aml_int(w, ACPI_SLP_TYP_S5);
-	aml_int(w, 0);
 	aml_close(w, at);
 }
 

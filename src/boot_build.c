@@ -245,6 +245,8 @@ static int build_from_vmlinux(const uint8_t *vmlinux, size_t size, const struct 
 	r = image_from_elf(&src, &elf, e);
 	if (r)
 		return error_prefix(e, -EBADMSG, "is damaged: its payload");
+	if (elf->h.foreign || elf->h.protocol != BOOT_LINUX64)
+		return error_set(e, -EBADMSG, "is damaged: its payload is no x86-64 Linux kernel");
 	b.image = calloc(1, sizeof(*b.image) + IMAGE_MAX_PIECES * sizeof(b.image->piece[0]));
 	if (!b.image)
 		return error_set(e, -ENOMEM, "out of memory");

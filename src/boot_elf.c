@@ -3,7 +3,9 @@
  * ELF kernels: which pieces of the file go where, and how the kernel is entered.
  *
  * A Linux kernel is told from others by its notes and entered by the 64-bit boot protocol. Any
- * other with a PVH note is entered by that. What has neither is a program, not a kernel.
+ * other with a PVH note is entered by that, of 64 bits or 32. What has neither and is linked where
+ * it is loaded is entered by Linux's protocol, as other monitors do, unless it looks like a
+ * program.
  */
 #include <elf.h>
 #include <errno.h>
@@ -29,23 +31,61 @@ struct elf {
 	Elf64_Ehdr ehdr;
 	Elf64_Phdr phdr[MAX_SEGMENTS];
 	unsigned num_phdrs;
+	bool is_32;
 	bool is_linux;
+	bool is_program; /* of some operating system */
 	bool pvh;
 	uint64_t pvh_entry;
 };
 
+/* The headers of 32-bit files, as those of 64 bits have them. */
+static void widen_header(Elf64_Ehdr *ret, const Elf32_Ehdr *h)
+{
+	ret->e_entry = h->e_entry;
+	ret->e_phoff = h->e_phoff;
+	ret->e_phentsize = h->e_phentsize;
+	ret->e_phnum = h->e_phnum;
+}
+
+static int read_wide_phdrs(const struct image_source *src, struct elf *ret)
+{
+	Elf32_Phdr p[MAX_SEGMENTS];
+	int r = image_source_read(src, ret->ehdr.e_phoff, p, ret->ehdr.e_phnum * sizeof(p[0]));
+
+	for (unsigned i = 0; !r && i < ret->ehdr.e_phnum; i++)
+		ret->phdr[i] = (Elf64_Phdr){
+			.p_type = p[i].p_type,
+			.p_offset = p[i].p_offset,
+			.p_vaddr = p[i].p_vaddr,
+			.p_paddr = p[i].p_paddr,
+			.p_filesz = p[i].p_filesz,
+			.p_memsz = p[i].p_memsz,
+			.p_align = p[i].p_align,
+		};
+	return r;
+}
+
 static int read_headers(const struct image_source *src, struct elf *ret, struct error *e)
 {
-	const Elf64_Ehdr *h = &ret->ehdr;
+	Elf64_Ehdr *h = &ret->ehdr;
+	Elf32_Ehdr narrow;
+	size_t size;
 	int r;
 
-	r = image_source_read(src, 0, &ret->ehdr, sizeof(ret->ehdr));
+	r = image_source_read(src, 0, h, sizeof(*h));
 	if (r)
 		return error_set(e, -EINVAL, "is a truncated ELF file");
-	if (h->e_phentsize != sizeof(Elf64_Phdr) || !h->e_phnum || h->e_phnum > MAX_SEGMENTS)
+	ret->is_32 = h->e_ident[EI_CLASS] == ELFCLASS32;
+	size = ret->is_32 ? sizeof(Elf32_Phdr) : sizeof(Elf64_Phdr);
+	if (ret->is_32) {
+		memcpy(&narrow, h, sizeof(narrow));
+		widen_header(h, &narrow);
+	}
+	if (h->e_phentsize != size || !h->e_phnum || h->e_phnum > MAX_SEGMENTS)
 		return error_set(e, -EINVAL, "is an ELF file with %u program headers of %u bytes",
 				 h->e_phnum, h->e_phentsize);
-	r = image_source_read(src, h->e_phoff, ret->phdr, h->e_phnum * sizeof(Elf64_Phdr));
+	r = ret->is_32 ? read_wide_phdrs(src, ret)
+		       : image_source_read(src, h->e_phoff, ret->phdr, h->e_phnum * size);
 	if (r)
 		return error_set(e, -EINVAL, "is a truncated ELF file: no program headers");
 	ret->num_phdrs = h->e_phnum;
@@ -58,6 +98,10 @@ static void read_note(struct elf *elf, const Elf64_Nhdr *note, const char *name,
 		elf->is_linux = true;
 		return;
 	}
+	if (note->n_namesz == 4 && !memcmp(name, "GNU", 4) && note->n_type == NT_GNU_ABI_TAG)
+		elf->is_program = true;
+	if (note->n_namesz == 3 && !memcmp(name, "Go", 3))
+		elf->is_program = true;
 	if (note->n_namesz != 4 || memcmp(name, "Xen", 4))
 		return;
 	if (note->n_type == NOTE_XEN_GUEST_OS && note->n_descsz >= 5 && !memcmp(d, "linux", 5))
@@ -159,10 +203,15 @@ static const Elf64_Phdr *find_extent(const struct elf *elf, uint64_t *ret_end)
 	return low;
 }
 
+static enum boot_protocol protocol_of(const struct elf *elf)
+{
+	return elf->pvh && (!elf->is_linux || elf->is_32) ? BOOT_PVH : BOOT_LINUX64;
+}
+
 /* Linux: e_entry is physical, in other linkings virtual. */
 static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
 {
-	uint64_t entry = elf->is_linux ? elf->ehdr.e_entry : elf->pvh_entry;
+	uint64_t entry = protocol_of(elf) == BOOT_PVH ? elf->pvh_entry : elf->ehdr.e_entry;
 
 	for (unsigned i = 0; i < elf->num_phdrs; i++) {
 		const Elf64_Phdr *p = &elf->phdr[i];
@@ -182,16 +231,44 @@ static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
 			 (unsigned long long)entry);
 }
 
+static bool is_linked_where_loaded(const struct elf *elf)
+{
+	for (unsigned i = 0; i < elf->num_phdrs; i++)
+		if (is_loaded(&elf->phdr[i]) && elf->phdr[i].p_vaddr != elf->phdr[i].p_paddr)
+			return false;
+	return true;
+}
+
 /* Old kernels have no note of their own; nothing but a kernel is linked to the top 2 GiB. */
 static int find_protocol(struct elf *elf, const Elf64_Phdr *low, struct error *e)
 {
-	if (!elf->pvh && low->p_vaddr >= KERNEL_MAP)
+	for (unsigned i = 0; i < elf->num_phdrs; i++)
+		elf->is_program = elf->is_program || elf->phdr[i].p_type == PT_INTERP;
+	if (elf->pvh)
+		return 0;
+	if (elf->is_32)
+		return error_set(e, -EINVAL,
+				 "is an ELF file for 32-bit x86 without a PVH note: skep runs "
+				 "x86-64 kernels, and others by PVH");
+	if (low->p_vaddr >= KERNEL_MAP)
 		elf->is_linux = true;
-	if (elf->is_linux || elf->pvh)
+	if (elf->is_linux || (!elf->is_program && is_linked_where_loaded(elf)))
 		return 0;
 	return error_set(e, -EINVAL,
 			 "is an ELF program, not a kernel: it has neither a PVH note nor a Linux "
 			 "kernel's addresses");
+}
+
+static int check_extent(uint64_t start, uint64_t end, struct error *e)
+{
+	if (start < LAYOUT_HIGH_RAM)
+		return error_set(e, -EINVAL,
+				 "is an ELF kernel that loads at 0x%llx: the first MiB is not free",
+				 (unsigned long long)start);
+	if (end - start > IMAGE_MAX_SPAN)
+		return error_set(e, -EINVAL, "is an ELF kernel of %llu MiB in memory: %llu at most",
+				 (unsigned long long)((end - start) / MIB), IMAGE_MAX_SPAN / MIB);
+	return 0;
 }
 
 /* Cuts a segment where the guest's pages of 2 MiB are, and in between. */
@@ -245,15 +322,9 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 	r = find_protocol(elf, low, e);
 	if (r)
 		return r;
-	if (low->p_paddr < LAYOUT_HIGH_RAM)
-		return error_set(e, -EINVAL,
-				 "is an ELF kernel that loads at 0x%llx: the first MiB is not free",
-				 (unsigned long long)low->p_paddr);
-	if (end - low->p_paddr > IMAGE_MAX_SPAN)
-		return error_set(e, -EINVAL, "is an ELF kernel of %llu MiB in memory: %llu at most",
-				 (unsigned long long)((end - low->p_paddr) / MIB),
-				 IMAGE_MAX_SPAN / MIB);
-	r = find_entry(elf, &entry, e);
+	r = check_extent(low->p_paddr, end, e);
+	if (!r)
+		r = find_entry(elf, &entry, e);
 	if (r)
 		return r;
 	image->h = (struct image_header){
@@ -263,7 +334,7 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 		.virt = elf->is_linux && low->p_vaddr == KERNEL_MAP + low->p_paddr ? low->p_vaddr
 										   : 0,
 		.entry = entry - low->p_paddr,
-		.protocol = elf->is_linux ? BOOT_LINUX64 : BOOT_PVH,
+		.protocol = protocol_of(elf),
 		.foreign = !elf->is_linux,
 	};
 	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)

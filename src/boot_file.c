@@ -118,7 +118,8 @@ static void identify_elf(const uint8_t *head, struct file_identity *ret)
 	set(ret, FILE_OTHER, "", "skep runs x86-64 kernels");
 	if (h.e_ident[EI_DATA] != ELFDATA2LSB)
 		snprintf(ret->what, sizeof(ret->what), "a big-endian ELF file");
-	else if (h.e_machine != EM_X86_64 || h.e_ident[EI_CLASS] != ELFCLASS64)
+	else if (!(h.e_machine == EM_X86_64 && h.e_ident[EI_CLASS] == ELFCLASS64) &&
+		 !(h.e_machine == EM_386 && h.e_ident[EI_CLASS] == ELFCLASS32))
 		snprintf(ret->what, sizeof(ret->what), "an ELF file for %s",
 			 machine_name(h.e_machine));
 	else if (h.e_type == ET_REL)
@@ -126,7 +127,8 @@ static void identify_elf(const uint8_t *head, struct file_identity *ret)
 	else if (h.e_type == ET_CORE)
 		set(ret, FILE_OTHER, "a core dump", NULL);
 	else
-		set(ret, FILE_ELF, "an x86-64 ELF file", NULL);
+		set(ret, FILE_ELF,
+		    h.e_machine == EM_386 ? "a 32-bit x86 ELF file" : "an x86-64 ELF file", NULL);
 }
 
 /* An EFI program: a unified kernel image has its kernel in a section, which can be taken out. */

@@ -103,7 +103,8 @@ static int write_cmdline(const struct boot_image *b, const struct gmem *mem, con
 	return r ? r : gmem_write(mem, GPA(LAYOUT_CMDLINE + more_len), cmdline, len + 1);
 }
 
-static int write_boot_params(const struct boot_image *b, const struct gmem *mem, gpa_t rsdp)
+static int write_boot_params(const struct boot_image *b, const struct gmem *mem, size_t cmdline_len,
+			     gpa_t rsdp)
 {
 	struct boot_params p = {.acpi_rsdp_addr = rsdp.v};
 	struct range map[MAX_RANGES];
@@ -115,6 +116,8 @@ static int write_boot_params(const struct boot_image *b, const struct gmem *mem,
 		p.hdr.version = 0x20f;
 		p.hdr.loadflags = LOADED_HIGH;
 		p.hdr.kernel_alignment = 2 * MIB;
+		/* The kernel's own limit is not known; some take this for the length. */
+		p.hdr.cmdline_size = (uint32_t)cmdline_len;
 	}
 	p.hdr.type_of_loader = LOADER_UNDEFINED;
 	p.hdr.code32_start = (uint32_t)b->base;
@@ -207,7 +210,8 @@ int boot_finish(const struct boot_files *files, const struct gmem *mem, const ch
 		return r;
 	r = write_gdt(mem, linux64);
 	if (!r)
-		r = linux64 ? write_boot_params(b, mem, rsdp) : write_pvh_info(b, mem, rsdp);
+		r = linux64 ? write_boot_params(b, mem, strlen(cmdline), rsdp)
+			    : write_pvh_info(b, mem, rsdp);
 	if (!r && linux64)
 		r = write_page_tables(mem);
 	if (r)

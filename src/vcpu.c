@@ -163,13 +163,14 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool lon
 
 /*
  * Linux: Documentation/arch/x86/boot.rst, "64-bit Boot Protocol": paging on, identity mapped,
- * __BOOT_CS 0x10 and __BOOT_DS 0x18, boot_params in RSI. PVH: start_info.h: 32-bit protected mode
- * without paging, flat segments, EBX points to the start info.
+ * __BOOT_CS 0x10 and __BOOT_DS 0x18, boot_params in RSI. PVH: xen/docs/misc/pvh.pandoc: 32-bit
+ * protected mode without paging, flat segments, EBX points to the start info. Neither promises a
+ * stack, but some kernels call a function before they have one of their own.
  */
 int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error *e)
 {
 	bool long_mode = entry->protocol == BOOT_LINUX64;
-	struct kvm_regs regs = {.rflags = RFLAGS_ONE, .rip = entry->ip.v};
+	struct kvm_regs regs = {.rflags = RFLAGS_ONE, .rip = entry->ip.v, .rsp = LAYOUT_STACK};
 	struct kvm_sregs s;
 
 	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
@@ -191,7 +192,6 @@ int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error 
 		s.cr0 |= CR0_PG;
 		s.efer = EFER_LME | EFER_LMA;
 		regs.rsi = entry->params.v;
-		regs.rsp = LAYOUT_STACK;
 	} else {
 		regs.rbx = entry->params.v;
 	}

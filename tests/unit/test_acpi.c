@@ -264,7 +264,7 @@ static void check_machine_with_iasl(const char *dir, unsigned cpus, unsigned dev
 	}
 	assert_int_equal(count(text, "\"ACPI0013\""), 1);
 	assert_int_equal(count(text, "EisaId (\"PNP0C0C\")"), 1);
-	assert_int_equal(count(text, "Name (_S5, Package (0x02)"), 1);
+	assert_int_equal(count(text, "Name (_S5, Package (0x01)"), 1);
 	assert_int_equal(count(text, "Method (_EVT, 1, Serialized)"), 1);
 	assert_int_equal(count(text, "OperationRegion (EVTR, SystemIO, 0x0603, One)"), 1);
 	assert_int_equal(count(text, "Notify (PWRB, 0x80)"), 1);

@@ -647,6 +647,31 @@ static void test_pvh(void **state)
 	free(path);
 }
 
+/* Neither notes nor Linux's addresses, but linked where it is loaded, as unikernels are for other
+ * monitors: it looks for its command line's length in the header. */
+static void test_elf_linked_low_without_notes_is_entered_as_linux_is(void **state)
+{
+	struct blob b = make_vmlinux(&(struct vmlinux_spec){.no_linux_note = true});
+	const uint64_t second = VMLINUX_BASE + VMLINUX_PERCPU;
+	struct boot run = {.request = {.kaslr = true}};
+	char *path;
+
+	(void)state;
+	blob_put(&b, sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, p_vaddr),
+		 &second, sizeof(second));
+	path = write_blob(dir, "low", &b);
+	run.request.kernel = path;
+	must_boot(&run, CMDLINE, MEMORY);
+	assert_int_equal(run.entry.protocol, BOOT_LINUX64);
+	assert_false(run.entry.is_linux);
+	assert_int_equal(run.entry.ip.v, VMLINUX_BASE + VMLINUX_ENTRY);
+	assert_int_equal(get(&run, LAYOUT_ZERO_PAGE + 0x238, 4), strlen(CMDLINE));
+	assert_string_equal(at(&run, get(&run, LAYOUT_ZERO_PAGE + 0x228, 4)), CMDLINE);
+	done(&run);
+	free(path);
+	blob_free(&b);
+}
+
 /* Linux has a PVH note too, but its own protocol says more. */
 static void test_linux_with_a_pvh_note_is_linux(void **state)
 {
@@ -656,6 +681,7 @@ static void test_linux_with_a_pvh_note_is_linux(void **state)
 	(void)state;
 	must_boot(&b, CMDLINE, MEMORY);
 	assert_int_equal(b.entry.protocol, BOOT_LINUX64);
+	assert_true(b.entry.is_linux);
 	done(&b);
 	free(path);
 }
@@ -730,6 +756,7 @@ int main(void)
 		cmocka_unit_test(test_page_tables_and_gdt),
 		cmocka_unit_test(test_long_command_line_is_refused),
 		cmocka_unit_test(test_pvh),
+		cmocka_unit_test(test_elf_linked_low_without_notes_is_entered_as_linux_is),
 		cmocka_unit_test(test_linux_with_a_pvh_note_is_linux),
 		cmocka_unit_test(test_checksum_sees_changes),
 	};

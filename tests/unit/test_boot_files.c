@@ -207,6 +207,56 @@ static void test_elf_of_another_kind_is_named(void **state)
 	expect_error("/proc/self/exe", NULL, -EINVAL, "is an ELF program, not a kernel");
 }
 
+/* By PVH, and by nothing else. */
+static void test_elf_of_32_bits_needs_a_pvh_note(void **state)
+{
+	const struct {
+		uint32_t name_len, desc_len, type;
+		char name[4];
+		uint32_t entry;
+	} note = {4, 4, 18, "Xen", 0x100004};
+	const Elf32_Ehdr header = {
+		.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, EV_CURRENT},
+		.e_type = ET_EXEC,
+		.e_machine = EM_386,
+		.e_phoff = sizeof(header),
+		.e_phentsize = sizeof(Elf32_Phdr),
+		.e_phnum = 2,
+	};
+	const Elf32_Phdr load = {PT_LOAD, 0x1000, 0x100000, 0x100000, 4096, 8192, PF_X, 4096};
+	Elf32_Phdr notes = {PT_NOTE, 0x800, 0, 0, sizeof(note), sizeof(note), PF_R, 4};
+	struct blob b = {NULL, 0};
+	struct boot_request request = {0};
+	struct boot_files files;
+	struct error e = {""};
+	char *path;
+
+	(void)state;
+	blob_put(&b, 0, &header, sizeof(header));
+	blob_put(&b, sizeof(header), &load, sizeof(load));
+	blob_put(&b, sizeof(header) + sizeof(load), &notes, sizeof(notes));
+	blob_put(&b, notes.p_offset, &note, sizeof(note));
+	blob_put(&b, 0x2000, NULL, 0);
+	path = write_blob(dir, "elf32", &b);
+	request.kernel = path;
+	if (boot_open(&files, &request, &e))
+		fail_msg("%s", e.msg);
+	assert_int_equal(files.image->kernel->h.protocol, BOOT_PVH);
+	assert_int_equal(files.image->kernel->h.base, 0x100000);
+	assert_int_equal(files.image->kernel->h.span, 8192);
+	assert_int_equal(files.image->kernel->h.entry, 4);
+	assert_int_equal(files.image->kernel->h.foreign, 1);
+	boot_close(&files);
+	free(path);
+
+	notes.p_filesz = 0;
+	blob_put(&b, sizeof(header) + sizeof(load), &notes, sizeof(notes));
+	path = write_blob(dir, "elf32", &b);
+	expect_error(path, NULL, -EINVAL, "is an ELF file for 32-bit x86 without a PVH note");
+	free(path);
+	blob_free(&b);
+}
+
 static void test_broken_elf_is_refused(void **state)
 {
 	(void)state;
@@ -551,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_other_things_than_files_are_named),
 		cmocka_unit_test(test_unreadable_file_has_a_remedy),
 		cmocka_unit_test(test_elf_of_another_kind_is_named),
+		cmocka_unit_test(test_elf_of_32_bits_needs_a_pvh_note),
 		cmocka_unit_test(test_broken_elf_is_refused),
 		cmocka_unit_test(test_elf_with_nothing_to_load_is_refused),
 		cmocka_unit_test(test_program_without_notes_is_no_kernel),
