@@ -17,7 +17,7 @@
 
 struct boot_files {
 	int kernel_fd;
-	int initrd_fd; /* -1: none */
+	int initrd_fd; /* -1: none; a memfd when it is made of several, or came by a pipe */
 	int cache_fd;  /* the unpacked kernel: an entry of the cache or a memfd, -1: kernel_fd will
 			  do */
 	/* private to boot */
@@ -25,8 +25,8 @@ struct boot_files {
 };
 
 struct boot_request {
-	const char *kernel; /* path, for messages */
-	const char *initrd; /* NULL: none */
+	const char *kernel;   /* path, for messages */
+	char *const *initrds; /* paths, NULL at the end; NULL: none */
 	bool kaslr;
 	bool cache;
 };
@@ -42,8 +42,9 @@ struct boot_entry {
 };
 
 /*
- * Opens and identifies the files, decompresses or finds the kernel in the cache: all that needs the
- * file system, before the sandbox. Errors say what the file is when it is not a kernel.
+ * Opens and identifies the files (pipes are read to their end), decompresses or finds the kernel in
+ * the cache: all that needs the file system, before the sandbox. Errors say what the file is when
+ * it is not a kernel.
  */
 int boot_open(struct boot_files *ret, const struct boot_request *request, struct error *e);
 void boot_close(struct boot_files *files); /* idempotent */

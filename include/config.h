@@ -13,6 +13,7 @@
 
 #define CONFIG_MAX_CPUS	   64u
 #define CONFIG_MAX_DISKS   120u
+#define CONFIG_MAX_INITRDS 16u
 #define CONFIG_MAX_QUEUES  16u			/* of a disk */
 #define CONFIG_MAX_POLL_NS 10000000u		/* of a disk */
 #define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
@@ -49,7 +50,7 @@ struct disk_config {
 
 struct vm_config {
 	char *kernel;	 /* NULL: the default guest */
-	char *initrd;	 /* NULL: none, or the default guest's */
+	char **initrds;	 /* ends with NULL; NULL: none, or the default guest's */
 	char *append;	 /* added to the default command line; NULL: nothing */
 	unsigned cpus;	 /* 1 to CONFIG_MAX_CPUS */
 	uint64_t memory; /* bytes, a multiple of 2 MiB */
@@ -88,9 +89,10 @@ int config_parse_duration(const char *text, uint64_t *ret, struct error *e);
  * path is written ",,". */
 int config_add_disk(struct vm_config *config, const char *text, struct error *e);
 
-/* Adds what a JSON text says to *config: pure, no file is opened. Disks and `append` are added to
- * what is there, all else replaces it. `name` is for messages, which give line and column; unknown
- * keys are errors that name the nearest known one. On error *config may have changed in part. */
+/* Adds what a JSON text says to *config: pure, no file is opened. Disks, initrds and `append` are
+ * added to what is there, all else replaces it. `name` is for messages, which give line and column;
+ * unknown keys are errors that name the nearest known one. On error *config may have changed in
+ * part. */
 int config_parse_json(struct vm_config *config, const char *text, size_t len, const char *name,
 		      struct error *e);
 /* The whole config as JSON that config_parse_json() reads back, over several lines; freed by the

@@ -17,6 +17,7 @@ enum setting_type {
 	/* A field of the struct. */
 	SETTING_STRING,	  /* char *, not empty */
 	SETTING_APPEND,	  /* char *, each time added with a blank between */
+	SETTING_LIST,	  /* char ** that ends with NULL, or NULL; each time one is added */
 	SETTING_COUNT,	  /* unsigned, min to max */
 	SETTING_SIZE,	  /* uint64_t bytes; a bare number is MiB */
 	SETTING_BYTES,	  /* uint64_t bytes; so is a bare number */

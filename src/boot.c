@@ -22,11 +22,13 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <poll.h>
 #include <sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,6 +41,30 @@
 #define CLOCK_TICK 2 /* seconds: the coarsest file time there is (FAT) */
 
 #define NAME_LEN (sizeof(CACHE_PREFIX) + 16 + 2 * (size_t)SHA256_DIGEST_LENGTH)
+
+/* What comes by a pipe, to its end, in a memfd that takes the pipe's place. */
+static int read_pipe(int *fd, struct stat *ret_st, struct error *e)
+{
+	_cleanup_close_ int pipe = *fd;
+	struct pollfd wait = {.fd = pipe, .events = POLLIN};
+	loff_t end = 0;
+	ssize_t n = 1;
+
+	*fd = memfd_create("pipe", MFD_CLOEXEC);
+	if (*fd < 0)
+		return error_set(e, -errno, "is a pipe, and there is no file to read it to: %s",
+				 strerror(errno));
+	while (n && (uint64_t)end <= IMAGE_MAX_FILE) {
+		n = splice(pipe, NULL, *fd, &end, MIB, SPLICE_F_NONBLOCK);
+		if (n < 0 && errno == EAGAIN)
+			poll(&wait, 1, -1);
+		else if (n < 0 && errno != EINTR)
+			return error_set(e, -errno, "cannot be read: %s", strerror(errno));
+	}
+	if (!end)
+		return error_set(e, -EINVAL, "is a pipe that nobody writes to");
+	return fstat(*fd, ret_st) ? -errno : 0;
+}
 
 static int open_file(const char *path, const char *option, int *ret_fd, struct stat *ret_st,
 		     struct error *e)
@@ -53,6 +79,8 @@ static int open_file(const char *path, const char *option, int *ret_fd, struct s
 	*ret_fd = fd;
 	if (fstat(fd, ret_st))
 		return error_set(e, -errno, "%s", strerror(errno));
+	if (S_ISFIFO(ret_st->st_mode))
+		return read_pipe(ret_fd, ret_st, e);
 	if (!S_ISREG(ret_st->st_mode))
 		return error_set(e, S_ISDIR(ret_st->st_mode) ? -EISDIR : -EINVAL,
 				 "is %s, not a file: name the file with %s",
@@ -66,26 +94,72 @@ static int not_a(const char *wanted, const struct file_identity *id, struct erro
 			 id->hint);
 }
 
-static int open_initrd(struct boot_files *files, const char *path, struct error *e)
+static int open_initrd(const char *path, int *ret_fd, uint64_t *ret_size, struct error *e)
 {
 	struct file_identity id;
 	struct stat st;
 	int r;
 
-	r = open_file(path, "--initrd", &files->initrd_fd, &st, e);
+	r = open_file(path, "--initrd", ret_fd, &st, e);
 	if (r)
 		return r;
 	if ((uint64_t)st.st_size > IMAGE_MAX_FILE)
 		return error_set(e, -EFBIG, "has %" PRIu64 " MiB: an initrd has %llu at most",
 				 (uint64_t)st.st_size / MIB, IMAGE_MAX_FILE / MIB);
-	image_identify(&(struct image_source){.fd = files->initrd_fd, .size = (uint64_t)st.st_size},
-		       &id);
+	image_identify(&(struct image_source){.fd = *ret_fd, .size = (uint64_t)st.st_size}, &id);
 	if (id.type == FILE_BZIMAGE || id.type == FILE_ELF)
 		snprintf(id.hint, sizeof(id.hint), "a kernel goes to --kernel");
 	if (id.type != FILE_MAYBE_INITRD)
 		return not_a("an initramfs", &id, e);
-	files->image->initrd_size = (uint64_t)st.st_size;
+	*ret_size = (uint64_t)st.st_size;
 	return 0;
+}
+
+/* Adds a file to the end of another. */
+static int add_file(int to, uint64_t end, int from, uint64_t size)
+{
+	off_t at = 0;
+
+	if (lseek(to, (off_t)end, SEEK_SET) < 0)
+		return -errno;
+	while ((uint64_t)at < size) {
+		ssize_t n = sendfile(to, from, &at, size - (uint64_t)at);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+	}
+	return 0;
+}
+
+/* The kernel unpacks one after the other; an archive that is not packed begins at a multiple of
+ * four bytes (linux/init/initramfs.c). */
+static int open_initrds(struct boot_files *files, char *const *paths, struct error *e)
+{
+	uint64_t *total = &files->image->initrd_size;
+	bool several = paths[0] && paths[1];
+	int r = 0;
+
+	if (several && (files->initrd_fd = memfd_create("initrd", MFD_CLOEXEC)) < 0)
+		return error_set(e, -errno, "there is no file to put several initrds in: %s",
+				 strerror(errno));
+	for (; !r && *paths; paths++) {
+		_cleanup_close_ int fd = -1;
+		uint64_t size = 0;
+
+		r = open_initrd(*paths, several ? &fd : &files->initrd_fd, &size, e);
+		*total = ALIGN_UP(*total, 4u);
+		if (!r && *total + size > IMAGE_MAX_FILE)
+			r = error_set(e, -EFBIG, "makes %" PRIu64 " MiB: initrds have %llu at most",
+				      (*total + size) / MIB, IMAGE_MAX_FILE / MIB);
+		if (!r && several && (r = add_file(files->initrd_fd, *total, fd, size)))
+			error_set(e, r, "cannot be read: %s", strerror(-r));
+		*total += size;
+		if (r)
+			error_prefix(e, r, "initrd %s", *paths);
+	}
+	return r;
 }
 
 /* ----- names in the cache ----- */
@@ -111,6 +185,8 @@ static void name_by_identity(char *ret, int fd, const struct stat *st)
 	int len;
 
 	*ret = '\0';
+	if (!st->st_nlink)
+		return; /* it came by a pipe, or is deleted */
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
 	n = readlink(link, path, sizeof(path) - 1);
 	if (n <= 0)
@@ -447,14 +523,11 @@ int boot_open(struct boot_files *ret, const struct boot_request *request, struct
 		boot_close(ret);
 		return error_prefix(e, r, "kernel %s", request->kernel);
 	}
-	if (request->initrd) {
-		r = open_initrd(ret, request->initrd, e);
-		if (r) {
-			boot_close(ret);
-			return error_prefix(e, r, "initrd %s", request->initrd);
-		}
-	}
-	return 0;
+	if (request->initrds)
+		r = open_initrds(ret, request->initrds, e);
+	if (r)
+		boot_close(ret);
+	return r;
 }
 
 void boot_close(struct boot_files *files)

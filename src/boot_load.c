@@ -29,6 +29,7 @@
 #include <sys/stat.h>
 
 #include "boot_image.h"
+#include "cmdline.h"
 #include "layout.h"
 #include "log.h"
 #include "util.h"
@@ -291,16 +292,6 @@ static void run(void *(*work)(void *), struct load *l)
 
 /* ----- where things go ----- */
 
-static bool has_word(const char *cmdline, const char *word)
-{
-	size_t len = strlen(word);
-
-	for (const char *p = cmdline; (p = strstr(p, word)); p += len)
-		if ((p == cmdline || p[-1] <= ' ') && (!p[len] || p[len] <= ' '))
-			return true;
-	return false;
-}
-
 /* `min` plus a multiple of `step`, at most `max`, each as likely. */
 static int random_address(uint64_t min, uint64_t max, uint64_t step, uint64_t *ret)
 {
@@ -452,10 +443,10 @@ static int load_files(struct boot_files *files, const struct boot_request *reque
 				 strerror(-r));
 	if (initrd_error == -ENODATA)
 		return error_set(e, -EIO, "initrd %s: became shorter while it was read",
-				 request->initrd);
+				 request->initrds[0]);
 	if (initrd_error)
-		return error_set(e, initrd_error, "initrd %s: cannot be read: %s", request->initrd,
-				 strerror(-initrd_error));
+		return error_set(e, initrd_error, "initrd %s: cannot be read: %s",
+				 request->initrds[0], strerror(-initrd_error));
 	log_debug("kernel at 0x%" PRIx64 "%s, moved by 0x%" PRIx64, b->base,
 		  b->kernel->h.unpacks ? " (unpacks itself)" : "", (uint64_t)delta);
 	return 0;
@@ -467,7 +458,8 @@ int boot_load(struct boot_files *files, const struct boot_request *request, cons
 	struct boot_image *b = files->image;
 	int r;
 
-	r = load_files(files, request, mem, request->kaslr && !has_word(cmdline, "nokaslr"), e);
+	r = load_files(files, request, mem, request->kaslr && !cmdline_has_word(cmdline, "nokaslr"),
+		       e);
 	if (r)
 		return r;
 	*ret = (struct boot_entry){

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "settings.h"
 #include "util.h"
 
 /* The directory's file, or NULL when it is not there. */
@@ -22,18 +23,16 @@ static char *file_in(const char *dir, const char *name)
 
 static bool take(struct vm_config *config, const char *dir)
 {
-	char *kernel = file_in(dir, "vmlinuz"), *initrd = file_in(dir, "initrd");
+	_cleanup_free_ char *initrd = file_in(dir, "initrd");
+	char *kernel = file_in(dir, "vmlinuz");
 
-	if (!kernel || (!initrd && !config->initrd)) {
+	if (!kernel || (!config->initrds &&
+			(!initrd || setting_set(config, setting_find(vm_settings, "initrd", 6),
+						initrd, NULL) < 0))) {
 		free(kernel);
-		free(initrd);
 		return false;
 	}
 	config->kernel = kernel;
-	if (config->initrd)
-		free(initrd);
-	else
-		config->initrd = initrd;
 	return true;
 }
 

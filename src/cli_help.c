@@ -103,8 +103,8 @@ void cli_help_run(FILE *out)
 			 s->arg ? s->arg : "");
 		entry(out, left, s->help);
 	}
-	fputs("\nOptions apply from left to right, the last one counts; disks and --append add.\n"
-	      "--X undoes --no-X, and the other way around.\n\n"
+	fputs("\nOptions apply from left to right, the last one counts; disks, initrds and\n"
+	      "--append add. --X undoes --no-X, and the other way around.\n\n"
 	      "Exit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
 	      "122 triple fault or other unasked reset, 123 halted for good, 124 --timeout ran\n"
 	      "out, 128+N ended by force after signal N, 125 skep failed, 2 wrong usage.\n",

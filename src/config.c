@@ -42,7 +42,9 @@ void config_destroy(struct vm_config *config)
 		free(config->sources[i]);
 	free(config->sources);
 	free(config->kernel);
-	free(config->initrd);
+	for (size_t i = 0; config->initrds && config->initrds[i]; i++)
+		free(config->initrds[i]);
+	free(config->initrds);
 	free(config->append);
 	free(config->console_path);
 	free(config->result_path);
@@ -204,6 +206,30 @@ static int append_string(char **field, const char *text)
 	return 0;
 }
 
+static int add_to_list(char ***field, const char *text, struct error *e)
+{
+	char **list = *field, *copy = NULL;
+	size_t n = 0;
+	int r;
+
+	while (list && list[n])
+		n++;
+	if (n == CONFIG_MAX_INITRDS)
+		return error_set(e, -EINVAL, "more than %u files", CONFIG_MAX_INITRDS);
+	r = set_string(&copy, text, e);
+	if (r < 0)
+		return r;
+	list = reallocarray(list, n + 2, sizeof(*list));
+	if (!list) {
+		free(copy);
+		return -ENOMEM;
+	}
+	list[n] = copy;
+	list[n + 1] = NULL;
+	*field = list;
+	return 0;
+}
+
 static int set_count(unsigned *field, const struct setting *s, const char *text, struct error *e)
 {
 	uint64_t value = 0;
@@ -308,6 +334,8 @@ int setting_set(void *base, const struct setting *s, const char *text, struct er
 		return set_string(field, text, e);
 	case SETTING_APPEND:
 		return append_string(field, text);
+	case SETTING_LIST:
+		return add_to_list(field, text, e);
 	case SETTING_COUNT:
 		return set_count(field, s, text, e);
 	case SETTING_SIZE:
@@ -452,14 +480,16 @@ struct named_path {
  * files are opened (output_check(), blk_lock()). */
 static int check_paths(const struct vm_config *config, struct error *e)
 {
-	struct named_path all[CONFIG_MAX_DISKS + 5] = {
+	struct named_path all[CONFIG_MAX_DISKS + CONFIG_MAX_INITRDS + 4] = {
 		{config->result_path, "the result", true},
 		{config->control_path, "the control socket", true},
 		{config->console_path, "the console", true},
 		{config->kernel, "the kernel", false},
-		{config->initrd, "the initrd", false},
 	};
-	size_t n = 5;
+	size_t n = 4;
+
+	for (char **initrd = config->initrds; initrd && *initrd; initrd++)
+		all[n++] = (struct named_path){*initrd, "the initrd", false};
 
 	for (size_t i = 0; i < config->num_disks; i++)
 		all[n++] = (struct named_path){config->disks[i].path, "a disk",

@@ -139,29 +139,43 @@ static const char *type_name(const struct setting *s)
 		return "a string like \"10M\", or a whole number of bytes";
 	case SETTING_DURATION:
 		return "a string like \"90s\", or a whole number of seconds";
+	case SETTING_LIST:
+		return "a string or an array of strings";
 	default:
 		return "a string";
 	}
+}
+
+static int set_value(const struct cursor *c, void *base, const struct setting *s,
+		     const json_t *value)
+{
+	struct error what = {""};
+	const char *text;
+	char number[32];
+	int r;
+
+	text = value_text(s, value, number);
+	if (!text)
+		return fail_at(c, -EINVAL, "'%s' must be %s", s->name, type_name(s));
+	r = setting_set(base, s, text, &what);
+	if (r < 0)
+		return fail_at(c, r, "%s: %s", s->name, what.msg[0] ? what.msg : strerror(-r));
+	return 0;
 }
 
 static int set_member(struct cursor *c, void *base, const struct setting *table, const char *key,
 		      const json_t *value)
 {
 	const struct setting *s = setting_find(table, key, strlen(key));
-	struct error what = {""};
-	const char *text;
-	char number[32];
-	int r;
+	int r = 0;
 
 	if (!s || !setting_is_field(s))
 		return unknown_key(c, table, key);
-	text = value_text(s, value, number);
-	if (!text)
-		return fail_at(c, -EINVAL, "'%s' must be %s", key, type_name(s));
-	r = setting_set(base, s, text, &what);
-	if (r < 0)
-		return fail_at(c, r, "%s: %s", key, what.msg[0] ? what.msg : strerror(-r));
-	return 0;
+	if (s->type != SETTING_LIST || !json_is_array(value))
+		return set_value(c, base, s, value);
+	for (size_t i = 0; r == 0 && i < json_array_size(value); i++)
+		r = set_value(c, base, s, json_array_get(value, i));
+	return r;
 }
 
 static int add_disk(struct cursor *c, struct vm_config *config, json_t *object)
@@ -256,6 +270,22 @@ static json_t *console_value(const struct vm_config *config)
 	return json_string(config->console == CONSOLE_OFF ? "off" : "stdio");
 }
 
+/* One stands for itself. */
+static json_t *list_value(char *const *list)
+{
+	json_t *array;
+
+	if (!list[1])
+		return json_string(list[0]);
+	array = json_array();
+	for (; *list; list++)
+		if (json_array_append_new(array, json_string(*list)) < 0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
+}
+
 static json_t *field_value(const void *base, const struct setting *s)
 {
 	const void *field = (const char *)base + s->offset;
@@ -265,6 +295,8 @@ static json_t *field_value(const void *base, const struct setting *s)
 	case SETTING_STRING:
 	case SETTING_APPEND:
 		return json_string(*(char *const *)field);
+	case SETTING_LIST:
+		return list_value(*(char **const *)field);
 	case SETTING_COUNT:
 		return json_integer(*(const unsigned *)field);
 	case SETTING_SIZE:
@@ -292,8 +324,8 @@ static bool is_unset(const void *base, const struct setting *s)
 {
 	const char *field = (const char *)base + s->offset;
 
-	if (s->type == SETTING_STRING || s->type == SETTING_APPEND)
-		return !*(char *const *)(const void *)field;
+	if (s->type == SETTING_STRING || s->type == SETTING_APPEND || s->type == SETTING_LIST)
+		return !*(void *const *)(const void *)field;
 	return s->type == SETTING_SERIAL && !*field;
 }
 

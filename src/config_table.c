@@ -55,8 +55,9 @@ const struct setting vm_settings[] = {
 	 FIELD(vm_config, kernel),
 	 .help = "kernel to boot: a bzImage, or an ELF vmlinux or PVH image (default: the default "
 		 "guest's)"},
-	{"initrd", 'i', .arg = "FILE", .group = GUEST, .type = SETTING_STRING,
-	 FIELD(vm_config, initrd), .help = "initial RAM disk"},
+	{"initrd", 'i', .arg = "FILE", .group = GUEST, .type = SETTING_LIST,
+	 FIELD(vm_config, initrds),
+	 .help = "initial RAM disk (repeatable: the kernel gets them one after the other)"},
 	{"append", 'a', .arg = "TEXT", .group = GUEST, .type = SETTING_APPEND,
 	 FIELD(vm_config, append), .help = "add to the kernel's command line (repeatable)"},
 	{"cpus", 'c', .arg = "N", .group = GUEST, .type = SETTING_COUNT, FIELD(vm_config, cpus),

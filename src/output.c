@@ -34,8 +34,8 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 	if (fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
 		return 0;
 	r = check_one(&known, config->kernel, "the kernel");
-	if (r == 0)
-		r = check_one(&known, config->initrd, "the initrd");
+	for (char **initrd = config->initrds; r == 0 && initrd && *initrd; initrd++)
+		r = check_one(&known, *initrd, "the initrd");
 	if (r == 0 && path)
 		r = check_one(&known, config->result_path, "the result");
 	if (r == 0 && path)

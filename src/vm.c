@@ -33,6 +33,7 @@
 #include "acpi.h"
 #include "blk.h"
 #include "boot.h"
+#include "cmdline.h"
 #include "control.h"
 #include "devices.h"
 #include "guard.h"
@@ -292,44 +293,6 @@ static void on_signal(struct loop_fd *w, uint32_t events)
 	}
 }
 
-/*
- * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
- * no PCI, no i8042 and no serial port to look for; the kernel need not test the ciphers that are
- * built into it (in FIPS mode it does all the same); a reboot is ACPI's, since Linux, where ACPI is
- * hardware-reduced, would take EFI's and then, having none, jump to a BIOS. hvc0 comes with a
- * module, so until then there is tty0: a process 1 without standard streams would have its sockets
- * in their place, and Debian's initrd.img breaks. What the user appends comes after, and wins.
- */
-static const char base_cmdline[] =
-	"console=tty0 console=hvc0 panic=-1 pci=off 8250.nr_uarts=0 tsc=reliable no_timer_check "
-	"cryptomgr.notests reboot=acpi";
-
-static int build_cmdline(struct vm *vm, struct error *e)
-{
-	const char *append = vm->config->append;
-	FILE *f;
-	size_t size;
-
-	f = open_memstream(&vm->cmdline, &size);
-	if (!f)
-		return error_set(e, -ENOMEM, "out of memory for the command line");
-	fputs(base_cmdline, f);
-	/* Parameters go before what follows "--", which is init's. */
-	for (unsigned i = 0; vm->config->mmio_cmdline && i < vm->num_devs; i++)
-		fprintf(f, " virtio_mmio.device=4K@0x%x:%u",
-			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE, LAYOUT_GSI_DEVICE + i);
-	if (append && *append)
-		fprintf(f, " %s", append);
-	if (fclose(f) || !vm->cmdline)
-		return error_set(e, -ENOMEM, "out of memory for the command line");
-	if (size >= LAYOUT_CMDLINE_MAX)
-		return error_set(e, -E2BIG,
-				 "the kernel command line has %zu bytes, and %u fit: shorten "
-				 "--append",
-				 size, LAYOUT_CMDLINE_MAX - 1);
-	return 0;
-}
-
 static void *boot_thread(void *arg)
 {
 	struct vm *vm = arg;
@@ -572,7 +535,7 @@ static int vm_build(struct vm *vm, struct error *e)
 	if (!config->kernel)
 		return error_set(e, -EINVAL, "no kernel: name one with --kernel");
 	vm->request = (struct boot_request){.kernel = config->kernel,
-					    .initrd = config->initrd,
+					    .initrds = config->initrds,
 					    .kaslr = config->kaslr,
 					    .cache = config->cache};
 	r = take_signals(vm, e);
@@ -587,7 +550,7 @@ static int vm_build(struct vm *vm, struct error *e)
 	if (!r)
 		r = open_socket(vm, e);
 	if (!r)
-		r = build_cmdline(vm, e);
+		r = cmdline_build(vm->config, vm->num_devs, &vm->cmdline, e);
 	if (!r)
 		r = start_boot(vm, e);
 	if (!r)

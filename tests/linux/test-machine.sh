@@ -146,3 +146,20 @@ test_no_cache() {
 	ends "--no-cache boots" 0
 	is "--no-cache leaves nothing behind" "$(find "$work/nowhere" -type f 2>/dev/null | wc -l)" 0
 }
+
+# One that is not packed before the other, as microcode is, and both files by pipes.
+test_initrds() {
+	mkdir -p "$work/early"
+	echo 'from the first initrd' >"$work/early/early"
+	(cd "$work/early" && find . | cpio -o -H newc --quiet) >"$work/early.cpio"
+	boot -k <(cat "$cloud/vmlinuz") -i "$work/early.cpio" -i <(cat "$cloud/initrd") -a '-- cat /early'
+	ends "kernel and initrd by pipes" 0
+	check "the guest has the files of both initrds" said 'from the first initrd'
+	is "nothing to complain about" "$(cat "$vm/err")" ""
+}
+
+test_serial_console() {
+	boot -k "$cloud/vmlinuz" -i "$cloud/initrd" -a 'console=ttyS0 skep.init=off'
+	ends "console=ttyS0: ends with 0" 0
+	check "console=ttyS0: there is a warning" complained 'console=ttyS0: there is no serial port'
+}

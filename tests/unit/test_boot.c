@@ -244,7 +244,7 @@ static void test_too_little_memory_is_refused_with_numbers(void **state)
 
 	blob_put(&initrd, 3 * MIB, "x", 1);
 	path = write_blob(dir, "initrd", &initrd);
-	b.request.initrd = path;
+	b.request.initrds = (char *const[]){path, NULL};
 	assert_int_equal(boot(&b, CMDLINE, 26 * MIB), -ENOMEM);
 	assert_non_null(
 		strstr(b.e.msg, "up to 24 MiB and the initrd 4 MiB, and the VM has 26 MiB"));
@@ -272,7 +272,8 @@ static void test_initrd_lies_high_and_whole(void **state)
 	blob_put(&initrd, 5 * MIB, "end", 4);
 	path = write_blob(dir, "initrd", &initrd);
 	for (size_t i = 0; i < ARRAY_SIZE(memory); i++) {
-		struct boot b = {.request = {.kernel = kernel, .initrd = path}};
+		struct boot b = {
+			.request = {.kernel = kernel, .initrds = (char *const[]){path, NULL}}};
 		uint64_t end = MIN(memory[i], 2 * GIB), addr;
 
 		must_boot(&b, CMDLINE, memory[i]);
@@ -298,7 +299,7 @@ static void test_files_that_shrink_are_noticed(void **state)
 	(void)state;
 	blob_put(&initrd, 8191, "x", 1);
 	path = write_blob(dir, "initrd", &initrd);
-	b.request.initrd = path;
+	b.request.initrds = (char *const[]){path, NULL};
 	assert_int_equal(gmem_create(&b.mem, MEMORY, NULL), 0);
 	assert_int_equal(boot_open(&b.files, &b.request, &b.e), 0);
 	assert_int_equal(truncate(path, 100), 0);
@@ -403,7 +404,9 @@ static void test_kaslr_keeps_clear_of_the_initrd(void **state)
 	blob_put(&initrd, 12 * MIB, "x", 1);
 	path = write_blob(dir, "initrd", &initrd);
 	for (unsigned i = 0; i < 20; i++) {
-		struct boot b = {.request = {.kernel = kernel, .initrd = path, .kaslr = true}};
+		struct boot b = {.request = {.kernel = kernel,
+					     .initrds = (char *const[]){path, NULL},
+					     .kaslr = true}};
 
 		must_boot(&b, CMDLINE, 40 * MIB);
 		assert_true(b.files.image->base + VMLINUX_SPAN <= b.files.image->initrd_base);
@@ -609,7 +612,7 @@ static void test_pvh(void **state)
 	(void)state;
 	blob_put(&initrd, 4999, "x", 1);
 	path = write_blob(dir, "initrd", &initrd);
-	b.request.initrd = path;
+	b.request.initrds = (char *const[]){path, NULL};
 	must_boot(&b, CMDLINE, 5 * GIB);
 	assert_int_equal(b.entry.protocol, BOOT_PVH);
 	assert_int_equal(b.entry.ip.v, VMLINUX_BASE + 0x80);
@@ -636,7 +639,7 @@ static void test_pvh(void **state)
 	assert_int_equal(get(&b, LAYOUT_GDT + 0x10, 8), 0x00cf9b000000ffffull);
 	done(&b);
 
-	b.request.initrd = NULL;
+	b.request.initrds = NULL;
 	must_boot(&b, CMDLINE, MEMORY);
 	assert_int_equal(get(&b, info + 12, 4), 0);
 	assert_int_equal(get(&b, info + 16, 8), 0);

@@ -28,19 +28,27 @@
 
 static char dir[] = "/tmp/test-boot-files-XXXXXX";
 
-static void expect_error(const char *kernel, const char *initrd, int code, const char *text)
+static void expect_open_error(const char *kernel, char *const *initrds, int code, const char *text)
 {
-	const struct boot_request request = {.kernel = kernel, .initrd = initrd};
+	const struct boot_request request = {.kernel = kernel, .initrds = initrds};
 	struct error e = {""};
 	struct boot_files files;
 	int r = boot_open(&files, &request, &e);
 
 	if (r != code || !strstr(e.msg, text))
-		fail_msg("%s: %d \"%s\" instead of %d \"...%s...\"", initrd ? initrd : kernel, r,
-			 e.msg, code, text);
-	assert_non_null(strstr(e.msg, initrd ? initrd : kernel));
+		fail_msg("%s: %d \"%s\" instead of %d \"...%s...\"",
+			 initrds[0] ? initrds[0] : kernel, r, e.msg, code, text);
+	if (!initrds[0] || !initrds[1])
+		assert_non_null(strstr(e.msg, initrds[0] ? initrds[0] : kernel));
 	assert_null(files.image);
 	boot_close(&files);
+}
+
+static void expect_error(const char *kernel, const char *initrd, int code, const char *text)
+{
+	char *const initrds[] = {(char *)(uintptr_t)initrd, NULL};
+
+	expect_open_error(kernel, initrds, code, text);
 }
 
 /* `size` bytes with `bytes` at `offset`. */
@@ -442,7 +450,8 @@ static void expect_initrd(const char *kernel, const void *bytes, size_t len, con
 	if (text) {
 		expect_error(kernel, path, -EINVAL, text);
 	} else {
-		const struct boot_request request = {.kernel = kernel, .initrd = path};
+		char *const initrds[] = {path, NULL};
+		const struct boot_request request = {.kernel = kernel, .initrds = initrds};
 		struct boot_files files;
 		struct error e = {""};
 
@@ -478,6 +487,97 @@ static void test_initrds(void **state)
 	free(kernel);
 	blob_free(&b);
 	blob_free(&v);
+}
+
+static uint64_t initrd_of(const char *kernel, char *const *initrds, uint8_t *ret, size_t max)
+{
+	const struct boot_request request = {.kernel = kernel, .initrds = initrds};
+	struct boot_files files;
+	struct error e = {""};
+	uint64_t size;
+
+	if (boot_open(&files, &request, &e))
+		fail_msg("%s", e.msg);
+	size = files.image->initrd_size;
+	assert_int_equal(pread_full(files.initrd_fd, ret, max, 0), size);
+	boot_close(&files);
+	return size;
+}
+
+/* Microcode first: each begins at a multiple of four bytes. */
+static void test_several_initrds_follow_each_other(void **state)
+{
+	struct blob v = make_vmlinux(&(struct vmlinux_spec){RELOCS_NONE, false, false});
+	char *kernel = write_blob(dir, "vmlinux", &v), *paths[4] = {NULL};
+	static const char *const names[] = {"first", "second", "third"};
+	static const char *const content[] = {"070701first", "\x1f\x8b\x08", "070701x"};
+	uint8_t all[64];
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct blob b = {NULL, 0};
+
+		blob_put(&b, 0, content[i], strlen(content[i]));
+		paths[i] = write_blob(dir, names[i], &b);
+		blob_free(&b);
+	}
+	assert_int_equal(initrd_of(kernel, paths, all, sizeof(all)), 23);
+	assert_memory_equal(all,
+			    "070701first\0\x1f\x8b\x08\0"
+			    "070701x",
+			    23);
+	unlink(paths[2]);
+	expect_open_error(kernel, paths, -ENOENT, paths[2]);
+	for (size_t i = 0; i < 3; i++)
+		free(paths[i]);
+	free(kernel);
+	blob_free(&v);
+}
+
+/* A pipe that holds the blob; its writer goes on writing what does not fit. */
+static pid_t pipe_of(const struct blob *b, char path[32], int *ret_fd)
+{
+	int fds[2];
+	pid_t pid;
+
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(write_full(fds[1], b->data, b->len) < 0);
+	close(fds[1]);
+	snprintf(path, 32, "/proc/self/fd/%d", fds[0]);
+	*ret_fd = fds[0];
+	return pid;
+}
+
+/* -k <(...) -i <(...) */
+static void test_kernel_and_initrd_come_by_pipes(void **state)
+{
+	struct blob v = make_vmlinux(&(struct vmlinux_spec){.relocs = RELOCS_NONE});
+	struct blob kernel = make_bzimage(&v, C_LZ4), initrd = {NULL, 0};
+	char kernel_path[32], initrd_path[32], *initrds[] = {initrd_path, NULL};
+	int kernel_fd, initrd_fd, status;
+	pid_t writers[2];
+	uint8_t *got = malloc(MIB);
+
+	(void)state;
+	blob_put(&initrd, 0, "070701", 6);
+	blob_put(&initrd, 500000, "end", 3);
+	writers[0] = pipe_of(&kernel, kernel_path, &kernel_fd);
+	writers[1] = pipe_of(&initrd, initrd_path, &initrd_fd);
+	assert_int_equal(initrd_of(kernel_path, initrds, got, MIB), initrd.len);
+	assert_memory_equal(got, initrd.data, initrd.len);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(waitpid(writers[i], &status, 0), writers[i]);
+		assert_int_equal(status, 0);
+	}
+	close(kernel_fd);
+	close(initrd_fd);
+	free(got);
+	blob_free(&v);
+	blob_free(&kernel);
+	blob_free(&initrd);
 }
 
 /* ----- a host on which it cannot be unpacked: the guest does it ----- */
@@ -611,6 +711,8 @@ int main(void)
 		cmocka_unit_test(test_damaged_payloads_are_refused),
 		cmocka_unit_test(test_payload_that_is_no_kernel_is_refused),
 		cmocka_unit_test(test_initrds),
+		cmocka_unit_test(test_several_initrds_follow_each_other),
+		cmocka_unit_test(test_kernel_and_initrd_come_by_pipes),
 		cmocka_unit_test(test_unpacking_that_dies_is_left_to_the_guest),
 		cmocka_unit_test(test_without_processes_it_is_left_to_the_guest),
 		cmocka_unit_test(test_ignored_sigchld_is_no_harm),

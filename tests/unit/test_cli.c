@@ -73,15 +73,17 @@ static void test_every_spelling(void **state)
 	struct run_options o;
 
 	(void)state;
-	assert_int_equal(
-		cli_parse_run(ARGS("-k", "K", "--initrd=I", "-aquiet", "--append", "--x", "-vc4",
-				   "-m", "1G", "-d", "a", "--disk=b,readonly", "--console", "off",
-				   "--timeout=5m", "--no-kaslr", "--no-cache", "--mmio-cmdline",
-				   "--trap-registers", "--sandbox=off", "--dry-run"),
-			      &o, NULL),
-		0);
+	assert_int_equal(cli_parse_run(ARGS("-k", "K", "--initrd=I", "-i", "J", "-aquiet",
+					    "--append", "--x", "-vc4", "-m", "1G", "-d", "a",
+					    "--disk=b,readonly", "--console", "off", "--timeout=5m",
+					    "--no-kaslr", "--no-cache", "--mmio-cmdline",
+					    "--trap-registers", "--sandbox=off", "--dry-run"),
+				       &o, NULL),
+			 0);
 	assert_string_equal(o.config.kernel, "K");
-	assert_string_equal(o.config.initrd, "I");
+	assert_string_equal(o.config.initrds[0], "I");
+	assert_string_equal(o.config.initrds[1], "J");
+	assert_null(o.config.initrds[2]);
 	assert_string_equal(o.config.append, "quiet --x");
 	assert_true(o.config.verbose && o.config.mmio_cmdline && o.config.trap_registers);
 	assert_true(o.dry_run);
@@ -515,19 +517,21 @@ static void test_default_guest(void **state)
 	snprintf(path, sizeof(path), "%s/vmlinuz", dir);
 	assert_string_equal(c.kernel, path);
 	snprintf(path, sizeof(path), "%s/initrd", dir);
-	assert_string_equal(c.initrd, path);
+	assert_string_equal(c.initrds[0], path);
+	assert_null(c.initrds[1]);
 	config_destroy(&c);
 
 	/* An own initrd stays; with an own kernel nothing is added. */
 	config_init(&c);
-	c.initrd = strdup("mine");
+	assert_int_equal(setting_set(&c, setting_find(vm_settings, "initrd", 6), "mine", NULL), 0);
 	assert_int_equal(cli_default_guest(&c, &e), 0);
-	assert_string_equal(c.initrd, "mine");
+	assert_string_equal(c.initrds[0], "mine");
+	assert_null(c.initrds[1]);
 	config_destroy(&c);
 	config_init(&c);
 	c.kernel = strdup("mine");
 	assert_int_equal(cli_default_guest(&c, &e), 0);
-	assert_null(c.initrd);
+	assert_null(c.initrds);
 	config_destroy(&c);
 
 	/* In the home directory. */

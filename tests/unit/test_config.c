@@ -440,7 +440,8 @@ static void test_json_sets_everything(void **state)
 {
 	static const char text[] =
 		"{\n"
-		"  \"kernel\": \"/boot/vmlinuz\", \"initrd\": \"i\", \"append\": \"quiet\",\n"
+		"  \"kernel\": \"/boot/vmlinuz\", \"initrd\": [\"i\", \"j\"], \"append\": "
+		"\"quiet\",\n"
 		"  \"cpus\": 4, \"memory\": \"1G\", \"kaslr\": false, \"mmio-cmdline\": true,\n"
 		"  \"console\": \"file=log\", \"timeout\": 90, \"stop-timeout\": \"1.5m\",\n"
 		"  \"result\": \"r\", \"cache\": false, \"sandbox\": false, \"verbose\": true,\n"
@@ -458,7 +459,9 @@ static void test_json_sets_everything(void **state)
 	if (parse(&c, text, &e) < 0)
 		fail_msg("%s", e.msg);
 	assert_string_equal(c.kernel, "/boot/vmlinuz");
-	assert_string_equal(c.initrd, "i");
+	assert_string_equal(c.initrds[0], "i");
+	assert_string_equal(c.initrds[1], "j");
+	assert_null(c.initrds[2]);
 	assert_string_equal(c.append, "quiet");
 	assert_int_equal(c.cpus, 4);
 	assert_int_equal(c.memory, GIB);
@@ -596,7 +599,13 @@ static void random_config(struct vm_config *c)
 
 	config_init(c);
 	c->kernel = r & 1 ? random_text(true) : NULL;
-	c->initrd = r & 2 ? random_text(true) : NULL;
+	for (uint64_t i = 0, n = r & 2 ? 1 + random_u64() % 3 : 0; i < n; i++) {
+		char *text = random_text(true);
+
+		assert_int_equal(setting_set(c, setting_find(vm_settings, "initrd", 6), text, NULL),
+				 0);
+		free(text);
+	}
 	c->append = r & 4 ? random_text(true) : NULL;
 	c->result_path = r & 8 ? random_text(true) : NULL;
 	c->control_path = r & 16 ? random_text(true) : NULL;
@@ -653,7 +662,9 @@ static void assert_same_text(const char *a, const char *b)
 static void assert_same_config(const struct vm_config *a, const struct vm_config *b)
 {
 	assert_same_text(a->kernel, b->kernel);
-	assert_same_text(a->initrd, b->initrd);
+	assert_int_equal(!a->initrds, !b->initrds);
+	for (size_t i = 0; a->initrds && (i == 0 || a->initrds[i - 1]); i++)
+		assert_same_text(a->initrds[i], b->initrds[i]);
 	assert_same_text(a->append, b->append);
 	assert_same_text(a->result_path, b->result_path);
 	assert_same_text(a->control_path, b->control_path);
