@@ -60,6 +60,7 @@ struct console {
 	size_t bytes_left; /* of this turn */
 	unsigned chains_left;
 	_Atomic bool output_gone;
+	_Atomic bool has_printed; /* the guest sent a byte, whatever became of it */
 };
 
 static struct console *to_console(struct virtio_dev *dev)
@@ -167,6 +168,7 @@ static ssize_t put(struct console *c, const void *data, size_t len)
 {
 	ssize_t n;
 
+	atomic_store_explicit(&c->has_printed, true, memory_order_relaxed);
 	if (c->tty->out_fd < 0 || atomic_load_explicit(&c->output_gone, memory_order_relaxed))
 		return (ssize_t)len;
 	n = tty_write(c->tty, data, len);
@@ -333,6 +335,11 @@ static void console_reset(struct virtio_dev *dev)
 
 	if (dev->features & 1ull << VIRTIO_CONSOLE_F_SIZE)
 		virtio_dev_set_config_locked(dev, 0, size, sizeof(size), false);
+}
+
+bool console_device_has_printed(struct virtio_dev *dev)
+{
+	return atomic_load_explicit(&to_console(dev)->has_printed, memory_order_relaxed);
 }
 
 static void console_destroy(struct virtio_dev *dev)

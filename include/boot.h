@@ -37,8 +37,9 @@ enum boot_protocol { BOOT_LINUX64, BOOT_PVH };
 struct boot_entry {
 	enum boot_protocol protocol;
 	bool is_linux;
-	gpa_t ip;     /* LINUX64: 64-bit entry; PVH: 32-bit entry */
-	gpa_t params; /* LINUX64: boot_params for RSI; PVH: hvm_start_info for EBX */
+	uint64_t initrd_size; /* bytes, 0: none */
+	gpa_t ip;	      /* LINUX64: 64-bit entry; PVH: 32-bit entry */
+	gpa_t params;	      /* LINUX64: boot_params for RSI; PVH: hvm_start_info for EBX */
 };
 
 /*

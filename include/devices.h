@@ -26,6 +26,8 @@ int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct t
 		       struct loop *loop, struct error *e);
 /* The terminal's size may have changed (SIGWINCH): tells the guest. On the device's loop. */
 void console_device_resize(struct virtio_dev *dev);
+/* Whether the guest has sent a byte. Any thread. */
+bool console_device_has_printed(struct virtio_dev *dev);
 
 /* virtio-entropy (section 5.4), from getrandom(2). */
 int rng_device_new(struct virtio_dev **ret, const struct gmem *mem, struct loop *loop,

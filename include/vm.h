@@ -63,6 +63,13 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 void vm_close(struct vm *vm); /* NULL-safe */
 void vm_result_destroy(struct vm_result *result);
 
+/*
+ * Adds to result->error that the guest ended before it printed a byte, the likely reasons and the
+ * remedy; not when it powered off, or was ended by force. `memory` and `initrd` (0: none) in bytes.
+ */
+void vm_result_explain_silence(struct vm_result *result, uint64_t memory, uint64_t initrd,
+			       bool is_linux);
+
 /* The exit status of `skep run` for this end. */
 int vm_result_status(const struct vm_result *result);
 

@@ -465,6 +465,7 @@ int boot_load(struct boot_files *files, const struct boot_request *request, cons
 	*ret = (struct boot_entry){
 		.protocol = (enum boot_protocol)b->kernel->h.protocol,
 		.is_linux = !b->kernel->h.foreign,
+		.initrd_size = b->initrd_size,
 		.ip = GPA(b->base + b->kernel->h.entry),
 	};
 	return 0;

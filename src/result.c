@@ -16,7 +16,7 @@ static const struct {
 } ends[] = {
 	[VM_POWER_OFF] = {"power-off", 0, NULL},
 	[VM_REBOOT] = {"reboot", 120, "the guest asked for a reboot"},
-	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked: see its console"},
+	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked"},
 	[VM_RESET] = {"reset", 122, "the guest reset itself unasked"},
 	[VM_HALTED] = {"halted", 123,
 		       "the guest halted: its CPUs wait with interrupts off, for ever"},
@@ -53,9 +53,41 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 	} else if ((result->end == VM_FAILED || result->end == VM_STOPPED) && *why) {
 		*ret = result->error;
 	} else {
+		if (result->end == VM_PANIC && !*why)
+			why = "see its console";
 		snprintf(ret->msg, sizeof(ret->msg), "%s%s%s", text ? text : "",
 			 text && *why ? ": " : "", text ? why : "");
 	}
+}
+
+/* Packed as Linux's initrds are, the files take some four times as much, beside the archive. */
+static uint64_t memory_for(uint64_t initrd)
+{
+	return ALIGN_UP(5 * initrd + 128 * MIB, 128 * MIB);
+}
+
+void vm_result_explain_silence(struct vm_result *result, uint64_t memory, uint64_t initrd,
+			       bool is_linux)
+{
+	struct error before = result->error, memory_too = {""};
+
+	if (result->end == VM_POWER_OFF || result->end == VM_FAILED || result->end == VM_STOPPED)
+		return;
+	if (is_linux && initrd && memory < memory_for(initrd))
+		error_set(&memory_too, 0,
+			  "%llu MiB of memory are too little for an initrd of %llu MiB, which is "
+			  "unpacked beside itself (try --memory %lluM), or ",
+			  (unsigned long long)(memory / MIB),
+			  (unsigned long long)(ALIGN_UP(initrd, MIB) / MIB),
+			  (unsigned long long)(memory_for(initrd) / MIB));
+	error_set(&result->error, 0, "nothing came to its console before that; likely %s%s",
+		  memory_too.msg,
+		  !is_linux ? "it prints to a serial port, where there is only virtio-console"
+		  : initrd  ? "its initrd does not load virtio_mmio and virtio_console"
+			    : "it has no virtio_mmio and virtio_console built in, and no --initrd "
+			      "to load them from");
+	if (before.msg[0])
+		error_prefix(&result->error, 0, "%s", before.msg);
 }
 
 /* In the order of docs/result.md. */

@@ -227,6 +227,13 @@ static void on_stop_signal(struct vm *vm, int sig)
 	vm->stop_at = now_ns() + vm->config->stop_timeout_ns;
 }
 
+static void explain_silence(const struct vm *vm)
+{
+	if (vm->console && !console_device_has_printed(vm->console))
+		vm_result_explain_silence(vm->result, vm->config->memory, vm->entry.initrd_size,
+					  vm->entry.is_linux);
+}
+
 static void vm_collect(const struct vm *vm)
 {
 	const struct machine *m = &vm->machine;
@@ -245,6 +252,7 @@ static void vm_collect(const struct vm *vm)
 	result->coalesced = m->drained;
 	for (size_t i = 0; i < result->num_disks; i++)
 		blk_device_counters(vm->disk[i].dev, &result->disks[i]);
+	explain_silence(vm);
 }
 
 /* What the kernel is stuck in goes on, or ends, without us. */

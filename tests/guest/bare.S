@@ -8,6 +8,7 @@
 #define CR0_PE_ET 0x11
 #define EFLAGS_VM_IF_TF 0x20300
 #define START_INFO_MAGIC 0x336ec578
+#define NR_MODULES 12
 #define RTC_INDEX 0x70
 #define RTC_DATA 0x71
 #define RTC_STATUS_A 0x0a
@@ -28,6 +29,8 @@ bare_entry:
 	call entered_with
 	/* The PVH boot ABI (xen/docs/misc/pvh.pandoc). */
 	cmpl $START_INFO_MAGIC, (%ebx)
+	jne wrong
+	cmpl $0, NR_MODULES(%ebx) /* an initrd makes it fail, in silence */
 	jne wrong
 	mov %cr0, %eax
 	cmp $CR0_PE_ET, %eax

@@ -49,6 +49,22 @@ test_sysrq_b() {
 	ends "SysRq-B is 120" 120
 }
 
+# An initrd that does not fit unpacked, and one without drivers.
+test_panic_before_the_first_byte() {
+	mkdir -p "$work/large"
+	head -c 120M /dev/urandom >"$work/large/large"
+	(cd "$work/large" && find . | cpio -o -H newc --quiet) >"$work/large.cpio"
+	boot -k "$cloud/vmlinuz" -i "$work/large.cpio" -i "$cloud/initrd" -m 256M
+	ends "an initrd too large for the memory: a panic is 121" 121
+	check "it says that memory is little for it, and the remedy" \
+		complained 'nothing came to its console.* of memory are too little for an initrd of .*try --memory'
+	rm "$work/large.cpio" "$work/large/large"
+	(cd "$work/large" && find . | cpio -o -H newc --quiet) >"$work/empty.cpio"
+	boot -k "$cloud/vmlinuz" -i "$work/empty.cpio"
+	ends "an initrd without drivers: a panic is 121" 121
+	check "it says that the drivers are missing" complained 'does not load virtio_mmio and virtio_console'
+}
+
 test_timeout() {
 	local before=$SECONDS
 	# shellcheck disable=SC2046

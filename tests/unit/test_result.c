@@ -68,6 +68,37 @@ static void test_failure_says_why(void **state)
 	assert_string_equal(text.msg, "the guest reset itself unasked: triple fault");
 }
 
+static void test_panic_before_the_first_byte_names_the_reasons(void **state)
+{
+	struct vm_result r = {.end = VM_PANIC};
+	struct error text;
+
+	(void)state;
+	vm_result_describe(&r, &text);
+	assert_string_equal(text.msg, "the guest's kernel panicked: see its console");
+	vm_result_explain_silence(&r, 256 * MIB, 137 * MIB, true);
+	vm_result_describe(&r, &text);
+	assert_string_equal(text.msg,
+			    "the guest's kernel panicked: nothing came to its console before that; "
+			    "likely 256 MiB of memory are too little for an initrd of 137 MiB, "
+			    "which is unpacked beside itself (try --memory 896M), or its initrd "
+			    "does not load virtio_mmio and virtio_console");
+	r = (struct vm_result){.end = VM_TIMEOUT};
+	vm_result_explain_silence(&r, 256 * MIB, 4 * MIB, true);
+	assert_null(strstr(r.error.msg, "memory"));
+	assert_non_null(strstr(r.error.msg, "does not load virtio_mmio and virtio_console"));
+	r = (struct vm_result){.end = VM_HALTED};
+	vm_result_explain_silence(&r, 256 * MIB, 0, true);
+	assert_non_null(strstr(r.error.msg, "no --initrd to load them from"));
+	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
+	vm_result_explain_silence(&r, 256 * MIB, 0, false);
+	assert_non_null(strstr(r.error.msg, "triple fault: nothing came to its console"));
+	assert_non_null(strstr(r.error.msg, "serial port"));
+	r = (struct vm_result){.end = VM_POWER_OFF};
+	vm_result_explain_silence(&r, 256 * MIB, 0, true);
+	assert_string_equal(r.error.msg, "");
+}
+
 /* Writes the result as one packet and parses it. */
 static json_t *written(const struct vm_config *config, const struct vm_result *result)
 {
@@ -213,6 +244,7 @@ int main(void)
 		cmocka_unit_test(test_writing_opens_nothing), /* first: see there */
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_failure_says_why),
+		cmocka_unit_test(test_panic_before_the_first_byte_names_the_reasons),
 		cmocka_unit_test(test_everything_is_written),
 		cmocka_unit_test(test_failures_and_signals_are_written),
 		cmocka_unit_test(test_a_bad_descriptor_is_an_error),
