@@ -11,9 +11,9 @@
  * - Input waits a moment after DRIVER_OK, until the guest has been silent for a while: Linux offers
  *   its buffers when it sets the port up, and throws away what comes before it is done with that.
  *   (What is piped into a VM is there from the start.)
- * - Output is written from the guest's buffers. When there is no room, the chain is kept and the
- *   queue left alone until there is: a reader that stalls stalls the guest's writes, no more.
- *   Output that nobody will ever read (closed pipe, hung-up terminal) is discarded.
+ * - Output is handed to a thread that writes it (writer.h): Linux's driver waits for the console
+ *   with interrupts off, so a reader that stalls must not stall the guest's writes. What nobody
+ *   reads in time is lost, and counted.
  * - Both directions stop after so many bytes or chains and go on in the loop's next turn.
  *
  * What the guest writes goes to the terminal as it is; terminals are made for that.
@@ -44,7 +44,7 @@
 struct console {
 	struct virtio_dev dev;
 	struct tty *tty;
-	struct loop_fd in, out; /* `out` is paused but while output is blocked */
+	struct loop_fd in;
 
 	uint8_t input[INPUT_SIZE];
 	size_t input_start, input_len;
@@ -59,7 +59,6 @@ struct console {
 	bool tx_busy;
 	size_t bytes_left; /* of this turn */
 	unsigned chains_left;
-	_Atomic bool output_gone;
 	_Atomic bool has_printed; /* the guest sent a byte, whatever became of it */
 };
 
@@ -163,23 +162,10 @@ static void hold_over(struct loop_timer *t)
 	}
 }
 
-/* Writes what it can of `len` bytes: how many, or -EAGAIN. */
-static ssize_t put(struct console *c, const void *data, size_t len)
+static void put(struct console *c, const void *data, size_t len)
 {
-	ssize_t n;
-
 	atomic_store_explicit(&c->has_printed, true, memory_order_relaxed);
-	if (c->tty->out_fd < 0 || atomic_load_explicit(&c->output_gone, memory_order_relaxed))
-		return (ssize_t)len;
-	n = tty_write(c->tty, data, len);
-	if (n >= 0 || n == -EAGAIN)
-		return n;
-	/* A full disk may have room later, and a file another one in its place; who has hung up does
-	 * not come back. */
-	if ((n == -EPIPE || n == -EIO) && !c->tty->is_file)
-		atomic_store_explicit(&c->output_gone, true, memory_order_relaxed);
-	log_guest("console: output is lost: %s", strerror((int)-n));
-	return (ssize_t)len;
+	tty_write(c->tty, data, len);
 }
 
 /* Takes the next chain of the transmit queue: 1, 0 when there is none, or a negative errno. */
@@ -199,28 +185,24 @@ static int next_chain(struct console *c)
 	return r;
 }
 
-/* Goes on with the chain: 0 when all of it is written. */
-static int write_chain(struct console *c)
+/* Goes on with the chain: true when all of it is written. */
+static bool write_chain(struct console *c)
 {
-	while (c->tx_next < c->tx.num_out) {
+	while (c->tx_next < c->tx.num_out && c->bytes_left) {
 		struct iovec *iov = &c->tx_iov[c->tx_next];
-		ssize_t n;
+		size_t n = MIN(iov->iov_len, c->bytes_left);
 
-		if (c->bytes_left == 0)
-			return -EBUSY;
-		n = put(c, iov->iov_base, MIN(iov->iov_len, c->bytes_left));
-		if (n < 0)
-			return (int)n;
+		put(c, iov->iov_base, n);
 		iov->iov_base = (uint8_t *)iov->iov_base + n;
-		iov->iov_len -= (size_t)n;
-		c->bytes_left -= (size_t)n;
+		iov->iov_len -= n;
+		c->bytes_left -= n;
 		c->tx_next += iov->iov_len == 0;
 	}
-	return 0;
+	return c->tx_next == c->tx.num_out;
 }
 
-/* 0 when the queue is empty, -EAGAIN when output is blocked, -EBUSY after a turn's worth of work,
- * -EBADMSG when the driver is broken. */
+/* 0 when the queue is empty, -EBUSY after a turn's worth of work, -EBADMSG when the driver is
+ * broken. */
 static int transmit(struct console *c)
 {
 	for (;;) {
@@ -231,9 +213,8 @@ static int transmit(struct console *c)
 		r = c->tx_busy ? 1 : next_chain(c);
 		if (r <= 0)
 			return r;
-		r = write_chain(c);
-		if (r < 0)
-			return r;
+		if (!write_chain(c))
+			return -EBUSY;
 		virtq_push(&c->dev.queue[TX].vq, c->tx.head, 0);
 		c->tx_busy = false;
 		c->chains_left--;
@@ -262,18 +243,6 @@ static void transmit_turn(struct console *c)
 	} while (r == 0 && virtq_enable_kicks(vq));
 	if (r == -EBUSY)
 		virtio_queue_kick_later(&c->dev, TX);
-	if (r == -EAGAIN)
-		loop_resume(&c->out);
-}
-
-static void output_ready(struct loop_fd *w, uint32_t events)
-{
-	struct console *c = container_of(w, struct console, out);
-
-	(void)events;
-	loop_pause(w);
-	if (virtio_queue_active(&c->dev, TX))
-		transmit_turn(c);
 }
 
 static void console_kick(struct virtio_dev *dev, unsigned q)
@@ -300,8 +269,7 @@ static void console_start_queue(struct virtio_dev *dev, unsigned q)
 	}
 }
 
-/* The guest's last words, made available just before the end, are written as far as there is room.
- */
+/* The guest's last words, made available just before the end, are written, too. */
 static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct console *c = to_console(dev);
@@ -311,15 +279,13 @@ static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 		return;
 	}
 	begin_turn(c);
+	c->bytes_left = WRITER_SIZE;
 	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET))
 		transmit(c);
 	c->tx_busy = false;
-	if (c->tty->out_fd >= 0)
-		loop_pause(&c->out);
 }
 
-/* Emergency write (section 5.3.4): the low byte, at any time, from any state. It is written at once
- * or, when there is no room, not at all. */
+/* Emergency write (section 5.3.4): the low byte, at any time, from any state. */
 static void console_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
 				 uint32_t len)
 {
@@ -377,11 +343,6 @@ static int watch_tty(struct console *c, struct loop *loop)
 
 	if (r >= 0 && c->tty->in_fd >= 0)
 		r = loop_watch(loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
-	if (r >= 0 && c->tty->out_fd >= 0) {
-		r = loop_watch(loop, &c->out, c->tty->out_fd, EPOLLOUT, output_ready);
-		if (r >= 0)
-			loop_pause(&c->out);
-	}
 	return r;
 }
 

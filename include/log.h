@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Log lines on stderr: one write(2) a line, from any thread, rate-limited where a guest can cause
- * them. What is less than an error is dropped while stderr takes nothing. */
+ * them. Nobody waits for who reads them: a line for which there is no room is dropped. */
 #ifndef SKEP_LOG_H
 #define SKEP_LOG_H
 
@@ -12,6 +12,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Lines above this level are dropped. The default is LOG_WARN. Call before threads start. */
 void log_set_level(enum log_level level);
+
+/* Where lines go from now on: a description of stderr that does not block, or STDERR_FILENO, which
+ * is the default. Returns what it was. Any thread. */
+int log_set_fd(int fd);
 
 /* End lines with CR LF: the terminal is in raw mode. Callable from any thread. */
 void log_set_crlf(bool on);

@@ -15,6 +15,7 @@ enum sandbox_role {
 	SANDBOX_DISK_URING,	/* io_uring_enter on a sealed ring */
 	SANDBOX_DISK_SYNC,	/* preadv2, pwritev2, fdatasync, ...; also a disk's worker */
 	SANDBOX_GUARD,		/* signals, deadlines, the result when nothing else can write it */
+	SANDBOX_WRITER,		/* the console's output: nothing but what all may */
 	SANDBOX_ROLES,
 };
 

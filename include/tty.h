@@ -13,14 +13,16 @@
 
 #include "config.h"
 #include "error.h"
+#include "writer.h"
 
 struct tty {
 	int in_fd;	  /* -1: no input */
 	int out_fd;	  /* -1: output is discarded */
 	bool is_terminal; /* in_fd is a terminal in raw mode */
 	bool owns_in, owns_out;
-	bool private_out;	 /* out_fd never blocks */
 	bool is_file;		 /* out_fd is a regular file of --console */
+	int log_fd;		 /* stderr without blocking; -1: it is what it is */
+	struct writer *writer;	 /* of out_fd; NULL: none */
 	bool escape;		 /* Ctrl-A was typed */
 	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
 	void *quit_ctx;
@@ -37,6 +39,11 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
  * on to append. Any thread. -ENOTSUP where the console is not in a file, or another negative errno,
  * with a message. */
 int tty_replace_file(struct tty *tty, int fd, struct error *e);
+/* Starts the thread that writes what tty_write() takes, once setup(arg) succeeded on it. */
+int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e);
+/* Ends it: what waits has TTY_LAST_NS to be written. What became of all output. Idempotent. */
+#define TTY_LAST_NS 1000000000u
+struct writer_count tty_stop(struct tty *tty);
 /* Restores the terminal and closes what was opened. Idempotent. */
 void tty_close(struct tty *tty);
 /* Restores the terminal; async-signal-safe, for crash handlers and atexit. */
@@ -48,14 +55,12 @@ void tty_restore(void);
  */
 size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len);
 
-/*
- * The console's input and output, never blocking: -EAGAIN when there is nothing to read or no room.
- * tty_read() returns what is left after tty_filter_input(), 0 at the end of input. tty_write() may
- * write less than asked for; any other error means that the reader is gone or the disk is full.
- * tty_write() may be called by several threads.
- */
+/* The console's input, never waiting: what is left after tty_filter_input(), 0 at the end of input,
+ * -EAGAIN when there is nothing to read, another errno when the terminal is gone. */
 ssize_t tty_read(struct tty *tty, void *buf, size_t len);
-ssize_t tty_write(const struct tty *tty, const void *buf, size_t len);
+/* The console's output, never waiting: what does not fit is lost and counted (writer.h). Any
+ * thread. */
+void tty_write(struct tty *tty, const void *buf, size_t len);
 
 /* Columns and rows, 0 and 0 when unknown. */
 void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows);

@@ -9,6 +9,7 @@
 
 #include "config.h"
 #include "error.h"
+#include "writer.h"
 
 /* How a VM ended. Exit statuses: DOC in docs/design.md, "Ends of a VM". */
 enum vm_end {
@@ -43,8 +44,9 @@ struct vm_result {
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, unknown_mmio, unknown_pio, other;
 	} exits;
-	uint64_t coalesced;	   /* coalesced MMIO writes drained */
-	struct disk_result *disks; /* num_disks of the config; freed by vm_result_destroy */
+	uint64_t coalesced;	     /* coalesced MMIO writes drained */
+	struct writer_count console; /* bytes of its output */
+	struct disk_result *disks;   /* num_disks of the config; freed by vm_result_destroy */
 	size_t num_disks;
 };
 

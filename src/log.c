@@ -18,6 +18,7 @@
 
 static enum log_level max_level = LOG_WARN;
 static _Atomic bool crlf;
+static _Atomic int out_fd = STDERR_FILENO;
 
 void log_set_level(enum log_level level)
 {
@@ -29,10 +30,15 @@ void log_set_crlf(bool on)
 	atomic_store_explicit(&crlf, on, memory_order_relaxed);
 }
 
-/* A reader of stderr that stalls must stall nobody. */
-static bool can_write(int wait_ms)
+int log_set_fd(int fd)
 {
-	struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+	return atomic_exchange(&out_fd, fd);
+}
+
+/* A reader that stalls must stall nobody. */
+static bool can_write(int fd, int wait_ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
 	int r;
 
 	do
@@ -44,14 +50,14 @@ static bool can_write(int wait_ms)
 void log_say(const char *fmt, ...)
 {
 	char text[LOG_LINE_MAX + PATH_MAX];
+	int n, fd = atomic_load(&out_fd);
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
 	n = vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	if (n > 0 && can_write(STALLED_MS))
-		(void)!write(STDERR_FILENO, text, MIN((size_t)n, sizeof(text) - 1));
+	if (n > 0 && can_write(fd, STALLED_MS))
+		(void)!write(fd, text, MIN((size_t)n, sizeof(text) - 1));
 }
 
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,
@@ -61,10 +67,11 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 		"skep: error: ", "skep: warning: ", "skep: ", "skep: debug: "};
 	char line[LOG_LINE_MAX + PATH_MAX]; /* a path may be in it, until it is shortened */
 	size_t start = strlen(prefix[level]), len;
+	int fd = atomic_load(&out_fd);
 
 	strcpy(line, prefix[level]);
 	if (vsnprintf(line + start, sizeof(line) - start, fmt, ap) < 0 ||
-	    !can_write(level == LOG_ERROR ? STALLED_MS : 0))
+	    !can_write(fd, level == LOG_ERROR ? STALLED_MS : 0))
 		return;
 	shorten(line, LOG_LINE_MAX - 3); /* CR LF */
 	len = strlen(line);
@@ -76,7 +83,7 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	if (atomic_load_explicit(&crlf, memory_order_relaxed))
 		line[len++] = '\r';
 	line[len++] = '\n';
-	(void)!write(STDERR_FILENO, line, len);
+	(void)!write(fd, line, len);
 }
 
 void log_at(enum log_level level, const char *fmt, ...)

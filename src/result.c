@@ -148,8 +148,9 @@ int vm_result_write(int fd, const struct vm_config *config, const struct vm_resu
 	 * hash, which protects from hostile keys; ours are constants. */
 	json_object_seed(1);
 	text = json_to_text(json_pack(
-		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:o}", "end",
-		ends[result->end].name, "status", vm_result_status(result), "signal",
+		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:{s:I, "
+		"s:I}, s:o}",
+		"end", ends[result->end].name, "status", vm_result_status(result), "signal",
 		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
 								: json_null(),
 		"error", result->error.msg[0] ? json_from_bytes(result->error.msg) : json_null(),
@@ -159,7 +160,9 @@ int vm_result_write(int fd, const struct vm_config *config, const struct vm_resu
 		"pio_out", (json_int_t)result->exits.pio_out, "unknown_mmio",
 		(json_int_t)result->exits.unknown_mmio, "unknown_pio",
 		(json_int_t)result->exits.unknown_pio, "other", (json_int_t)result->exits.other,
-		"coalesced", (json_int_t)result->coalesced, "disks", disks_json(config, result)));
+		"coalesced", (json_int_t)result->coalesced, "console", "bytes",
+		(json_int_t)result->console.written, "lost_bytes", (json_int_t)result->console.lost,
+		"disks", disks_json(config, result)));
 	if (!text)
 		return -ENOMEM;
 	r = write_full(fd, text, strlen(text));

@@ -34,7 +34,8 @@
 #define DISK_URING (1u << SANDBOX_DISK_URING)
 #define DISK_SYNC  (1u << SANDBOX_DISK_SYNC)
 #define GUARD	   (1u << SANDBOX_GUARD)
-#define ALL	   (CONTROL | VCPU | DISK_URING | DISK_SYNC | GUARD)
+#define WRITER	   (1u << SANDBOX_WRITER)
+#define ALL	   (CONTROL | VCPU | DISK_URING | DISK_SYNC | GUARD | WRITER)
 
 struct row {
 	unsigned roles;

@@ -2,9 +2,10 @@
 /*
  * DOC: Theory of operation. Standard input and output belong to whoever started skep: they are open
  * file descriptions that it shares. Non-blocking mode would be seen by all of them (and outlive
- * us), so a terminal or a pipe is opened a second time through /proc/self/fd, which makes a
- * description of our own, non-blocking. What cannot be opened again (a socket, another user's
- * terminal) is polled before each call, and written to in small pieces.
+ * us). So output is written by a thread of its own (writer.c), which may block, and for input a
+ * terminal or a pipe is opened a second time through /proc/self/fd, which makes a description of
+ * our own, non-blocking. Input that cannot be opened again (a socket, another user's terminal) is
+ * polled before it is read.
  *
  * Raw mode is the terminal's, not the description's. What it was before is kept in static memory,
  * where tty_restore() finds it in any context: atexit(3), the handlers below, the sandbox's
@@ -29,9 +30,6 @@
 #include "util.h"
 
 #define CTRL_A 0x01
-
-/* What a descriptor that may block is written at once: poll(2) promises a pipe this much room. */
-#define BLOCKING_CHUNK 4096u
 
 static struct {
 	_Atomic bool raw;
@@ -143,17 +141,6 @@ static int open_input(struct tty *tty, struct error *e)
 	return 0;
 }
 
-static void open_output(struct tty *tty)
-{
-	int fd;
-
-	if (!is_open(STDOUT_FILENO, O_RDONLY))
-		return;
-	fd = open_again(STDOUT_FILENO, O_WRONLY);
-	tty->owns_out = tty->private_out = fd >= 0;
-	tty->out_fd = fd >= 0 ? fd : STDOUT_FILENO;
-}
-
 static bool is_regular(int fd)
 {
 	struct stat st;
@@ -169,7 +156,7 @@ static int open_output_file(struct tty *tty, const struct vm_config *config, str
 		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
 	if (tty->out_fd < 0)
 		return error_prefix(e, tty->out_fd, "console file %s", config->console_path);
-	tty->owns_out = tty->private_out = true;
+	tty->owns_out = true;
 	tty->is_file = is_regular(tty->out_fd);
 	return 0;
 }
@@ -189,16 +176,25 @@ int tty_replace_file(struct tty *tty, int fd, struct error *e)
 	return 0;
 }
 
+/* Lines of vCPUs wait for nobody, not even where poll(2) promised too much. */
+static void open_log(struct tty *tty)
+{
+	tty->log_fd = open_again(STDERR_FILENO, O_WRONLY);
+	if (tty->log_fd >= 0)
+		log_set_fd(tty->log_fd);
+}
+
 int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 {
 	int r = 0;
 
-	*ret = (struct tty){.in_fd = -1, .out_fd = -1};
+	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	switch (config->console) {
 	case CONSOLE_STDIO:
-		open_output(ret);
+		if (is_open(STDOUT_FILENO, O_RDONLY))
+			ret->out_fd = STDOUT_FILENO;
 		r = open_input(ret, e);
 		break;
 	case CONSOLE_FILE:
@@ -207,13 +203,31 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 	case CONSOLE_OFF:
 		break;
 	}
+	if (!r && ret->out_fd >= 0)
+		r = writer_new(&ret->writer, ret->out_fd, e);
+	open_log(ret);
 	if (r < 0)
 		tty_close(ret);
 	return r;
 }
 
+int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e)
+{
+	return tty->writer ? writer_start(tty->writer, setup, arg, e) : 0;
+}
+
+struct writer_count tty_stop(struct tty *tty)
+{
+	if (!tty->writer)
+		return (struct writer_count){0};
+	writer_stop(tty->writer, TTY_LAST_NS);
+	return writer_count(tty->writer);
+}
+
 void tty_close(struct tty *tty)
 {
+	tty_stop(tty);
+	writer_free(tty->writer);
 	if (tty->is_terminal) {
 		tty_restore();
 		log_set_crlf(false);
@@ -222,7 +236,11 @@ void tty_close(struct tty *tty)
 		close(tty->in_fd);
 	if (tty->owns_out)
 		close(tty->out_fd);
-	*tty = (struct tty){.in_fd = -1, .out_fd = -1};
+	if (tty->log_fd >= 0) {
+		log_set_fd(STDERR_FILENO);
+		close(tty->log_fd);
+	}
+	*tty = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
 }
 
 static bool is_ready(int fd, short events)
@@ -232,15 +250,17 @@ static bool is_ready(int fd, short events)
 	return poll(&p, 1, 0) != 0;
 }
 
-static void print_help(void)
+static void print_help(const struct tty *tty)
 {
 	static const char help[] = "\r\n"
 				   "Ctrl-A x  end the VM at once\r\n"
 				   "Ctrl-A a  send Ctrl-A to the guest\r\n"
 				   "Ctrl-A h  this help\r\n";
 
-	if (is_ready(STDERR_FILENO, POLLOUT))
-		(void)!write(STDERR_FILENO, help, sizeof(help) - 1);
+	int fd = tty->log_fd >= 0 ? tty->log_fd : STDERR_FILENO;
+
+	if (is_ready(fd, POLLOUT))
+		(void)!write(fd, help, sizeof(help) - 1);
 }
 
 size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
@@ -268,7 +288,7 @@ size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
 			return n;
 		case 'h':
 		case '?':
-			print_help();
+			print_help(tty);
 			break;
 		}
 	}
@@ -293,21 +313,10 @@ ssize_t tty_read(struct tty *tty, void *buf, size_t len)
 	}
 }
 
-ssize_t tty_write(const struct tty *tty, const void *buf, size_t len)
+void tty_write(struct tty *tty, const void *buf, size_t len)
 {
-	ssize_t n;
-
-	if (!tty->private_out) {
-		if (!is_ready(tty->out_fd, POLLOUT))
-			return -EAGAIN;
-		len = MIN(len, BLOCKING_CHUNK);
-	}
-	do {
-		n = write(tty->out_fd, buf, len);
-	} while (n < 0 && errno == EINTR);
-	if (n == 0 && len) /* no device should, and no caller is to try for ever */
-		return -EIO;
-	return n < 0 ? -errno : n;
+	if (tty->writer)
+		writer_put(tty->writer, buf, len);
 }
 
 void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows)

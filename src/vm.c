@@ -612,6 +612,8 @@ static int vm_start(struct vm *vm, struct error *e)
 	if (!r)
 		r = start_disks(vm, e);
 	if (!r)
+		r = tty_start(&vm->tty, setup, (void *)(uintptr_t)SANDBOX_WRITER, e);
+	if (!r)
 		r = machine_start(&vm->machine, setup, (void *)(uintptr_t)SANDBOX_VCPU, e);
 	if (!r && setup) {
 		vm->confined = true;
@@ -627,13 +629,18 @@ static int vm_start(struct vm *vm, struct error *e)
 	return 0;
 }
 
-/* Joins all threads that the VM has but the guard. */
+/* Joins all threads that the VM has but the guard. The console has the guest's last words by then.
+ */
 static void vm_stop(struct vm *vm)
 {
 	machine_stop(&vm->machine);
 	for (size_t i = 0; vm->disk && i < vm->config->num_disks; i++)
 		for (unsigned q = 0; q < vm->disk[i].num_loops; q++)
 			loop_stop(vm->disk[i].loop[q]);
+	vm->result->console = tty_stop(&vm->tty);
+	if (vm->result->console.lost)
+		log_warn("console: %llu bytes of its output are lost: nobody read them in time",
+			 (unsigned long long)vm->result->console.lost);
 }
 
 static void vm_destroy(struct vm *vm)
@@ -686,7 +693,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.result = result,
 		.result_fd = result_fd,
 		.machine = {.kvm_fd = -1, .vm_fd = -1},
-		.tty = {.in_fd = -1, .out_fd = -1},
+		.tty = {.in_fd = -1, .out_fd = -1, .log_fd = -1},
 		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},
 		.signal_fd = -1,
 		.halt_check.watch.fd = -1,

@@ -82,7 +82,7 @@ vm() {
 	shift
 	rm -f result
 	timeout --kill-after=5 $((10 * patience)) "$skep" run --kernel "$payload" --append "$cmdline" \
-		--memory 64M --result result "$@" <"${input:-/dev/null}" >out 2>err
+		--memory 64M --result result "$@" <"${input:-/dev/null}" >"${output:-out}" 2>err
 	status=$?
 }
 

@@ -143,6 +143,16 @@ test_console_file() {
 	ends "--console off: ends with 0" 0
 }
 
+# A pager that nobody scrolls: Linux waits for its console with interrupts off.
+test_reader_that_stalls() {
+	mkfifo "$work/unread"
+	exec 8<>"$work/unread"
+	# shellcheck disable=SC2046
+	boot $(guest) --console "file=$work/unread" -a '-- seq 40000'
+	exec 8<&-
+	ends "a reader that stalls does not freeze the guest: ends with 0" 0
+}
+
 # A terminal of its own: raw while the VM runs, as it was afterwards; Ctrl-A x ends the VM.
 test_terminal() {
 	local how

@@ -57,9 +57,12 @@ static struct fixture *start_with(void **state, int in, int out, uint64_t featur
 	drv_init(&f->d, 16 * MIB);
 	f->tty.in_fd = in;
 	f->tty.out_fd = out;
+	f->tty.log_fd = -1;
 	f->hook.fn = count_turn;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||
-	    console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop, &e))
+	    (out >= 0 && writer_new(&f->tty.writer, out, &e)) ||
+	    console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop, &e) ||
+	    tty_start(&f->tty, NULL, NULL, &e))
 		fail_msg("%s", e.msg);
 	loop_add_hook(f->loop, &f->hook);
 	drv_attach(&f->d, f->dev);
@@ -95,6 +98,8 @@ static void end(struct fixture *f)
 	loop_stop(f->loop);
 	virtio_dev_free(f->dev);
 	loop_free(f->loop);
+	writer_stop(f->tty.writer, 0);
+	writer_free(f->tty.writer);
 	if (f->tty.in_fd >= 0)
 		close(f->tty.in_fd);
 	if (f->tty.out_fd >= 0)
@@ -353,72 +358,46 @@ static void test_input_waits_for_the_guest(void **state)
 	end(f);
 }
 
-static void test_stalled_reader_stalls_only_the_console(void **state)
+/* Linux's driver spins for the console with interrupts off: a reader that stalls (a pager, a log
+ * daemon that is stuck) must not freeze the guest. */
+static void test_reader_that_stalls_does_not_stall_the_guest(void **state)
 {
 	static uint8_t text[16384], got[sizeof(text)];
 	struct fixture *f = start(state, ALL);
-	unsigned sent = 0, used = 0;
+	uint64_t arrived = 0;
+	unsigned missing;
+	char line[64];
 	gpa_t in;
 
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = pattern(i);
-	while (sent < 32) { /* 512 KiB into a pipe of 64 */
+	for (unsigned i = 0; i < 256; i++) { /* 4 MiB, of which nobody reads any */
 		send(f, text, sizeof(text));
-		sent++;
+		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	}
-	usleep(20000);
-	settle(f); /* the loop goes round */
-	while (drv_used(&f->d.queue[TX], NULL, NULL))
-		used++;
-	assert_in_range(used, 1, 16);
-	f->turns = 0;
-	usleep(20000);
-	settle(f);
-	assert_true(f->turns < 20); /* asleep, not spinning */
-
-	/* The other direction works on. */
 	in = offer(f, 1);
 	assert_int_equal(write(f->user_in, "i", 1), 1);
 	drv_wait_used(&f->d.queue[RX], NULL, NULL);
 	assert_memory_equal(drv_ptr(&f->d, in, 1), "i", 1);
 
-	/* And all of it arrives once it is read. */
-	for (unsigned i = 0; i < sent; i++) {
-		read_all(f->user_out, got, sizeof(got));
-		assert_memory_equal(got, text, sizeof(text));
+	/* What was kept comes whole, then how much was not, then what was sent after that. */
+	for (;; arrived++) {
+		read_all(f->user_out, got, 1);
+		if (got[0] != pattern(arrived % sizeof(text)))
+			break;
 	}
-	for (; used < sent; used++)
-		drv_wait_used(&f->d.queue[TX], NULL, NULL);
-	settle(f);
-	assert_false(drv_used(&f->d.queue[TX], NULL, NULL));
-	end(f);
-}
-
-static void test_reset_while_output_is_blocked(void **state)
-{
-	static uint8_t text[65536 * 2], got[4096];
-	struct fixture *f = start(state, ALL);
-	uint32_t id, len;
-	int head;
-
-	send(f, text, sizeof(text));
-	usleep(10000);
-	settle(f);
-	drv_reset(&f->d);
-	settle(f);
-	while (read(f->user_out, got, sizeof(got)) > 0)
-		;
-	settle(f);
-	assert_int_equal(read(f->user_out, got, sizeof(got)), -1); /* the rest is forgotten */
-
-	drv_start(&f->d, ALL, 0);
-	head = send(f, "again", 5);
-	drv_wait_used(&f->d.queue[TX], &id, &len);
-	assert_int_equal(id, head);
+	assert_in_range(arrived, WRITER_SIZE, WRITER_SIZE + 100 * KIB);
+	read_all(f->user_out, line, strlen("\n[skep: "));
+	for (size_t i = 0; i == 0 || line[i - 1] != '\n'; i++)
+		read_all(f->user_out, line + i, 1);
+	assert_int_equal(sscanf(line, "%u bytes are missing here", &missing), 1);
+	assert_int_equal(arrived + missing, 256 * sizeof(text));
+	send(f, "again", 5);
 	read_all(f->user_out, got, 5);
 	assert_memory_equal(got, "again", 5);
-	settle(f);
-	assert_false(drv_used(&f->d.queue[TX], NULL, NULL));
+	writer_stop(f->tty.writer, NSEC_PER_SEC);
+	assert_int_equal(writer_count(f->tty.writer).lost, missing);
+	assert_int_equal(writer_count(f->tty.writer).written, arrived + 5);
 	end(f);
 }
 
@@ -453,17 +432,18 @@ static void test_a_file_after_one_that_broke(void **state)
 {
 	struct fixture *f = start_with(state, -1, open("/proc/self/mem", O_RDWR), ALL);
 	int next = memfd_create("next", MFD_CLOEXEC);
-	char got[8];
+	char got[16];
 
 	f->tty.is_file = true;
-	send(f, "lost", 4);
-	drv_wait_used(&f->d.queue[TX], NULL, NULL);
-	assert_int_equal(tty_replace_file(&f->tty, next, NULL), 0);
 	send(f, "kept", 4);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
+	assert_int_equal(tty_replace_file(&f->tty, next, NULL), 0);
+	send(f, ", new", 5);
+	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	assert_false(is_broken(f));
-	assert_int_equal(pread(next, got, sizeof(got), 0), 4);
-	assert_memory_equal(got, "kept", 4);
+	writer_stop(f->tty.writer, 20 * NSEC_PER_SEC);
+	assert_int_equal(pread(next, got, sizeof(got), 0), 9);
+	assert_memory_equal(got, "kept, new", 9);
 	close(next);
 	end(f);
 }
@@ -492,6 +472,7 @@ static void test_regular_files(void **state)
 	}
 	send(f, text, sizeof(text));
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
+	writer_stop(f->tty.writer, 20 * NSEC_PER_SEC);
 	assert_int_equal(pread(out, got, sizeof(got), 0), sizeof(got));
 	assert_memory_equal(got, text, sizeof(text));
 
@@ -770,8 +751,7 @@ int main(void)
 		EPOLL(test_input_waits_for_silence),
 		EPOLL(test_input_does_not_wait_for_ever),
 		BOTH(test_input_waits_for_the_guest),
-		BOTH(test_stalled_reader_stalls_only_the_console),
-		BOTH(test_reset_while_output_is_blocked),
+		BOTH(test_reader_that_stalls_does_not_stall_the_guest),
 		BOTH(test_output_to_a_closed_pipe_is_discarded),
 		BOTH(test_full_disk_is_not_the_guests_problem),
 		BOTH(test_a_file_after_one_that_broke),

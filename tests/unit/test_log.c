@@ -157,7 +157,7 @@ static void test_threads_share_a_limit(void **state)
 	assert_int_equal(limit.count, 4 * 5000);
 }
 
-/* A stalled reader: warnings are dropped, and nobody waits. */
+/* A stalled reader: lines are dropped, errors too, and nobody waits. */
 static void test_full_stderr_does_not_block(void **state)
 {
 	static char fill[4096];
@@ -168,6 +168,7 @@ static void test_full_stderr_does_not_block(void **state)
 		;
 	assert_int_equal(fcntl(out[1], F_SETFL, 0), 0);
 	log_warn("would wait for ever");
+	log_error("this, too");
 	while (read(out[0], fill, sizeof(fill)) > 0)
 		;
 	log_warn("goes on");

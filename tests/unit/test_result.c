@@ -142,9 +142,10 @@ static void test_everything_is_written(void **state)
 				   .run_ns = 1500000000,
 				   .exits = {1, 2, 3, 4, 5, 6, 7},
 				   .coalesced = 1ull << 40,
+				   .console = {.written = 1ull << 41, .lost = 17},
 				   .disks = counters,
 				   .num_disks = 2};
-	json_t *doc = written(&config, &result), *exits, *disk;
+	json_t *doc = written(&config, &result), *console, *exits, *disk;
 
 	(void)state;
 	assert_string_equal(json_string_value(json_object_get(doc, "end")), "power-off");
@@ -153,6 +154,9 @@ static void test_everything_is_written(void **state)
 	assert_true(json_is_null(json_object_get(doc, "error")));
 	assert_true(json_real_value(json_object_get(doc, "seconds")) == 1.5);
 	assert_int_equal(number(doc, "coalesced"), 1ll << 40);
+	console = json_object_get(doc, "console");
+	assert_int_equal(number(console, "bytes"), 1ll << 41);
+	assert_int_equal(number(console, "lost_bytes"), 17);
 	exits = json_object_get(doc, "exits");
 	assert_int_equal(number(exits, "mmio_read"), 1);
 	assert_int_equal(number(exits, "mmio_write"), 2);

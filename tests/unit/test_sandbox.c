@@ -44,6 +44,7 @@ static const char *const role_name[SANDBOX_ROLES] = {
 	[SANDBOX_CONTROL] = "control",	   [SANDBOX_CONTROL_SOCKET] = "control-socket",
 	[SANDBOX_VCPU] = "vcpu",	   [SANDBOX_DISK_URING] = "disk-uring",
 	[SANDBOX_DISK_SYNC] = "disk-sync", [SANDBOX_GUARD] = "guard",
+	[SANDBOX_WRITER] = "writer",
 };
 
 static bool is_sanitized(void)
