@@ -5,9 +5,9 @@
  * DOC: Theory of operation. Everything that waits is bounded, and nothing waits but the guest's own
  * console:
  *
- * - Input is read into a buffer of 4 KiB, whether or not the guest has offered buffers, so that the
- *   escape key works when the guest takes nothing. When the buffer is full, input is not watched
- *   until the guest has taken some: what is typed or piped in waits in the host's kernel.
+ * - Input is read into a buffer, whether or not the guest has offered buffers. When it is full,
+ * what is piped in waits in the host's kernel until the guest has taken some. A terminal is read
+ * all the same, since the escape key may come any time: what does not fit is lost.
  * - Input waits a moment after DRIVER_OK, until the guest has been silent for a while: Linux offers
  *   its buffers when it sets the port up, and throws away what comes before it is done with that.
  *   (What is piped into a VM is there from the start.)
@@ -34,9 +34,12 @@
 #define TX 1u
 
 #define QUEUE_SIZE  64u
-#define INPUT_SIZE  4096u
+#define INPUT_SIZE  1048576u /* of a terminal: a large paste, and then some */
+#define INPUT_PIPE  4096u    /* of what can wait */
 #define TURN_BYTES  (64 * KIB)
 #define TURN_CHAINS QUEUE_SIZE
+
+#define ATTEND_NS 250000000u /* between looks whether the terminal is ours again */
 
 #define HOLD_NS	 100000000u /* silence that input waits for ... */
 #define HOLD_MAX 20u	    /* ... so many times at most */
@@ -49,6 +52,7 @@ struct console {
 	uint8_t input[INPUT_SIZE];
 	size_t input_start, input_len;
 	bool input_ended;
+	struct loop_timer attend;
 	struct loop_timer hold;
 	unsigned hold_left;	    /* 0: input flows */
 	unsigned sent, sent_before; /* chains transmitted: now, when `hold` was set */
@@ -109,15 +113,57 @@ static void receive(struct console *c)
 		virtio_queue_kick_later(&c->dev, RX);
 }
 
-/* Watches input while there is room for it. */
+/* Watches input while it can be read. */
 static void update_input(struct console *c)
 {
 	if (c->tty->in_fd < 0)
 		return;
-	if (c->input_ended || c->input_len == INPUT_SIZE)
+	if (c->input_ended || c->tty->background ||
+	    (!c->tty->is_terminal && c->input_len >= INPUT_PIPE))
 		loop_pause(&c->in);
 	else
 		loop_resume(&c->in);
+}
+
+/* Reads what there is, or a turn's worth: false at the end of input. */
+static bool read_input(struct console *c)
+{
+	size_t size = c->tty->is_terminal ? INPUT_SIZE : INPUT_PIPE;
+	uint8_t rest[512];
+
+	for (size_t turn = 0; turn < TURN_BYTES;) {
+		size_t room = size - c->input_len;
+		ssize_t n;
+
+		if (room)
+			n = tty_read(c->tty, c->input + c->input_len, MIN(room, TURN_BYTES));
+		else if (c->tty->is_terminal)
+			n = tty_read(c->tty, rest, sizeof(rest));
+		else
+			break;
+		if (n <= 0)
+			return n == -EAGAIN;
+		if (room)
+			c->input_len += (size_t)n;
+		else
+			log_guest("console: input is lost: the guest takes none");
+		turn += (size_t)n;
+	}
+	loop_pause(&c->in); /* what is left is reported when it is resumed */
+	return true;
+}
+
+/* The terminal may be another job's, and then ours again. */
+static void attend(struct console *c)
+{
+	if (!tty_attend(c->tty) && c->tty->is_terminal)
+		loop_timer_set(&c->attend, ATTEND_NS);
+	update_input(c);
+}
+
+static void attend_again(struct loop_timer *t)
+{
+	attend(container_of(t, struct console, attend));
 }
 
 static void input_ready(struct loop_fd *w, uint32_t events)
@@ -125,20 +171,12 @@ static void input_ready(struct loop_fd *w, uint32_t events)
 	struct console *c = container_of(w, struct console, in);
 
 	(void)events;
+	attend(c);
+	if (c->tty->background)
+		return;
 	memmove(c->input, c->input + c->input_start, c->input_len);
 	c->input_start = 0;
-	while (c->input_len < INPUT_SIZE) {
-		ssize_t n = tty_read(c->tty, c->input + c->input_len, INPUT_SIZE - c->input_len);
-
-		if (n == -EAGAIN)
-			break;
-		if (n <= 0) {
-			c->input_ended = true;
-			break;
-		}
-		c->input_len += (size_t)n;
-	}
-	/* Full: there may be more input, which is reported (again) only when it is resumed. */
+	c->input_ended = !read_input(c);
 	update_input(c);
 	if (virtio_queue_active(&c->dev, RX)) {
 		receive(c);
@@ -313,6 +351,7 @@ static void console_destroy(struct virtio_dev *dev)
 	struct console *c = to_console(dev);
 
 	loop_timer_close(&c->hold);
+	loop_timer_close(&c->attend);
 	free(c);
 }
 
@@ -337,12 +376,21 @@ void console_device_resize(struct virtio_dev *dev)
 	virtio_dev_set_config(dev, 0, size, sizeof(size));
 }
 
+void console_device_attend(struct virtio_dev *dev)
+{
+	attend(to_console(dev));
+}
+
 static int watch_tty(struct console *c, struct loop *loop)
 {
 	int r = loop_timer_init(loop, &c->hold, hold_over);
 
+	if (r >= 0)
+		r = loop_timer_init(loop, &c->attend, attend_again);
 	if (r >= 0 && c->tty->in_fd >= 0)
 		r = loop_watch(loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
+	if (r >= 0 && c->tty->background)
+		attend(c);
 	return r;
 }
 
@@ -361,7 +409,7 @@ int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct t
 	tty_size(tty, &cols, &rows);
 	if (cols && rows)
 		c->dev.features |= 1ull << VIRTIO_CONSOLE_F_SIZE;
-	c->hold.watch.fd = -1;
+	c->hold.watch.fd = c->attend.watch.fd = -1;
 	r = virtio_dev_init(&c->dev, &console_ops, mem, 2, QUEUE_SIZE, loop, e);
 	if (r < 0) {
 		free(c);

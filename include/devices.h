@@ -28,6 +28,9 @@ int console_device_new(struct virtio_dev **ret, const struct gmem *mem, struct t
 void console_device_resize(struct virtio_dev *dev);
 /* Whether the guest has sent a byte. Any thread. */
 bool console_device_has_printed(struct virtio_dev *dev);
+/* skep was stopped and goes on (SIGCONT): looks whether the terminal is its own. The control loop's
+ * thread. */
+void console_device_attend(struct virtio_dev *dev);
 
 /* virtio-entropy (section 5.4), from getrandom(2). */
 int rng_device_new(struct virtio_dev **ret, const struct gmem *mem, struct loop *loop,

@@ -18,7 +18,8 @@
 struct tty {
 	int in_fd;	  /* -1: no input */
 	int out_fd;	  /* -1: output is discarded */
-	bool is_terminal; /* in_fd is a terminal in raw mode */
+	bool is_terminal; /* in_fd is a terminal, which has the escape key */
+	bool background;  /* the terminal is another job's: there is no input */
 	bool owns_in, owns_out;
 	bool is_file;		 /* out_fd is a regular file of --console */
 	int log_fd;		 /* stderr without blocking; -1: it is what it is */
@@ -30,9 +31,9 @@ struct tty {
 
 /*
  * Opens what the config asks for and, on a terminal, enters raw mode: then log lines end in CR LF,
- * and a signal that would end the process restores the terminal first. SIGPIPE and SIGTTOU are
- * ignored from here on. A terminal of which skep is not the foreground job is left alone and gives
- * no input. Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
+ * and a signal that would end the process restores the terminal first. SIGPIPE, SIGTTOU and SIGTTIN
+ * are ignored from here on. A terminal of which skep is not the foreground job is left alone.
+ * Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
  */
 int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
 /* What is written from now on goes to the regular file that `fd`, which stays the caller's, is open
@@ -46,6 +47,13 @@ int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error 
 struct writer_count tty_stop(struct tty *tty);
 /* Restores the terminal and closes what was opened. Idempotent. */
 void tty_close(struct tty *tty);
+
+/* Looks whether skep is the terminal's foreground job, and takes it into raw mode or lets go of it:
+ * whether there is input to read. After SIGCONT, and from time to time in the background, as nobody
+ * says when a job comes to the foreground. The control loop's thread. */
+bool tty_attend(struct tty *tty);
+/* Before skep is stopped: leaves the terminal as it was, until the next tty_attend(). */
+void tty_yield(const struct tty *tty);
 /* Restores the terminal; async-signal-safe, for crash handlers and atexit. */
 void tty_restore(void);
 

@@ -93,6 +93,7 @@ static const struct row table[] = {
 
 	/* tty_restore(), in a signal handler on any thread. */
 	IOCTL(ALL, TCGETS),
+	IOCTL(ALL, TIOCGPGRP),
 	IOCTL(ALL, TCSETS),
 	IOCTL(ALL, TCSETSW),
 	IOCTL(ALL, TCSETSF),

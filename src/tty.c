@@ -34,14 +34,23 @@
 static struct {
 	_Atomic bool raw;
 	int fd;
+	pid_t group; /* of processes, which is ours */
 	struct termios before;
-} terminal;
+} terminal = {.fd = -1};
+
+/* Whose job has the terminal? -1: it is not our session's, so there is no job control to heed. */
+static bool in_foreground(void)
+{
+	pid_t foreground = tcgetpgrp(terminal.fd);
+
+	return foreground < 0 || foreground == terminal.group;
+}
 
 void tty_restore(void)
 {
 	int saved = errno;
 
-	if (atomic_exchange(&terminal.raw, false))
+	if (atomic_exchange(&terminal.raw, false) && in_foreground())
 		tcsetattr(terminal.fd, TCSANOW, &terminal.before);
 	errno = saved;
 }
@@ -67,32 +76,71 @@ static void restore_on_signals(void)
 	}
 }
 
-static int enter_raw_mode(int fd, struct error *e)
+/* What the settings were is asked anew each time: a shell sets its own, and others for its jobs. */
+static int enter_raw_mode(void)
+{
+	struct termios now, raw;
+
+	if (tcgetattr(terminal.fd, &now) < 0)
+		return -errno;
+	raw = now;
+	cfmakeraw(&raw);
+	raw.c_cc[VMIN] = 1;
+	raw.c_cc[VTIME] = 0;
+	if (atomic_load(&terminal.raw) && memcmp(&raw, &now, sizeof(raw)) == 0)
+		return 0;
+	terminal.before = now;
+	atomic_store(&terminal.raw, true);
+	if (tcsetattr(terminal.fd, TCSANOW, &raw) < 0) {
+		atomic_store(&terminal.raw, false);
+		return -errno;
+	}
+	log_set_crlf(isatty(STDERR_FILENO));
+	return 0;
+}
+
+static void leave_raw_mode(void)
+{
+	tty_restore();
+	log_set_crlf(false);
+}
+
+bool tty_attend(struct tty *tty)
+{
+	if (!tty->is_terminal)
+		return tty->in_fd >= 0;
+	tty->background = !in_foreground();
+	if (tty->background)
+		leave_raw_mode();
+	else
+		enter_raw_mode();
+	return !tty->background;
+}
+
+void tty_yield(const struct tty *tty)
+{
+	if (tty->is_terminal)
+		leave_raw_mode();
+}
+
+static int open_terminal(struct tty *tty, struct error *e)
 {
 	static bool registered;
-	struct termios raw;
+	int r = 0;
 
-	if (tcgetattr(fd, &terminal.before) < 0)
-		return error_set(e, -errno, "the terminal's settings cannot be read: %s",
-				 strerror(errno));
 	if (!registered && atexit(tty_restore))
 		return error_set(e, -ENOMEM, "out of memory for an exit handler");
 	registered = true;
 	restore_on_signals();
-	raw = terminal.before;
-	cfmakeraw(&raw);
-	raw.c_cc[VMIN] = 1;
-	raw.c_cc[VTIME] = 0;
-	terminal.fd = fd;
-	atomic_store(&terminal.raw, true);
-	if (tcsetattr(fd, TCSANOW, &raw) < 0) {
-		int r = -errno;
-
-		atomic_store(&terminal.raw, false);
-		return error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r));
-	}
-	log_set_crlf(isatty(STDERR_FILENO));
-	return 0;
+	terminal.fd = STDIN_FILENO;
+	terminal.group = getpgrp();
+	tty->is_terminal = true;
+	tty->background = !in_foreground();
+	if (tty->background)
+		log_info("in the background: the console takes no input until it is in front");
+	else
+		r = enter_raw_mode();
+	return r ? error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r)) : 0;
 }
 
 /* A description of our own of the terminal or pipe behind `fd`, or -1. */
@@ -122,18 +170,10 @@ static int open_input(struct tty *tty, struct error *e)
 	if (!is_open(STDIN_FILENO, O_WRONLY))
 		return 0;
 	if (isatty(STDIN_FILENO)) {
-		/* -1: the terminal is not our session's, so there is no job control to heed. */
-		pid_t foreground = tcgetpgrp(STDIN_FILENO);
-		int r;
+		int r = open_terminal(tty, e);
 
-		if (foreground >= 0 && foreground != getpgrp()) {
-			log_info("in the background: the console takes no input");
-			return 0;
-		}
-		r = enter_raw_mode(STDIN_FILENO, e);
 		if (r < 0)
 			return r;
-		tty->is_terminal = true;
 	}
 	fd = open_again(STDIN_FILENO, O_RDONLY);
 	tty->owns_in = fd >= 0;
@@ -191,6 +231,7 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
+	signal(SIGTTIN, SIG_IGN);
 	switch (config->console) {
 	case CONSOLE_STDIO:
 		if (is_open(STDOUT_FILENO, O_RDONLY))
@@ -228,10 +269,8 @@ void tty_close(struct tty *tty)
 {
 	tty_stop(tty);
 	writer_free(tty->writer);
-	if (tty->is_terminal) {
-		tty_restore();
-		log_set_crlf(false);
-	}
+	if (tty->is_terminal)
+		leave_raw_mode();
 	if (tty->owns_in)
 		close(tty->in_fd);
 	if (tty->owns_out)
@@ -305,6 +344,9 @@ ssize_t tty_read(struct tty *tty, void *buf, size_t len)
 		n = read(tty->in_fd, buf, len);
 		if (n < 0 && errno == EINTR)
 			continue;
+		/* Another job has the terminal: its input is not ours. */
+		if (n < 0 && errno == EIO && tty->is_terminal && !in_foreground())
+			return -EAGAIN;
 		if (n <= 0)
 			return n < 0 ? -errno : 0;
 		n = (ssize_t)tty_filter_input(tty, buf, (size_t)n);

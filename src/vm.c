@@ -289,6 +289,30 @@ static uint64_t on_guard(struct guard *guard, int sig)
 	return MIN(MIN(vm->timeout_at, vm->stop_at), vm->leave_at);
 }
 
+/* Stops, as SIGTSTP would have done had it not been taken, with the terminal as it was. */
+static void suspend(struct vm *vm)
+{
+	sigset_t set;
+
+	tty_yield(&vm->tty);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTSTP);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	raise(SIGTSTP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void on_terminal_signal(struct vm *vm, int sig)
+{
+	if (sig == SIGTSTP)
+		suspend(vm);
+	if (!vm->console)
+		return;
+	if (sig != SIGWINCH)
+		console_device_attend(vm->console);
+	console_device_resize(vm->console); /* meanwhile it may have changed */
+}
+
 static void on_signal(struct loop_fd *w, uint32_t events)
 {
 	struct vm *vm = container_of(w, struct vm, signals);
@@ -296,8 +320,7 @@ static void on_signal(struct loop_fd *w, uint32_t events)
 
 	(void)events;
 	while (read(vm->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-		if (vm->console)
-			console_device_resize(vm->console);
+		on_terminal_signal(vm, (int)info.ssi_signo);
 	}
 }
 
@@ -411,6 +434,15 @@ static int open_devices(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* Those that are the control loop's; the guard has the others. */
+static void terminal_signals(sigset_t *ret)
+{
+	sigemptyset(ret);
+	sigaddset(ret, SIGTSTP);
+	sigaddset(ret, SIGCONT);
+	sigaddset(ret, SIGWINCH);
+}
+
 /* From here on the guard has these signals, and --timeout runs. */
 static int take_signals(struct vm *vm, struct error *e)
 {
@@ -419,11 +451,12 @@ static int take_signals(struct vm *vm, struct error *e)
 	sigset_t mask;
 
 	vm->timeout_at = timeout ? now_ns() + timeout : GUARD_NEVER;
+	terminal_signals(&mask);
 	sigemptyset(&vm->guard.signals);
-	for (size_t i = 0; i < ARRAY_SIZE(handled); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(handled); i++) {
 		sigaddset(&vm->guard.signals, handled[i]);
-	mask = vm->guard.signals;
-	sigaddset(&mask, SIGWINCH);
+		sigaddset(&mask, handled[i]);
+	}
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return guard_start(&vm->guard, NULL, NULL, e);
@@ -434,8 +467,7 @@ static int open_control(struct vm *vm, struct error *e)
 	sigset_t mask;
 	int r;
 
-	sigemptyset(&mask);
-	sigaddset(&mask, SIGWINCH);
+	terminal_signals(&mask);
 	vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vm->signal_fd < 0)
 		return error_set(e, -errno, "signalfd: %s", strerror(errno));

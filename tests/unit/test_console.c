@@ -709,25 +709,51 @@ static void test_last_words(void **state)
 	end(f);
 }
 
+static _Atomic bool quit;
+
 static void on_quit(void *ctx)
 {
-	*(_Atomic bool *)ctx = true;
+	(void)ctx;
+	quit = true;
+}
+
+/* On the loop: what is a pipe has the escape key from now on. */
+static void become_terminal(void *arg)
+{
+	struct fixture *f = arg;
+
+	quit = false;
+	f->tty.quit = on_quit;
+	f->tty.is_terminal = true;
 }
 
 /* The way out must not depend on a guest that reads. */
 static void test_escape_key_works_when_the_guest_is_deaf(void **state)
 {
 	struct fixture *f = start(state, 0);
-	static _Atomic bool quit;
 
-	f->tty.quit = on_quit;
-	quit = false;
-	f->tty.quit_ctx = (void *)&quit;
-	f->tty.is_terminal = true;
+	loop_call(f->loop, become_terminal, f);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(write(f->user_in, "is anybody there? ", 18), 18);
 	assert_int_equal(write(f->user_in, "\x01x", 2), 2);
 	for (uint64_t limit = patience_end(); now_ns() < limit && !atomic_load(&quit);)
+		usleep(1000);
+	assert_true(quit);
+	end(f);
+}
+
+/* Not even one that has long filled all buffers, and the terminal's with them. */
+static void test_escape_key_works_after_any_amount_of_input(void **state)
+{
+	struct fixture *f = start(state, 0);
+	static char text[4096];
+
+	loop_call(f->loop, become_terminal, f);
+	fcntl(f->user_in, F_SETFL, 0);
+	for (unsigned i = 0; i < 512; i++)
+		assert_int_equal(write(f->user_in, text, sizeof(text)), sizeof(text));
+	assert_int_equal(write(f->user_in, "\x01x", 2), 2);
+	for (int ms = 0; ms < 20000 && !atomic_load(&quit); ms++)
 		usleep(1000);
 	assert_true(quit);
 	end(f);
@@ -766,6 +792,7 @@ int main(void)
 		BOTH(test_work_of_a_turn_is_bounded),
 		BOTH(test_last_words),
 		BOTH(test_escape_key_works_when_the_guest_is_deaf),
+		BOTH(test_escape_key_works_after_any_amount_of_input),
 	};
 
 	log_set_level(LOG_ERROR); /* guests that err are what is tested */

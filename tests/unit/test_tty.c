@@ -383,6 +383,7 @@ static void open_in_background(void)
 	struct tty tty;
 	pid_t pid = fork();
 	int status;
+	char c;
 
 	DIE_IF(pid < 0);
 	if (pid) {
@@ -393,8 +394,9 @@ static void open_in_background(void)
 	DIE_IF(setpgid(0, 0));
 	DIE_IF(tcgetpgrp(STDIN_FILENO) == getpgrp());
 	DIE_IF(tty_open(&tty, &stdio_config, NULL));
-	DIE_IF(tty.is_terminal || tty.in_fd != -1);
+	DIE_IF(!tty.background || tty_attend(&tty));
 	DIE_IF(tcgetattr(STDIN_FILENO, &now) || now.c_lflag != before.c_lflag);
+	DIE_IF(tty_read(&tty, &c, 1) != -EAGAIN);
 	/* Even where the terminal would stop such jobs. */
 	now.c_lflag |= TOSTOP;
 	DIE_IF(tcsetattr(STDIN_FILENO, TCSANOW, &now));
