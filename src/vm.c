@@ -434,13 +434,23 @@ static int open_devices(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* Not what who started skep wants ignored (nohup, a script's background job). */
+static void add_signals(sigset_t *set, const int *sigs, size_t n)
+{
+	struct sigaction sa;
+
+	for (size_t i = 0; i < n; i++)
+		if (sigaction(sigs[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+			sigaddset(set, sigs[i]);
+}
+
 /* Those that are the control loop's; the guard has the others. */
 static void terminal_signals(sigset_t *ret)
 {
+	static const int sigs[] = {SIGTSTP, SIGCONT, SIGWINCH};
+
 	sigemptyset(ret);
-	sigaddset(ret, SIGTSTP);
-	sigaddset(ret, SIGCONT);
-	sigaddset(ret, SIGWINCH);
+	add_signals(ret, sigs, ARRAY_SIZE(sigs));
 }
 
 /* From here on the guard has these signals, and --timeout runs. */
@@ -451,12 +461,10 @@ static int take_signals(struct vm *vm, struct error *e)
 	sigset_t mask;
 
 	vm->timeout_at = timeout ? now_ns() + timeout : GUARD_NEVER;
-	terminal_signals(&mask);
 	sigemptyset(&vm->guard.signals);
-	for (size_t i = 0; i < ARRAY_SIZE(handled); i++) {
-		sigaddset(&vm->guard.signals, handled[i]);
-		sigaddset(&mask, handled[i]);
-	}
+	add_signals(&vm->guard.signals, handled, ARRAY_SIZE(handled));
+	terminal_signals(&mask);
+	add_signals(&mask, handled, ARRAY_SIZE(handled));
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return guard_start(&vm->guard, NULL, NULL, e);
