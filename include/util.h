@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -56,6 +57,15 @@ void shorten(char *text, size_t max);
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
 #define FORMAT_BYTES 16u
 void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
+
+/*
+ * Makes text of a guest's, a file's or another process's choosing fit for a terminal and for one
+ * line: what a terminal obeys becomes "?", byte for byte: control characters (ASCII's, C1's as
+ * UTF-8 or alone), what turns the direction of writing, and bytes that are no UTF-8.
+ */
+void text_clean(char *text);
+/* Prints a line of such text, and the newline. */
+__attribute__((format(printf, 2, 3))) void print_line(FILE *out, const char *fmt, ...);
 
 /* A number from the queue/ directory in /sys of a block device or, for a partition, of its whole
  * device; 0 when it is not there. */

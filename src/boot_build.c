@@ -376,15 +376,6 @@ static int wait_for(pid_t pid)
 	return status;
 }
 
-/* It comes from where hostile input was read. */
-static void make_printable(char *msg, size_t size)
-{
-	msg[size - 1] = '\0';
-	for (; *msg; msg++)
-		if ((unsigned char)*msg < ' ' || *msg == 0x7f)
-			*msg = '?';
-}
-
 int image_build_finish(struct image_build *job, struct error *e)
 {
 	int status = wait_for(job->pid), r;
@@ -393,7 +384,8 @@ int image_build_finish(struct image_build *job, struct error *e)
 	r = job->report->result;
 	if (e) {
 		*e = job->report->error;
-		make_printable(e->msg, sizeof(e->msg));
+		e->msg[sizeof(e->msg) - 1] = '\0'; /* it comes from where hostile input was read */
+		text_clean(e->msg);
 	}
 	munmap(job->report, sizeof(*job->report));
 	if (r == -ECHILD)

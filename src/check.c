@@ -34,6 +34,7 @@ void check_add(struct check_report *report, const char *name, enum check_state s
 	va_start(ap, finding);
 	vsnprintf(item->finding, sizeof(item->finding), finding, ap);
 	va_end(ap);
+	text_clean(item->finding);
 }
 
 /* io_uring */

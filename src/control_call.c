@@ -165,8 +165,8 @@ static void print_disk(FILE *out, size_t i, const json_t *disk)
 {
 	char size[FORMAT_BYTES], read[FORMAT_BYTES], written[FORMAT_BYTES], discarded[FORMAT_BYTES];
 
-	fprintf(out, "disk %zu (%s): %s, %s\n", i, text_of(disk, "serial"),
-		bytes_of(disk, "size", size), text_of(disk, "path"));
+	print_line(out, "disk %zu (%s): %s, %s", i, text_of(disk, "serial"),
+		   bytes_of(disk, "size", size), text_of(disk, "path"));
 	fprintf(out,
 		"  %" PRIu64 " reads of %s, %" PRIu64 " writes of %s, %" PRIu64
 		" discards of %s, %" PRIu64 " flushes, %" PRIu64 " errors\n",
@@ -204,8 +204,8 @@ static int print_answer(const struct control_call *call, json_t *answer, FILE *o
 			return -ENOMEM;
 		fputs(text, out);
 	} else if (json_object_get(answer, "state")) {
-		fprintf(out, "%s for %.1f s\n", text_of(answer, "state"),
-			json_number_value(json_object_get(answer, "seconds")));
+		print_line(out, "%s for %.1f s", text_of(answer, "state"),
+			   json_number_value(json_object_get(answer, "seconds")));
 		json_array_foreach(json_object_get(answer, "disks"), i, disk)
 			print_disk(out, i, disk);
 	} else if (json_object_get(answer, "bps")) {

@@ -260,7 +260,7 @@ static int create(const struct disk_command *c, FILE *out, struct error *e)
 	if (r < 0)
 		return r;
 	format_bytes(c->size, size);
-	fprintf(out, "%s: %s\n", c->path, size);
+	print_line(out, "%s: %s", c->path, size);
 	return 0;
 }
 
@@ -346,7 +346,7 @@ static void print_text(const struct disk_command *c, const struct disk_info *i, 
 	char size[FORMAT_BYTES], allocated[FORMAT_BYTES], holes[FORMAT_BYTES];
 
 	format_bytes(i->size, size);
-	fprintf(out, "%-11s%s\n", i->device ? "device" : "file", c->path);
+	print_line(out, "%-11s%s", i->device ? "device" : "file", c->path);
 	fprintf(out, "%-11s%s (%llu bytes)\n", "size", size, (unsigned long long)i->size);
 	if (!i->device) {
 		format_bytes(i->allocated, allocated);
@@ -414,7 +414,7 @@ static int compact(const struct disk_command *c, FILE *out, FILE *terminal, stru
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	format_bytes((uint64_t)st.st_blocks * 512, left);
-	fprintf(out, "%s: %s freed, %s still allocated\n", c->path, freed_text, left);
+	print_line(out, "%s: %s freed, %s still allocated", c->path, freed_text, left);
 	return 0;
 }
 
@@ -511,7 +511,7 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 		return r;
 	format_bytes(old, was);
 	format_bytes(size, is);
-	fprintf(out, "%s: %s, was %s\n", c->path, is, was);
+	print_line(out, "%s: %s, was %s", c->path, is, was);
 	return 0;
 }
 

@@ -27,7 +27,8 @@ json_t *json_from_bytes(const char *text)
 char *json_to_text(json_t *doc)
 {
 	_cleanup_free_ char *text =
-		doc ? json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
+		doc ? json_dumps(doc, JSON_INDENT(2) | JSON_REAL_PRECISION(9) | JSON_ENSURE_ASCII)
+		    : NULL;
 	char *line = NULL;
 
 	json_decref(doc);

@@ -74,12 +74,8 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 	    !can_write(fd, level == LOG_ERROR ? STALLED_MS : 0))
 		return;
 	shorten(line, LOG_LINE_MAX - 3); /* CR LF */
+	text_clean(line);		 /* it may quote the guest */
 	len = strlen(line);
-	/* Messages may quote the guest, and a terminal obeys control characters. */
-	for (size_t i = start; i < len; i++) {
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-			line[i] = '?';
-	}
 	if (atomic_load_explicit(&crlf, memory_order_relaxed))
 		line[len++] = '\r';
 	line[len++] = '\n';

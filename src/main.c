@@ -24,9 +24,7 @@ static void complain(const struct error *e, int code)
 
 	if (!line.msg[0])
 		error_set(&line, code, "%s", strerror(-code));
-	for (char *p = line.msg; *p; p++)
-		if ((unsigned char)*p < ' ' || *p == 0x7f)
-			*p = '?';
+	text_clean(line.msg);
 	log_say("skep: %s\n", line.msg);
 }
 

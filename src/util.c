@@ -150,6 +150,60 @@ void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
 		snprintf(ret, FORMAT_BYTES, "%.1f %s", value, units[unit]);
 }
 
+/* The bytes of the UTF-8 character at `s`, which ends in NUL; *ret is its code. 0: it is none. */
+static size_t decode_utf8(const unsigned char *s, uint32_t *ret)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t len = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
+	uint32_t code = len > 1 ? *s & 0xffu >> (len + 1) : *s;
+
+	for (size_t i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (s[i] & 0x3fu);
+	}
+	*ret = code;
+	return code < least[len] || code > 0x10ffff || (code & ~0x7ffu) == 0xd800 ? 0 : len;
+}
+
+static bool is_printable(uint32_t code)
+{
+	bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+	bool line = code == 0x2028 || code == 0x2029;
+	bool direction = code == 0x061c || code == 0x200e || code == 0x200f ||
+			 (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+
+	return !control && !line && !direction;
+}
+
+void text_clean(char *text)
+{
+	while (*text) {
+		uint32_t code;
+		size_t len = decode_utf8((const unsigned char *)text, &code);
+
+		if (len && is_printable(code)) {
+			text += len;
+		} else {
+			*text++ = '?';
+		}
+	}
+}
+
+void print_line(FILE *out, const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
+		text_clean(text);
+	fprintf(out, "%s\n", text ? text : "out of memory");
+}
+
 uint64_t block_queue_limit(dev_t dev, const char *name)
 {
 	static const char *const where[] = {"queue", "../queue"};

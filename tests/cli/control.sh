@@ -42,10 +42,12 @@ asks() {
 }
 # fails ANSWER REGEX: what it says of such an answer.
 fails() {
+	local failed=0
 	serve "$1"
-	complains 125 "$2" control s stop
-	wait "$server"
+	complains 125 "$2" control s stop || failed=1
+	wait "$server" || true
 	server=
+	return $failed
 }
 
 for words in "control --help" "control -h" "help control"; do
@@ -110,7 +112,18 @@ ok "console-file" json asked 'd == {"command": "console-file"}'
 ok "console-file: adds to the file that was opened here" [ "$status $(cat log)" = "0 before, the VM" ]
 ok "console-file: no file" complains 2 'a file is missing: skep control PATH console-file FILE' control s console-file
 ok "console-file: a directory" complains 125 '^skep: .: Is a directory' control s console-file .
+
+# A VM process that was taken over says what it likes; so does who names an image.
+hostile='{"state": "\u001b[2Jrunning", "seconds": 1, "disks": [{"path": "\u009b2J\u202egnp", "serial": "\r\u001b]0;x\u0007", "size": 1}]}'
+no_controls() { ! LC_ALL=C grep -qP '[\x00-\x09\x0b-\x1f\x7f\x80-\xff]' "$tmp/out"; }
+ok "status of a hostile VM" asks '{"command": "status"}' "$hostile" status
+ok "status: nothing that a terminal obeys" no_controls
+ok "status --json of a hostile VM" asks '{"command": "status"}' "$hostile" status --json
+ok "status --json: nothing that a terminal obeys" no_controls
+ok "status --json: nothing is lost" json out "d == json.loads(r'$hostile')"
+
 ok "an error" fails $'{"error": "no disk 7"}\n' '^skep: no disk 7$'
+ok "an error with what a terminal obeys" fails $'{"error": "\\u001b[2J\\u009bx"}\n' '^skep: \?\[2J\?\?x$'
 ok "an error of several lines" fails $'{"error": "a\\nb"}\n' '^skep: a\?b$'
 ok "no answer" fails '' '^skep: s: the VM ended without an answer'
 ok "half an answer" fails '{"disk":' 'ended without an answer'

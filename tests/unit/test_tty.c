@@ -133,11 +133,11 @@ static void open_raw(struct tty *tty)
 /* Writes to the console and ends its output: bytes that went out. */
 static uint64_t put(struct tty *tty, const void *data, size_t len)
 {
-	uint64_t had = tty_stop(tty).written;
+	uint64_t old = tty_stop(tty).written;
 
 	DIE_IF(tty_start(tty, NULL, NULL, NULL));
 	tty_write(tty, data, len);
-	return tty_stop(tty).written - had;
+	return tty_stop(tty).written - old;
 }
 
 static void await_input(const struct tty *tty)

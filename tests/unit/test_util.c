@@ -167,6 +167,30 @@ static void test_long_messages_keep_the_reason(void **state)
 	assert_string_equal(e.msg, "short: No such file or directory");
 }
 
+static void test_terminals_get_nothing_to_obey(void **state)
+{
+	static const char *const pairs[][2] = {
+		{"plain ~ \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+		 "plain ~ \xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+		{"\x1b]52;c;x\a\r\n\t\x7f", "?]52;c;x?????"},
+		{"\xc2\x9b[2J", "??[2J"},				   /* CSI as UTF-8 */
+		{"\x9b[2J \xe9", "?[2J ?"},				   /* and alone; Latin-1 */
+		{"\xe2\x80\xae \xe2\x81\xa6 \xe2\x80\xa8", "??? ??? ???"}, /* RLO, LRI, LS */
+		{"\xc0\x9b \xe0\x82\x9b \xed\xa0\x80 \xf4\x90\x80\x80", "?? ??? ??? ????"},
+		{"\xe2\x82", "??"}, /* cut */
+		{"", ""},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(pairs); i++) {
+		char text[64];
+
+		strcpy(text, pairs[i][0]);
+		text_clean(text);
+		assert_string_equal(text, pairs[i][1]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -176,6 +200,7 @@ int main(void)
 		cmocka_unit_test(test_sizes_for_people),
 		cmocka_unit_test(test_queue_limits),
 		cmocka_unit_test(test_long_messages_keep_the_reason),
+		cmocka_unit_test(test_terminals_get_nothing_to_obey),
 	};
 
 	return cmocka_run_group_tests_name("util", tests, NULL, NULL);
