@@ -24,6 +24,11 @@ enum sandbox_role {
  * system call. */
 int sandbox_process(struct error *e);
 
+/* Gives the calling thread descriptors of its own, without the files, block devices and sockets that
+ * were open at sandbox_process(): images are not for who emulates a CPU. Where that cannot be
+ * (before Linux 5.9, without /proc), all stay. */
+void sandbox_drop_files(void);
+
 /* Installs the role's filter on the calling thread; there is no way back. */
 int sandbox_thread(enum sandbox_role role, struct error *e);
 

@@ -77,6 +77,10 @@ const char *file_kind(mode_t mode);
 /* Whether these are of one file, or of one block device, whatever their names. */
 bool is_same_file(const struct stat *a, const struct stat *b);
 
+/* The process's descriptors beyond the standard streams, in an array that the caller frees: how
+ * many, or a negative errno, as where /proc is missing. */
+int open_descriptors(int **ret);
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
 

@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "cli.h"
+#include "inherited.h"
 #include "log.h"
 #include "output.h"
 #include "tty.h"
@@ -260,6 +261,7 @@ int main(int argc, char **argv)
 		return fail(&e, r);
 	}
 	signal(SIGXFSZ, SIG_IGN); /* a limit on files fails the write or the resize, not skep */
+	inherited_note();
 	if (argc < 2) {
 		cli_help(stderr);
 		return STATUS_USAGE;

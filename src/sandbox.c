@@ -11,8 +11,10 @@
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -38,6 +40,12 @@
 
 /* Of this thread, kept for a handler that cannot ask for it. */
 static _Thread_local char thread_name[16];
+
+/* What sandbox_drop_files() closes; since sandbox_process(). */
+static struct {
+	int *fds;
+	int n;
+} files;
 
 /* A line that is put together without the C library, in a signal handler. */
 struct line {
@@ -111,6 +119,21 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
+/* Before there is no way to ask any more. */
+static void list_files(void)
+{
+	int *fds, n = open_descriptors(&fds), kept = 0;
+	struct stat st;
+
+	for (int i = 0; i < n; i++)
+		if (fstat(fds[i], &st) == 0 &&
+		    (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISSOCK(st.st_mode)))
+			fds[kept++] = fds[i];
+	free(files.fds);
+	files.fds = fds;
+	files.n = kept;
+}
+
 int sandbox_process(struct error *e)
 {
 	struct sigaction sa = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO};
@@ -121,6 +144,7 @@ int sandbox_process(struct error *e)
 			 "calls than skep");
 		return 0;
 	}
+	list_files();
 	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %s",
 				 strerror(errno));
@@ -133,6 +157,15 @@ int sandbox_process(struct error *e)
 		return error_set(e, -errno, "cannot enter the sandbox: PR_SET_DUMPABLE: %s",
 				 strerror(errno));
 	return 0;
+}
+
+void sandbox_drop_files(void)
+{
+	/* This closes nothing; it is unshare(2), which containers deny. */
+	if (SANITIZED || close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE))
+		return;
+	for (int i = 0; i < files.n; i++)
+		close(files.fds[i]);
 }
 
 int sandbox_thread(enum sandbox_role role, struct error *e)

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -244,6 +245,36 @@ bool is_same_file(const struct stat *a, const struct stat *b)
 	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
 		return a->st_rdev == b->st_rdev;
 	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+int open_descriptors(int **ret)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	int n = 0;
+
+	*ret = NULL;
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name), *more; /* "." and ".." are 0 */
+
+		if (fd <= STDERR_FILENO || fd == dirfd(dir))
+			continue;
+		more = reallocarray(*ret, (size_t)n + 1, sizeof(*more));
+		if (!more) {
+			n = -ENOMEM;
+			break;
+		}
+		*ret = more;
+		more[n++] = fd;
+	}
+	closedir(dir);
+	if (n < 0) {
+		free(*ret);
+		*ret = NULL;
+	}
+	return n;
 }
 
 uint64_t now_ns(void)

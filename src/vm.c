@@ -37,6 +37,7 @@
 #include "control.h"
 #include "devices.h"
 #include "guard.h"
+#include "inherited.h"
 #include "layout.h"
 #include "legacy.h"
 #include "log.h"
@@ -620,6 +621,13 @@ static int enter_sandbox(void *role)
 	return r;
 }
 
+static int enter_vcpu(void *arg)
+{
+	(void)arg;
+	sandbox_drop_files();
+	return enter_sandbox((void *)(uintptr_t)SANDBOX_VCPU);
+}
+
 static int start_disks(struct vm *vm, struct error *e)
 {
 	int (*setup)(void *arg) = vm->config->sandbox ? enter_sandbox : NULL;
@@ -644,6 +652,7 @@ static int vm_start(struct vm *vm, struct error *e)
 	int (*setup)(void *arg) = vm->config->sandbox ? enter_sandbox : NULL;
 	int r = 0;
 
+	inherited_close();
 	guard_stop(&vm->guard);
 	if (setup)
 		r = sandbox_process(e);
@@ -654,7 +663,7 @@ static int vm_start(struct vm *vm, struct error *e)
 	if (!r)
 		r = tty_start(&vm->tty, setup, (void *)(uintptr_t)SANDBOX_WRITER, e);
 	if (!r)
-		r = machine_start(&vm->machine, setup, (void *)(uintptr_t)SANDBOX_VCPU, e);
+		r = machine_start(&vm->machine, setup ? enter_vcpu : NULL, NULL, e);
 	if (!r && setup) {
 		vm->confined = true;
 		r = sandbox_thread(vm->socket ? SANDBOX_CONTROL_SOCKET : SANDBOX_CONTROL, e);
