@@ -6,9 +6,12 @@
  * of a client at most, so that one with many starves nobody.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
@@ -16,6 +19,9 @@
 #include "json.h"
 #include "log.h"
 #include "util.h"
+
+#define LOCK_WAIT_NS (2 * NSEC_PER_SEC)
+#define LOCK_POLL_US 5000u
 
 struct client {
 	struct control *control;
@@ -293,7 +299,24 @@ int control_address(struct sockaddr_un *ret, const char *path, struct error *e)
 	return 0;
 }
 
-static int listen_at(const char *path, struct error *e)
+/*
+ * Between the look at a socket that is left and the making of another one, no other VM may do the
+ * same: the slower would remove the faster's. So the directory is locked meanwhile. Who cannot, or
+ * finds it locked by somebody for good, goes on without. Returns a descriptor to close, or -1.
+ */
+static int lock_directory(const char *path)
+{
+	uint64_t end = now_ns() + LOCK_WAIT_NS;
+	_cleanup_free_ char *copy = strdup(path);
+	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK &&
+	       now_ns() < end)
+		usleep(LOCK_POLL_US);
+	return fd;
+}
+
+static int make_listener(const char *path, struct error *e)
 {
 	struct sockaddr_un addr;
 	const struct sockaddr *a = (const struct sockaddr *)&addr;
@@ -326,6 +349,15 @@ fail:
 	if (fd >= 0)
 		close(fd);
 	return r;
+}
+
+static int listen_at(const char *path, struct error *e)
+{
+	int lock = lock_directory(path), fd = make_listener(path, e);
+
+	if (lock >= 0)
+		close(lock);
+	return fd;
 }
 
 int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,

@@ -13,7 +13,9 @@
 #include "output.h"
 #include "util.h"
 
-#define MAX_ANSWER MIB
+#define MAX_ANSWER     MIB
+#define PATIENCE_S     1
+#define MAX_SILENCE_NS (60 * NSEC_PER_SEC)
 
 static int explain_connect(int err, struct error *e)
 {
@@ -34,8 +36,57 @@ static int explain_connect(int err, struct error *e)
 	}
 }
 
+/* Whether a process was stopped: the state is what follows its name, which may hold anything. */
+static bool is_stopped(pid_t pid)
+{
+	char path[32], text[256] = "";
+	const char *state;
+	_cleanup_close_ int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
+		return false;
+	state = strrchr(text, ')');
+	return state && (state[2] == 'T' || state[2] == 't');
+}
+
+/* After PATIENCE_S without a sign of the VM: a message, or 0 to go on waiting. */
+static int explain_silence(int fd, uint64_t since, struct error *e)
+{
+	struct ucred peer = {.pid = 0};
+	socklen_t len = sizeof(peer);
+
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	if (peer.pid > 0 && is_stopped(peer.pid))
+		return error_set(e, -ETIMEDOUT,
+				 "the VM's process %d is stopped, and answers nothing: kill -CONT "
+				 "%d (or fg, in its shell) lets it go on",
+				 (int)peer.pid, (int)peer.pid);
+	if (now_ns() - since < MAX_SILENCE_NS)
+		return 0;
+	return error_set(e, -ETIMEDOUT, "no answer for %u s: the VM hangs, or has other clients",
+			 (unsigned)(MAX_SILENCE_NS / NSEC_PER_SEC));
+}
+
+/* A VM that is stopped takes up to CONTROL_MAX_CLIENTS connections, and no more. */
+static int connect_to(int fd, const struct sockaddr_un *addr, struct error *e)
+{
+	uint64_t since = now_ns();
+
+	while (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			return explain_connect(errno, e);
+		if (now_ns() - since >= MAX_SILENCE_NS)
+			return error_set(e, -ETIMEDOUT,
+					 "the VM takes no connection: it is stopped, or hangs");
+	}
+	return 0;
+}
+
 static int open_socket(const char *path, struct error *e)
 {
+	struct timeval patience = {.tv_sec = PATIENCE_S};
 	struct sockaddr_un addr;
 	int fd, r = control_address(&addr, path, e);
 
@@ -44,12 +95,12 @@ static int open_socket(const char *path, struct error *e)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
-	if (connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-		explain_connect(errno, e);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	r = connect_to(fd, &addr, e);
+	if (r < 0)
 		close(fd);
-		return -EIO;
-	}
-	return fd;
+	return r < 0 ? r : fd;
 }
 
 static void add_limit(json_t *request, const char *name, uint64_t value)
@@ -104,6 +155,7 @@ static int send_request(int fd, const struct control_call *call, int file, struc
 	json_t *request = request_of(call);
 	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
 	size_t len = text ? strlen(text) : 0;
+	uint64_t since = now_ns();
 
 	json_decref(request);
 	if (!text)
@@ -111,8 +163,14 @@ static int send_request(int fd, const struct control_call *call, int file, struc
 	text[len++] = '\n'; /* in the place of the NUL */
 	for (size_t done = 0; done < len;) {
 		ssize_t n = send_with(fd, text + done, len - done, done ? -1 : file);
+		int r = n < 0 && errno == EAGAIN ? explain_silence(fd, since, e) : 0;
 
-		if (n < 0 && errno != EINTR)
+		if (r < 0)
+			return r;
+		/* It has said why before it hung up: there is an answer. */
+		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
+			return 0;
+		if (n < 0 && errno != EINTR && errno != EAGAIN)
 			return error_set(e, -EIO, "cannot send: %s", strerror(errno));
 		done += n > 0 ? (size_t)n : 0;
 	}
@@ -122,8 +180,10 @@ static int send_request(int fd, const struct control_call *call, int file, struc
 static int read_answer(int fd, json_t **ret, struct error *e)
 {
 	_cleanup_free_ char *text = malloc(MAX_ANSWER);
+	uint64_t since = now_ns();
 	size_t len = 0;
 	ssize_t n;
+	int r;
 
 	if (!text)
 		return error_set(e, -ENOMEM, "out of memory");
@@ -131,6 +191,12 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 		n = len < MAX_ANSWER ? read(fd, text + len, MAX_ANSWER - len) : 0;
 		if (n < 0 && errno == EINTR)
 			continue;
+		if (n < 0 && errno == EAGAIN) {
+			r = explain_silence(fd, since, e);
+			if (r < 0)
+				return r;
+			continue;
+		}
 		if (n <= 0)
 			return error_set(e, -EIO, "the VM ended without an answer");
 		len += (size_t)n;

@@ -50,6 +50,30 @@ fails() {
 	return $failed
 }
 
+# fails_long ANSWER REGEX: the same, of a server that answers and closes while it is still asked.
+fails_long() {
+	local failed=0
+	rm -f s
+	python3 - "$1" <<'PY' &
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind("s.tmp")
+s.listen(1)
+os.rename("s.tmp", "s")
+c, _ = s.accept()
+c.recv(1)
+c.sendall(sys.argv[1].encode() + b"\n")
+c.close()
+PY
+	server=$!
+	while [ ! -S s ]; do sleep 0.05; done
+	# Each byte becomes six, and all together more than a socket's buffer.
+	complains 125 "$2" control s resize-disk "$(printf '\001%.0s' {1..100000})" || failed=1
+	wait "$server" || true
+	server=
+	return $failed
+}
+
 for words in "control --help" "control -h" "help control"; do
 	# shellcheck disable=SC2086
 	run $words
@@ -130,6 +154,22 @@ ok "half an answer" fails '{"disk":' 'ended without an answer'
 ok "an answer that is none" fails 'hello' 'ended without an answer'
 ok "an answer of another kind" fails $'[]\n' 'what came is no answer'
 ok "an answer without end" fails "$(printf '%0100000d' 0)" 'without an answer'
+
+# A server that is full says so and hangs up, without a look at what is asked (which is long here).
+ok "too many clients" fails_long '{"error":"too many clients: close some"}' 'too many clients'
+rm -f s
+python3 -c '
+import os, signal, socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("s")
+s.listen(1)
+os.kill(os.getpid(), signal.SIGSTOP)' &
+server=$!
+while [ ! -S s ] || [ "$(cut -d" " -f3 /proc/$server/stat)" != T ]; do sleep 0.05; done
+ok "a VM that is stopped" complains 125 "process $server is stopped.*kill -CONT" control s status
+kill -KILL $server
+wait $server 2>/dev/null || true
+server=
 
 ok "a run with a path for the socket that is used" complains 2 "'x' is both the control socket and a disk" run --control x -d x
 done_testing

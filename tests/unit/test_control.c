@@ -9,10 +9,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -675,6 +678,77 @@ static void test_its_path(void **state)
 
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
 
+/* A VM that starts: says how that went, and ends when its standard input does. */
+static pid_t start_at(struct fixture *f, const char *path, _Atomic bool *go, int report)
+{
+	struct control *control;
+	struct loop *loop;
+	pid_t pid = fork();
+	int r;
+
+	assert_true(pid >= 0);
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (loop_new(&loop, "control", LOOP_EPOLL, 0, NULL))
+		_exit(1);
+	while (!atomic_load(go))
+		;
+	r = control_open(&control, loop, path, &f->vm, NULL);
+	if (write(report, &r, sizeof(r)) != sizeof(r))
+		_exit(2);
+	pause();
+	_exit(3);
+}
+
+static void leave_socket(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(addr.sun_path, path);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
+	close(fd);
+}
+
+/* Both find a socket that is left: only one may remove it, and none the other's. */
+static void test_two_starts_on_one_stale_path(void **state)
+{
+	struct fixture *f = *state;
+	_Atomic bool *go =
+		mmap(NULL, sizeof(*go), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char path[64];
+	int report[2];
+
+	snprintf(path, sizeof(path), "%s/stale", f->dir);
+	assert_int_equal(pipe(report), 0);
+	for (int round = 0; round < 300; round++) {
+		pid_t pid[2];
+		int r[2], fd;
+
+		leave_socket(path);
+		atomic_store(go, false);
+		for (int i = 0; i < 2; i++)
+			pid[i] = start_at(f, path, go, report[1]);
+		atomic_store(go, true);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(read(report[0], &r[i], sizeof(r[i])), sizeof(r[i]));
+		assert_int_equal(MAX(r[0], r[1]), 0);
+		assert_int_equal(MIN(r[0], r[1]), -EADDRINUSE);
+		fd = try_connect(path);
+		assert_true(fd >= 0);
+		close(fd);
+		for (int i = 0; i < 2; i++) {
+			kill(pid[i], SIGKILL);
+			waitpid(pid[i], NULL, 0);
+		}
+		unlink(path);
+	}
+	close(report[0]);
+	close(report[1]);
+	munmap((void *)go, sizeof(*go));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -692,6 +766,7 @@ int main(void)
 		T(garbage),
 		T(no_descriptors),
 		T(its_path),
+		T(two_starts_on_one_stale_path),
 	};
 
 	return cmocka_run_group_tests_name("control", tests, NULL, NULL);
