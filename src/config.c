@@ -526,15 +526,36 @@ static int check_disk(const struct disk_config *disk, struct error *e)
 	return 0;
 }
 
+/* A guest names its disks by their serial numbers, and so does `skep control`. */
+static int check_serials(const struct vm_config *config, struct error *e)
+{
+	char a[BLK_SERIAL_LEN + 1], b[BLK_SERIAL_LEN + 1];
+
+	for (size_t i = 0; i < config->num_disks; i++) {
+		config_disk_serial(config, i, a);
+		for (size_t j = i + 1; j < config->num_disks; j++) {
+			config_disk_serial(config, j, b);
+			if (strcmp(a, b) == 0)
+				return error_set(e, -EINVAL,
+						 "disks %zu and %zu have the serial number '%s': "
+						 "give each its own with serial=",
+						 i + 1, j + 1, a);
+		}
+	}
+	return 0;
+}
+
 int config_validate(const struct vm_config *config, struct error *e)
 {
-	for (size_t i = 0; i < config->num_disks; i++) {
-		int r = check_disk(&config->disks[i], e);
+	int r;
 
+	for (size_t i = 0; i < config->num_disks; i++) {
+		r = check_disk(&config->disks[i], e);
 		if (r < 0)
 			return error_prefix(e, r, "disk %zu (%s)", i + 1, config->disks[i].path);
 	}
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL, "both verbose and quiet: give one of them");
-	return check_paths(config, e);
+	r = check_serials(config, e);
+	return r < 0 ? r : check_paths(config, e);
 }

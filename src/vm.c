@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -728,6 +729,30 @@ static int alloc_result(struct vm_result *result, const struct vm_config *config
 	return 0;
 }
 
+/* A disk has a handful of descriptors for each queue, and the usual limit of 1024 is there for
+ * programs with select(2). */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void explain_descriptor_limit(struct error *e)
+{
+	struct error found = *e;
+	struct rlimit limit = {0};
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	error_set(e, -EMFILE,
+		  "%.300s: all %llu descriptors are in use: raise the limit (ulimit -n, or "
+		  "LimitNOFILE= of a systemd unit), or give disks fewer queues",
+		  found.msg, (unsigned long long)limit.rlim_cur);
+}
+
 int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struct vm_result *result,
 	   void (*leave)(void *arg), void *arg, struct error *e)
 {
@@ -755,6 +780,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 	};
 	pthread_sigmask(SIG_BLOCK, NULL, &vm->old_mask);
 	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */
+	raise_descriptor_limit();
 	r = alloc_result(result, config, e);
 	if (!r)
 		r = vm_build(vm, e);
@@ -762,6 +788,8 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		r = vm_start(vm, e);
 	if (!r)
 		loop_run(vm->control);
+	if (r == -EMFILE)
+		explain_descriptor_limit(e);
 	vm_stop(vm);
 	if (r || atomic_exchange(&vm->collected, true))
 		return r;

@@ -39,6 +39,23 @@ ok "a kernel that is missing" complains 125 'nonexistent' run -k "$tmp/nonexiste
 ok "an initrd that is missing" complains 125 'nonexistent' run -k "$tmp/payload" -i "$tmp/nonexistent"
 ok "a kernel that is none" complains 125 'disk' run -k "$tmp/disk"
 
+# Each needs a handful of descriptors. The soft limit does not count, the hard one does.
+disks=()
+for i in $(seq 20); do
+	truncate -s 1M "$tmp/disk$i"
+	disks+=(-d "$tmp/disk$i,queues=4")
+done
+status=0
+(ulimit -n 64 && exec "$skep" run -k "$payload" "${disks[@]}") >"$tmp/out" 2>"$tmp/err" </dev/null || status=$?
+ok "more descriptors than the hard limit: status 125" [ "$status" = 125 ]
+ok "more descriptors than the hard limit: the remedy" err_has 'all 64 descriptors.*ulimit -n.*LimitNOFILE='
+ok "more descriptors than the hard limit: one line" err_is_one_line
+
+ok "two disks with one serial number" complains 2 "disks 1 and 3 have the serial number 'x'" \
+	run -k "$payload" -d "$tmp/disk1,serial=x" -d "$tmp/disk2" -d "$tmp/disk3,serial=x"
+ok "the serial number that another disk has by itself" complains 2 "disks 1 and 2 have the serial number 'skep1'" \
+	run -k "$payload" -d "$tmp/disk1,serial=skep1" -d "$tmp/disk2"
+
 # Pinned memory: what may be locked is limited, for all but who may lock as much as they like.
 run check
 if ! out_has '^ok +io_uring '; then
