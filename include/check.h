@@ -45,8 +45,8 @@ void check_kvm(struct check_report *report);
  * -EOPNOTSUPP: no holes here. *ret_step says what failed. */
 int check_punch_hole(const char *dir, const char **ret_step);
 
-/* Checks all and prints the report. Returns whether `skep run` works here; that the default guest
- * is missing does not count. Opens and creates nothing that stays. */
+/* Checks all and prints the report. Returns whether nothing failed: `skep run` works here, and the
+ * paths that were asked about exist; that the default guest is missing does not count. Opens and creates nothing that stays. */
 bool check_host(const struct check_options *options, FILE *out);
 
 #endif

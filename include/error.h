@@ -7,6 +7,9 @@ struct error {
 	char msg[512]; /* empty when nothing was said; never ends in a newline */
 };
 
+/* Beside an errno, which is the host's word: what was asked for is wrong, whatever the host. */
+#define EUSAGE 4096
+
 /*
  * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
  * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. Of an overlong message

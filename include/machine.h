@@ -104,6 +104,9 @@ struct machine {
 	void *ctx;
 };
 
+/* What to do when /dev/kvm could not be opened, by its errno. */
+const char *machine_open_remedy(int error);
+
 /*
  * Opens /dev/kvm and creates a VM with `mem` as its RAM, register pages for `devices` virtio-mmio
  * devices, an interrupt line each (and one for the GED), and `cpus` vCPUs that wait. Messages name

@@ -17,6 +17,8 @@
 #include "loop.h"
 #include "util.h"
 
+#define DISCARD "discard"
+
 #define LANDLOCK_VERSION_FLAG 1u /* LANDLOCK_CREATE_RULESET_VERSION */
 
 void check_add(struct check_report *report, const char *name, enum check_state state,
@@ -86,6 +88,8 @@ static const char *io_uring_remedy(int r, const char *message)
 	case -EPERM:
 	case -EACCES:
 		return "allow io_uring_setup(2) in the container's seccomp profile" TILL_THEN;
+	case -EMFILE:
+		return "raise the limit of open files (ulimit -n)" TILL_THEN;
 	case -ENOMEM:
 		return "raise the limit of locked memory (ulimit -l)" TILL_THEN;
 	default:
@@ -165,10 +169,27 @@ static void check_block_device(struct check_report *report, const char *name, co
 			  "%s: the device takes no discards", path);
 }
 
+static const char *punch_remedy(int r)
+{
+	switch (r) {
+	case -ENOSPC:
+	case -EDQUOT:
+		return "make room for a file of 1 MiB there";
+	case -EROFS:
+		return "give a directory on a file system that is not read-only";
+	case -EMFILE:
+		return "raise the limit of open files (ulimit -n)";
+	case -EFBIG:
+		return "allow files of 1 MiB (ulimit -f)";
+	default:
+		return "give a directory that you may write to";
+	}
+}
+
 static void check_discard(struct check_report *report, const char *path)
 {
 	_cleanup_free_ char *copy = strdup(path);
-	const char *name = "discard", *dir = path, *step;
+	const char *name = DISCARD, *dir = path, *step;
 	struct stat st;
 	int r;
 
@@ -191,8 +212,8 @@ static void check_discard(struct check_report *report, const char *path)
 		check_add(report, name, CHECK_ABSENT, "put images on ext4, XFS, btrfs or tmpfs",
 			  "%s: no holes here (%s)", path, step);
 	else
-		check_add(report, name, CHECK_ABSENT, "give a directory that you may write to",
-			  "%s: not tested: %s: %s", path, step, strerror(-r));
+		check_add(report, name, CHECK_ABSENT, punch_remedy(r), "%s: not tested: %s: %s",
+			  path, step, strerror(-r));
 }
 
 /* The rest */
@@ -209,8 +230,10 @@ static void check_device(struct check_report *report, const char *name, const ch
 	}
 	if (errno == EACCES || errno == EPERM)
 		snprintf(remedy, sizeof(remedy), "give your user access to it (chgrp, chmod g+rw)");
-	else
+	else if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		snprintf(remedy, sizeof(remedy), "modprobe %s", module);
+	else
+		snprintf(remedy, sizeof(remedy), "see why it cannot be opened");
 	check_add(report, name, CHECK_ABSENT, remedy, "%s: %s (for %s)", path, strerror(errno),
 		  what);
 }
@@ -272,10 +295,20 @@ static void check_guest(struct check_report *report)
 
 /* Output */
 
-static bool works(const struct check_report *report)
+static bool all_is_well(const struct check_report *report)
 {
 	for (unsigned i = 0; i < report->num_items; i++)
 		if (report->items[i].state == CHECK_FAILED)
+			return false;
+	return true;
+}
+
+/* A path that was asked about and is not there says nothing of the host. */
+static bool run_works(const struct check_report *report)
+{
+	for (unsigned i = 0; i < report->num_items; i++)
+		if (report->items[i].state == CHECK_FAILED &&
+		    strcmp(report->items[i].name, DISCARD) != 0)
 			return false;
 	return true;
 }
@@ -293,7 +326,7 @@ static void print_text(const struct check_report *report, FILE *out)
 			marks[item->state], colour ? "\033[0m" : "", item->name, item->finding,
 			item->remedy[0] ? "; " : "", item->remedy);
 	}
-	fprintf(out, "'skep run' %s here\n", works(report) ? "works" : "does not work");
+	fprintf(out, "'skep run' %s here\n", run_works(report) ? "works" : "does not work");
 }
 
 static void print_json(const struct check_report *report, FILE *out)
@@ -313,7 +346,7 @@ static void print_json(const struct check_report *report, FILE *out)
 				  item->remedy[0] ? json_from_bytes(item->remedy) : json_null()));
 	}
 	text = json_to_text(json_pack(
-		"{s:b, s:{s:b, s:b, s:o, s:i}, s:o}", "ok", works(report), "kvm", "usable",
+		"{s:b, s:{s:b, s:b, s:o, s:i}, s:o}", "ok", all_is_well(report), "kvm", "usable",
 		report->kvm_usable, "accelerated", report->kvm_accelerated, "ns_per_instruction",
 		report->ns_per_instruction > 0 ? json_real(report->ns_per_instruction)
 					       : json_null(),
@@ -342,5 +375,5 @@ bool check_host(const struct check_options *options, FILE *out)
 		print_json(&report, out);
 	else
 		print_text(&report, out);
-	return works(&report);
+	return all_is_well(&report);
 }

@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/time.h>
 
 #include "check.h"
@@ -51,29 +50,13 @@ struct probe {
 	uint8_t *mem;
 };
 
-static const char *open_remedy(int error)
-{
-	struct stat st;
-
-	if (error == EPERM)
-		return "allow the device 10:232 in the container's device cgroup";
-	if (error != EACCES)
-		return "load kvm_intel or kvm_amd (modprobe), with virtualisation enabled in the "
-		       "firmware, or nested virtualisation in the hypervisor";
-	if (stat("/dev/kvm", &st) == 0 && (st.st_mode & S_IWGRP))
-		return "add your user to the group kvm (usermod -aG kvm \"$USER\") and log in "
-		       "again";
-	return "give it to a group (chgrp kvm /dev/kvm, chmod g+rw /dev/kvm), and add your user to "
-	       "that";
-}
-
 static bool open_kvm(struct check_report *report, struct probe *p)
 {
 	int version;
 
 	p->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (p->kvm_fd < 0) {
-		check_add(report, "kvm", CHECK_FAILED, open_remedy(errno), "/dev/kvm: %s",
+		check_add(report, "kvm", CHECK_FAILED, machine_open_remedy(errno), "/dev/kvm: %s",
 			  strerror(errno));
 		return false;
 	}

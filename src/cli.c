@@ -272,7 +272,8 @@ static int load_config(struct vm_config *config, const char *path, struct error 
 		return -ENOMEM;
 	len = read_full(fd, text, MAX_CONFIG_FILE + 1);
 	if (len < 0)
-		return error_set(e, (int)len, "'%s': %s", path, strerror((int)-len));
+		return error_set(e, len == -EINVAL ? -EIO : (int)len, "'%s': %s", path,
+				 strerror((int)-len)); /* not what was written is invalid */
 	if ((size_t)len > MAX_CONFIG_FILE)
 		return error_set(e, -EINVAL, "'%s' is larger than 1 MiB: is it JSON?", path);
 	if (!is_stdin && config_add_source(config, path) < 0)

@@ -92,10 +92,10 @@ static int open_to_change(const char *path, const char *device_remedy, struct st
 static int check_size(uint64_t size, struct error *e)
 {
 	if (size > INT64_MAX)
-		return error_set(e, -ERANGE, "%llu bytes is more than any file holds",
+		return error_set(e, -EUSAGE, "%llu bytes is more than any file holds",
 				 (unsigned long long)size);
 	if (size == 0 || size % BLK_SECTOR)
-		return error_set(e, -EINVAL,
+		return error_set(e, -EUSAGE,
 				 "%llu bytes is no size of a disk: take a multiple of %u "
 				 "(a bare number is MiB)",
 				 (unsigned long long)size, BLK_SECTOR);
@@ -501,7 +501,7 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 		return fd;
 	old = (uint64_t)st.st_size;
 	if (c->grow && __builtin_add_overflow(old, c->size, &size))
-		return error_set(e, -ERANGE, "is too large to grow by %llu bytes",
+		return error_set(e, -EUSAGE, "is too large to grow by %llu bytes",
 				 (unsigned long long)c->size);
 	r = check_size(size, e);
 	if (r < 0)

@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "layout.h"
 #include "log.h"
@@ -32,21 +33,39 @@ const struct machine_cap machine_caps[MACHINE_NUM_CAPS] = {
 	{KVM_CAP_CLOCKSOURCE, "KVM_CAP_CLOCKSOURCE", false, "the paravirtual clock"},
 };
 
+const char *machine_open_remedy(int error)
+{
+	struct stat st;
+
+	switch (error) {
+	case EPERM:
+		return "allow the device 10:232 in the container's device cgroup";
+	case EACCES:
+		if (stat("/dev/kvm", &st) == 0 && (st.st_mode & S_IWGRP))
+			return "add your user to the group kvm (usermod -aG kvm \"$USER\") and "
+			       "log in again";
+		return "give it to a group (chgrp kvm /dev/kvm, chmod g+rw /dev/kvm), and add your "
+		       "user to that";
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return "load kvm_intel or kvm_amd (modprobe), with virtualisation enabled in the "
+		       "firmware, or nested virtualisation in the hypervisor";
+	case EMFILE:
+		return "too many are open already (ulimit -n)";
+	default:
+		return "see the kernel's log (dmesg)";
+	}
+}
+
 static int open_kvm(struct machine *m, struct error *e)
 {
 	int r;
 
 	m->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (m->kvm_fd < 0 && (errno == EACCES || errno == EPERM))
-		return error_set(e, -errno,
-				 "/dev/kvm: permission denied: add your user to the group kvm "
-				 "(usermod -aG kvm \"$USER\") and log in again");
 	if (m->kvm_fd < 0)
-		return error_set(
-			e, -errno,
-			"/dev/kvm: %s: load the kvm_intel or kvm_amd module, and check that "
-			"virtualisation is enabled in the firmware",
-			strerror(errno));
+		return error_set(e, -errno, "/dev/kvm: %s: %s", strerror(errno),
+				 machine_open_remedy(errno));
 	r = ioctl(m->kvm_fd, KVM_GET_API_VERSION, 0);
 	if (r != KVM_API_VERSION)
 		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, and skep needs %d", r,

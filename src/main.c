@@ -29,11 +29,17 @@ static void complain(const struct error *e, int code)
 	log_say("skep: %s\n", line.msg);
 }
 
-/* Complains and returns the exit status: what was written wrong is usage. */
+/* Complains and returns the exit status. An EINVAL here is the host's. */
 static int fail(const struct error *e, int code)
 {
 	complain(e, code);
-	return code == -EINVAL || code == -ERANGE ? STATUS_USAGE : STATUS_FAILED;
+	return code == -EUSAGE ? STATUS_USAGE : STATUS_FAILED;
+}
+
+/* The same of what was written, which the host had no say in. */
+static int fail_to_parse(const struct error *e, int code)
+{
+	return fail(e, code == -EINVAL || code == -ERANGE ? -EUSAGE : code);
 }
 
 /* What was printed must have arrived: a full disk or a closed pipe is a failure. */
@@ -162,7 +168,7 @@ static int command_run(int argc, char **argv)
 	if (r == 0)
 		r = cli_default_guest(&options.config, &e);
 	if (r < 0)
-		status = fail(&e, r);
+		status = fail_to_parse(&e, r);
 	else
 		status = options.dry_run ? dry_run(&options.config) : run_vm(&options.config);
 out:
@@ -179,7 +185,7 @@ static int command_check(int argc, char **argv)
 
 	r = cli_parse_check(argc, argv, &options, &e);
 	if (r < 0)
-		return fail(&e, r);
+		return fail_to_parse(&e, r);
 	if (options.help) {
 		cli_help_check(stdout);
 		return printed(0);
@@ -195,9 +201,11 @@ static int command_control(int argc, char **argv)
 	int r;
 
 	r = cli_parse_control(argc, argv, &call, &e);
-	if (r == 0 && call.help)
+	if (r < 0)
+		return fail_to_parse(&e, r);
+	if (call.help)
 		cli_help_control(stdout);
-	else if (r == 0)
+	else
 		r = control_call_run(&call, stdout, &e);
 	return r < 0 ? fail(&e, r) : printed(0);
 }
@@ -209,9 +217,11 @@ static int command_disk(int argc, char **argv)
 	int r;
 
 	r = cli_parse_disk(argc, argv, &command, &e);
-	if (r == 0 && command.help)
+	if (r < 0)
+		return fail_to_parse(&e, r);
+	if (command.help)
 		cli_help_disk(stdout);
-	else if (r == 0)
+	else
 		r = disk_command_run(&command, stdout, stderr, &e);
 	return r < 0 ? fail(&e, r) : printed(0);
 }
@@ -227,7 +237,7 @@ static int command_help(int argc, char **argv)
 	}
 	about = cli_command_find(argv[0], &e);
 	if (!about)
-		return fail(&e, -EINVAL);
+		return fail(&e, -EUSAGE);
 	about->help(stdout);
 	return printed(0);
 }
@@ -268,7 +278,7 @@ int main(int argc, char **argv)
 	}
 	command = cli_command_find(argv[1], &e);
 	if (!command)
-		return fail(&e, -EINVAL);
+		return fail(&e, -EUSAGE);
 	switch (command->id) {
 	case CLI_RUN:
 		return command_run(argc - 2, argv + 2);

@@ -27,6 +27,10 @@
 
 #define EXIT_FAILED 125
 
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code: which <signal.h> of glibc lacks */
+#endif
+
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
 #elif defined(__has_feature)
@@ -88,8 +92,14 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 	const ucontext_t *uc = context;
 	struct line l = {.len = 0};
 
-	(void)sig;
 	tty_restore();
+	if (info->si_code != SYS_SECCOMP) {
+		add_text(&l, "skep: the VM was ended by SIGSYS, sent by process ");
+		add_number(&l, (unsigned)info->si_pid, 10);
+		add_text(&l, "\n");
+		(void)!write(STDERR_FILENO, l.text, l.len);
+		_exit(128 + sig);
+	}
 	add_text(&l, "skep: the sandbox stopped thread \"");
 	add_text(&l, thread_name);
 	add_text(&l, "\": system call ");

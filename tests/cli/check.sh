@@ -51,6 +51,18 @@ run check /nonexistent/dir
 ok "a path that is not there: status 1" [ "$status" = 1 ]
 ok "a path that is not there: says so" out_has '^no +discard +/nonexistent/dir: No such file'
 
+tail -n 1 "$tmp/out" >"$tmp/conclusion"
+run check "$tmp"
+ok "a path that is not there: says nothing of skep run" cmp -s <(tail -n 1 "$tmp/out") "$tmp/conclusion"
+
+status=0
+(ulimit -n 3 && exec "$skep" check) >"$tmp/out" 2>"$tmp/err" || status=$?
+if err_has 'shared object'; then
+	skip "too many open files: no module is missing" "this program is not static, and does not even start"
+else
+	ok "too many open files: no module is missing" out_has '^no +kvm +/dev/kvm: Too many open files; .*ulimit -n'
+fi
+
 if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
 	ok "KVM is there: it is found" json "$tmp/json" '[c for c in d["checks"] if c["name"] == "kvm"][0]["state"] == "ok"'
 	ok "KVM is there: its speed is measured" json "$tmp/json" 'd["kvm"]["ns_per_instruction"] > 0'

@@ -346,6 +346,7 @@ else
 fi
 
 # Usage
+ok "an EINVAL of the host is not usage" complains 125 'cannot sync: Invalid argument' disk compact /proc/self/status
 ok "no command" complains 2 "'skep help disk' lists them" disk
 ok "a misspelt command" complains 2 "unknown command 'disk compct': did you mean 'compact'" disk compct x
 ok "an unknown command" complains 2 "'skep help disk' lists the commands" disk frobnicate x

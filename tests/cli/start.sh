@@ -30,8 +30,19 @@ elif as_nobody sh -c ': <>/dev/kvm' && [ "$status" = 0 ]; then
 else
 	as_nobody "$tmp/skep" run --no-cache -k "$tmp/payload" -d "$tmp/disk"
 	ok "no permission for /dev/kvm: status 125" [ "$status" = 125 ]
-	ok "no permission for /dev/kvm: the remedy" err_has 'permission denied.*group kvm'
+	ok "no permission for /dev/kvm: the remedy" err_has '/dev/kvm: Permission denied: (add your user to the group kvm|give it to a group)'
 	ok "no permission for /dev/kvm: one line" err_is_one_line
+fi
+
+if : 2>/dev/null <>/dev/kvm; then
+	# With one descriptor more each time: sooner or later it is /dev/kvm that cannot be opened.
+	for i in $(seq 5 60); do
+		(ulimit -n "$i" && exec "$skep" run -k "$payload" --console off) >"$tmp/out" 2>"$tmp/err" </dev/null || true
+		if err_has '/dev/kvm: '; then break; fi
+	done
+	ok "too many open files: no module is missing" err_has '/dev/kvm: Too many open files: .*ulimit -n'
+else
+	skip "too many open files: no module is missing" "/dev/kvm cannot be used here"
 fi
 
 ok "a disk that is missing" complains 125 'nonexistent' run -k "$tmp/payload" -d "$tmp/nonexistent"

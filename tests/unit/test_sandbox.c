@@ -345,6 +345,32 @@ static void expect_violation(enum sandbox_role role, const struct call *call)
 			 (unsigned)status, err);
 }
 
+static int send_sigsys(void *arg)
+{
+	struct error e;
+
+	(void)arg;
+	if (sandbox_process(&e))
+		return 1;
+	kill(getpid(), SIGSYS);
+	return 2;
+}
+
+static void test_sigsys_from_outside_is_no_bug(void **state)
+{
+	char err[1024];
+	int status;
+
+	(void)state;
+	if (is_sanitized())
+		skip();
+	status = run_child(send_sigsys, NULL, err, sizeof(err));
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 128 + SIGSYS);
+	assert_null(strstr(err, "bug"));
+	assert_non_null(strstr(err, "SIGSYS, sent by process"));
+}
+
 static void test_forbidden_calls_end_the_process(void **state)
 {
 	(void)state;
@@ -795,6 +821,7 @@ static void test_sanitized_build_has_no_filters(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sigsys_from_outside_is_no_bug),
 		cmocka_unit_test(test_forbidden_calls_end_the_process),
 		cmocka_unit_test(test_each_role_has_its_own_calls),
 		cmocka_unit_test(test_other_abis_kill),
