@@ -22,7 +22,7 @@ static int check_one(const struct known *k, const char *path, const char *what)
 
 	if (!path || path == k->path || stat(path, &st) < 0 || !is_same_file(&st, k->st))
 		return 0;
-	return error_set(k->e, -EINVAL, "is %s, '%s', too: choose another file", what, path);
+	return error_set(k->e, -EUSAGE, "is %s, '%s', too: choose another file", what, path);
 }
 
 int output_check(int fd, const char *path, const struct vm_config *config, struct error *e)

@@ -684,8 +684,9 @@ static int vm_start(struct vm *vm, struct error *e)
 static void vm_stop(struct vm *vm)
 {
 	machine_stop(&vm->machine);
+	/* A disk's worker, the last of its loops, posts to the others. */
 	for (size_t i = 0; vm->disk && i < vm->config->num_disks; i++)
-		for (unsigned q = 0; q < vm->disk[i].num_loops; q++)
+		for (unsigned q = vm->disk[i].num_loops; q-- > 0;)
 			loop_stop(vm->disk[i].loop[q]);
 	vm->result->console = tty_stop(&vm->tty);
 	if (vm->result->console.lost)

@@ -210,7 +210,8 @@ int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct er
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r)
-		return error_set(e, r, "cannot start the console's thread: %s", strerror(-r));
+		return error_set(e, r, "cannot start the console's thread: %s%s", strerror(-r),
+				 error_task_remedy(r));
 	w->started = true;
 	pthread_mutex_lock(&w->lock);
 	while (!w->ready)

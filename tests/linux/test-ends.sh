@@ -99,7 +99,7 @@ test_stop_timeout() {
 	# shellcheck disable=SC2046
 	start $(guest) --stop-timeout 2 -a 'rdinit=/t/deaf'
 	await '^@up'
-	kill -INT "$vm_pid"
+	kill -TERM "$vm_pid"
 	finish
 	check "--stop-timeout ends the VM (status $status)" test "$status" -gt 0
 }
