@@ -16,6 +16,11 @@ static uint8_t *data;
 
 static void write_round(uint64_t round)
 {
+	static uint8_t begun[SECTOR] __attribute__((aligned(SECTOR)));
+
+	pattern_fill(begun, SECTOR, CRASH_SEED(round), CRASH_BEGUN);
+	if (blk_write(q, CRASH_BEGUN, begun, SECTOR) != VIRTIO_BLK_S_OK)
+		panic("a write failed");
 	for (unsigned i = 0; i < CRASH_WRITES; i++) {
 		uint64_t sector = crash_slot(crash_run, round, i) * CRASH_SLOT_SECTORS;
 		uint8_t *at = data + i * BYTES;

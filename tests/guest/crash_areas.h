@@ -5,8 +5,9 @@
  * holds pattern IMAGE_SEED, which stands for round 0.
  *
  * The payload flushes round g - 1, which is done, while it writes round g; when both have an answer
- * it says "acked=<g - 1>" on the console, and goes on when the console has taken that. So if A is
- * the last round said, what is in no flush that was answered is of rounds A + 1 and A + 2.
+ * it says "acked=<g - 1>" on the console. What of that arrives is behind the guest, by as much as the
+ * monitor keeps for its reader. So the guest also writes which round begins, as pattern CRASH_SEED(g),
+ * to the sector behind the slots, and waits for that: no later round is in the image.
  */
 #ifndef CRASH_AREAS_H
 #define CRASH_AREAS_H
@@ -18,7 +19,7 @@
 #define CRASH_SLOTS	   256u /* a power of two */
 #define CRASH_SLOT_SECTORS 8u
 #define CRASH_WRITES	   16u
-#define CRASH_AHEAD	   2u
+#define CRASH_BEGUN	   (CRASH_SLOTS * CRASH_SLOT_SECTORS) /* the sector behind the slots */
 #define CRASH_SEED(g)	   ((g) ? 16 + (g) : (uint64_t)IMAGE_SEED)
 #define CRASH_MAX_ROUND	   60000u /* patterns have seeds of 16 bits */
 

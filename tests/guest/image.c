@@ -10,10 +10,13 @@
  *
  *   image blk FILE QUEUES              what the test "blk" leaves behind, every sector
  *
- *   image crash FILE ACKED RUN [SAID]  what "crash" may leave behind: crash_areas.h
+ *   image begun FILE                  prints the last round that "crash" began: crash_areas.h
+ *   image crash FILE ACKED RUN [lost]  what it may leave behind; "lost": after a power failure, when
+ *                                     sectors are of different times
  */
 #include <err.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,12 +128,27 @@ static int round_of(const uint8_t *buf, uint64_t sector)
 	return -1;
 }
 
-/* Each sector of each slot holds the last round that was acknowledged, or a later one that may have
- * been in flight: up to the last that was said, and some. */
-static void expect_crash(uint64_t acked, uint64_t run, uint64_t said)
+static uint64_t begun(void)
 {
-	uint64_t end = said + CRASH_AHEAD;
+	uint8_t buf[PATTERN_SECTOR];
+	int round;
 
+	read_sector(CRASH_BEGUN, buf);
+	round = round_of(buf, CRASH_BEGUN);
+	if (round < 0)
+		errx(1, "%s: sector %u holds no round", path, CRASH_BEGUN);
+	return (uint64_t)round;
+}
+
+/* Each sector of each slot holds the last round that was acknowledged, or a later one that was
+ * begun. */
+static void expect_crash(uint64_t acked, uint64_t run, bool lost)
+{
+	uint64_t end = lost ? CRASH_MAX_ROUND : begun();
+
+	if (acked > end)
+		errx(1, "%s: round %llu was acknowledged, and the last that began is %llu", path,
+		     (unsigned long long)acked, (unsigned long long)end);
 	for (unsigned slot = 0; slot < CRASH_SLOTS; slot++) {
 		uint64_t last = acked;
 
@@ -177,8 +195,11 @@ int main(int argc, char **argv)
 	else if (argc == 4 && !strcmp(what, "blk"))
 		expect_blk(number(argv[3]));
 	else if ((argc == 5 || argc == 6) && !strcmp(what, "crash"))
-		expect_crash(number(argv[3]), number(argv[4]), number(argv[argc == 6 ? 5 : 3]));
+		expect_crash(number(argv[3]), number(argv[4]),
+			     argc == 6 && !strcmp(argv[5], "lost"));
+	else if (argc == 3 && !strcmp(what, "begun"))
+		printf("%llu\n", (unsigned long long)begun());
 	else
-		errx(2, "usage: image fill|check|zeros|blk|crash FILE ...");
+		errx(2, "usage: image fill|check|zeros|blk|begun|crash FILE ...");
 	return 0;
 }
