@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#include "base/log.h"
+#include "base/util.h"
 #include "devices.h"
-#include "log.h"
-#include "util.h"
 
 #define QUEUE_SIZE  16u
 #define TURN_BYTES  (64 * KIB) /* at most, before others have their turn; a request gets no more */

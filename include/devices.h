@@ -6,11 +6,11 @@
 #ifndef SKEP_DEVICES_H
 #define SKEP_DEVICES_H
 
-#include "config.h"
-#include "error.h"
-#include "gmem.h"
-#include "loop.h"
-#include "virtio.h"
+#include "base/error.h"
+#include "base/loop.h"
+#include "config/config.h"
+#include "kvm/gmem.h"
+#include "virtio/virtio.h"
 
 struct blk_image;
 struct tty;

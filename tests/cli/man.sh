@@ -66,13 +66,13 @@ PY
 ok "README names the oldest kernel as the messages do" python3 - "$source" <<'PY'
 import re, sys
 top = sys.argv[1]
-oldest = re.search(r'MACHINE_MIN_LINUX "([\d.]+)"', open(top + "/include/machine.h").read())[1]
+oldest = re.search(r'MACHINE_MIN_LINUX "([\d.]+)"', open(top + "/include/kvm/machine.h").read())[1]
 sys.exit(0 if f"Linux {oldest} or newer on x86-64" in open(top + "/README.md").read() else 1)
 PY
 ok "docs/threat-model.md has each role's calls" python3 - "$source" <<'PY'
 import re, sys
 top = sys.argv[1]
-table = re.search(r"table\[\] = {(.*?)\n};", open(top + "/src/seccomp-gen.c").read(), re.S)[1]
+table = re.search(r"table\[\] = {(.*?)\n};", open(top + "/src/sandbox/generator.c").read(), re.S)[1]
 made = {}
 for roles, call in re.findall(r"\b(?:CALL|CALL_IF2?|IOCTL)\(([A-Z_ |]+), (\w+)", table):
 	for role in roles.split(" | "):

@@ -14,9 +14,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "../../devices/blk_device.h"
+#include "base/log.h"
+#include "blk/device.h"
 #include "driver.h"
-#include "log.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -11,11 +11,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "boot.h"
-#include "boot_image.h"
-#include "layout.h"
-#include "log.h"
-#include "util.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "boot/boot.h"
+#include "boot/image.h"
+#include "kvm/layout.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -6,11 +6,11 @@
  */
 #include <string.h>
 
+#include "base/log.h"
+#include "base/util.h"
 #include "driver.h"
 #include "echo.h"
 #include "input.h"
-#include "log.h"
-#include "util.h"
 
 #define RAM	  (2 * MIB)
 #define QUEUES	  3u

@@ -7,9 +7,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/util.h"
 #include "driver.h"
 #include "input.h"
-#include "util.h"
 
 #define RAM	  (2 * MIB)
 #define MAX_IOV	  24u

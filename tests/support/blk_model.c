@@ -14,8 +14,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/util.h"
 #include "blk_model.h"
-#include "util.h"
 
 #define BLOCK	      4096u
 #define BLOCK_SECTORS (BLOCK / BLK_SECTOR)

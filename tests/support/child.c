@@ -4,8 +4,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/util.h"
 #include "child.h"
-#include "util.h"
 
 int in_child(int (*fn)(const char *arg), const char *arg)
 {

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/util.h"
 #include "disk.h"
-#include "util.h"
 
 struct slot {
 	struct virtio_blk_outhdr header;

@@ -10,10 +10,10 @@
 
 #include <linux/virtio_blk.h>
 
-#include "blk.h"
+#include "base/util.h"
+#include "blk/blk.h"
 #include "devices.h"
 #include "driver.h"
-#include "util.h"
 
 #define DISK_RAM     (64 * MIB)
 #define DISK_BUFFER  (8 * MIB) /* disk_read(), disk_write() */

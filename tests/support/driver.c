@@ -7,8 +7,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+#include "base/util.h"
 #include "driver.h"
-#include "util.h"
 
 #define must(cond)                                                                                 \
 	do {                                                                                       \

@@ -32,9 +32,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "gmem.h"
+#include "kvm/gmem.h"
 #include "patience.h"
-#include "virtio.h"
+#include "virtio/virtio.h"
 
 #define DRV_COALESCED 32u /* pending InterruptACK writes, a power of two */
 

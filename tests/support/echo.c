@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/util.h"
 #include "echo.h"
-#include "util.h"
 
 static struct echo *to_echo(struct virtio_dev *dev)
 {

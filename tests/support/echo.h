@@ -6,7 +6,7 @@
 #ifndef SKEP_TEST_ECHO_H
 #define SKEP_TEST_ECHO_H
 
-#include "virtio.h"
+#include "virtio/virtio.h"
 
 #define ECHO_ID		 42u
 #define ECHO_FEATURE	 5u  /* offered feature bits of its own ... */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <stdlib.h>
 
+#include "base/util.h"
 #include "patience.h"
-#include "util.h"
 
 int patience_ms(void)
 {

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-#include "../../devices/blk_device.h"
+#include "blk/device.h"
 #include "disk.h"
 
 #define SIZE	(32 * MIB)

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "disk.h"
-#include "util.h"
 
 #define SIZE	(32 * MIB)
 #define SECTORS (SIZE / BLK_SECTOR)

@@ -20,9 +20,9 @@
 
 #include <cmocka.h>
 
-#include "loop.h"
+#include "base/loop.h"
+#include "base/util.h"
 #include "patience.h"
-#include "util.h"
 
 /* What cmocka hands to a test. */
 static const enum loop_engine uring = LOOP_URING, epoll = LOOP_EPOLL;

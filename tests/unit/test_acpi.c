@@ -12,9 +12,9 @@
 
 #include <cmocka.h>
 
-#include "acpi.h"
-#include "layout.h"
-#include "util.h"
+#include "base/util.h"
+#include "kvm/acpi.h"
+#include "kvm/layout.h"
 
 struct table {
 	const uint8_t *data;

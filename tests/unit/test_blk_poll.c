@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "../../devices/blk_poll.h"
-#include "util.h"
+#include "base/util.h"
+#include "blk/poll.h"
 
 #define US 1000u
 

@@ -7,8 +7,8 @@
 
 #include <cmocka.h>
 
-#include "../../devices/blk_rate.h"
-#include "util.h"
+#include "base/util.h"
+#include "blk/rate.h"
 
 #define S  NSEC_PER_SEC
 #define MS (NSEC_PER_SEC / 1000)

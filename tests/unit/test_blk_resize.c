@@ -16,8 +16,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "disk.h"
-#include "util.h"
 
 #define SIZE	(4 * MIB)
 #define SECTORS (SIZE / BLK_SECTOR)

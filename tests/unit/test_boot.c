@@ -17,12 +17,12 @@
 
 #include <cmocka.h>
 
-#include "boot.h"
-#include "boot_image.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "boot/boot.h"
+#include "boot/image.h"
 #include "kernels.h"
-#include "layout.h"
-#include "log.h"
-#include "util.h"
+#include "kvm/layout.h"
 
 #define CMDLINE "console=hvc0 root=/dev/vda"
 #define RSDP	GPA(0xe1230)

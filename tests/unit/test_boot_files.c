@@ -19,12 +19,12 @@
 
 #include <cmocka.h>
 
-#include "boot.h"
-#include "boot_image.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "boot/boot.h"
+#include "boot/image.h"
 #include "child.h"
 #include "kernels.h"
-#include "log.h"
-#include "util.h"
 
 static char dir[] = "/tmp/test-boot-files-XXXXXX";
 

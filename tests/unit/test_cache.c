@@ -20,13 +20,13 @@
 
 #include <cmocka.h>
 
-#include "boot.h"
-#include "boot_image.h"
-#include "cache.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "boot/boot.h"
+#include "boot/cache.h"
+#include "boot/image.h"
 #include "child.h"
 #include "kernels.h"
-#include "log.h"
-#include "util.h"
 
 #define MEMORY (64 * MIB)
 

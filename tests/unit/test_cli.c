@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "cli_table.h"
-#include "util.h"
+#include "base/util.h"
+#include "cli/table.h"
 
 #define ARGS(...)                                                                                  \
 	(int)(sizeof((char *[]){__VA_ARGS__}) / sizeof(char *)), (char *[])                        \

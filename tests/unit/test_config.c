@@ -9,10 +9,10 @@
 
 #include <cmocka.h>
 
-#include "config.h"
-#include "settings.h"
-#include "suggest.h"
-#include "util.h"
+#include "base/suggest.h"
+#include "base/util.h"
+#include "config/config.h"
+#include "config/settings.h"
 
 /* Text forms */
 

@@ -17,12 +17,12 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
+#include "base/util.h"
+#include "console/tty.h"
 #include "devices.h"
 #include "driver.h"
-#include "log.h"
 #include "patience.h"
-#include "tty.h"
-#include "util.h"
 
 #define RX    0u
 #define TX    1u

@@ -20,9 +20,9 @@
 
 #include <cmocka.h>
 
-#include "control.h"
+#include "base/util.h"
+#include "control/control.h"
 #include "disk.h"
-#include "util.h"
 
 #define SIZE  (4 * MIB)
 #define DISKS 3u

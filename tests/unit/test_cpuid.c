@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "machine.h"
-#include "util.h"
+#include "base/util.h"
+#include "kvm/machine.h"
 
 /* What a KVM on an AMD and on an Intel host would report, cut down to what is fitted. */
 static const struct kvm_cpuid_entry2 host[] = {

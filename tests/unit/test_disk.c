@@ -13,8 +13,8 @@
 
 #include <cmocka.h>
 
+#include "cli/disk.h"
 #include "disk.h"
-#include "disk_command.h"
 
 #define SIZE (8 * MIB)
 

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "bus.h"
-#include "gmem.h"
-#include "util.h"
+#include "base/util.h"
+#include "kvm/bus.h"
+#include "kvm/gmem.h"
 
 static void test_slice_is_whole_or_nothing(void **state)
 {

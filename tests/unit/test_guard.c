@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "guard.h"
+#include "base/guard.h"
+#include "base/util.h"
 #include "patience.h"
-#include "util.h"
 
 struct fixture {
 	struct guard guard;

@@ -8,10 +8,10 @@
 
 #include <cmocka.h>
 
-#include "ioapic.h"
-#include "layout.h"
-#include "log.h"
-#include "util.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "kvm/ioapic.h"
+#include "kvm/layout.h"
 
 #define PINS	 5u
 #define MASKED	 (1u << 16)

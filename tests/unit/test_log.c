@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "log.h"
-#include "util.h"
+#include "base/log.h"
+#include "base/util.h"
 
 /* stderr while a test runs: a pipe, or whatever else is put there. */
 static int real_stderr, out[2];

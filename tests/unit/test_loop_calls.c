@@ -3,7 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "../../src/loop_engine.h"
+#include "base/loop_engine.h"
 #include "loop_fixture.h"
 
 static void note_thread(void *arg)

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "machine.h"
-#include "util.h"
+#include "base/util.h"
+#include "kvm/machine.h"
 
 #define ENTRIES	 16u
 #define REGISTER 0x1000u

@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "layout.h"
-#include "mptable.h"
-#include "util.h"
+#include "base/util.h"
+#include "kvm/layout.h"
+#include "kvm/mptable.h"
 
 static uint32_t load(const uint8_t *p, unsigned bytes)
 {

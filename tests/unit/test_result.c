@@ -15,9 +15,9 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "base/util.h"
 #include "child.h"
-#include "util.h"
-#include "vm.h"
+#include "vm/vm.h"
 
 static void test_statuses(void **state)
 {

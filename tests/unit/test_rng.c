@@ -7,10 +7,10 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
+#include "base/util.h"
 #include "devices.h"
 #include "driver.h"
-#include "log.h"
-#include "util.h"
 
 #define ALL	    UINT64_MAX
 #define PLAIN	    (1ull << VIRTIO_F_VERSION_1) /* no EVENT_IDX */

@@ -31,12 +31,12 @@
 
 #include <cmocka.h>
 
-#include "config.h"
-#include "loop.h"
+#include "base/loop.h"
+#include "base/util.h"
+#include "config/config.h"
+#include "console/tty.h"
 #include "patience.h"
-#include "sandbox.h"
-#include "tty.h"
-#include "util.h"
+#include "sandbox/sandbox.h"
 
 #define EXIT_VIOLATION 125
 

@@ -26,11 +26,11 @@
 
 #include <cmocka.h>
 
-#include "config.h"
-#include "log.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "config/config.h"
+#include "console/tty.h"
 #include "patience.h"
-#include "tty.h"
-#include "util.h"
 
 #define DIE_IF(condition)                                                                          \
 	do {                                                                                       \

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "error.h"
-#include "util.h"
+#include "base/error.h"
+#include "base/util.h"
 
 /* One byte anywhere shows; those around the buffer do not count. */
 static void test_zero_is_told_from_data_at_every_offset_and_length(void **state)

@@ -4,7 +4,7 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 
-#include "log.h"
+#include "base/log.h"
 #include "virtio_fixture.h"
 
 static void test_bad_rings_need_a_reset(void **state)

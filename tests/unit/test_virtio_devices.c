@@ -14,10 +14,10 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
+#include "console/tty.h"
 #include "devices.h"
 #include "disk.h"
-#include "log.h"
-#include "tty.h"
 
 #define BIT(n)	(1ull << (n))
 #define SIZE	(8 * MIB)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The registers of virtio-mmio. Tests named point_N are the hardening list item by item; those
  * named cve_* are other monitors' scars. */
-#include "bus.h"
-#include "log.h"
+#include "base/log.h"
+#include "kvm/bus.h"
 #include "virtio_fixture.h"
 
 static void test_fixed_registers(void **state)

@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
+#include "base/log.h"
+#include "base/util.h"
 #include "driver.h"
 #include "echo.h"
-#include "log.h"
-#include "util.h"
 
 #define QUEUES 4u
 #define ALL    UINT64_MAX

@@ -17,9 +17,9 @@
 
 #include <cmocka.h>
 
-#include "log.h"
-#include "util.h"
-#include "writer.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "base/writer.h"
 
 static struct writer *start(int fd)
 {

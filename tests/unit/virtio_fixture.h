@@ -13,9 +13,9 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "driver.h"
 #include "echo.h"
-#include "util.h"
 
 #define QUEUES	2u
 #define ALL	UINT64_MAX

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
+#include "base/util.h"
 #include "driver.h"
-#include "util.h"
 
 #define QSIZE	 8u
 #define MAX_SIZE 256u

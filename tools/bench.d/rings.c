@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "util.h"
-#include "virtq.h"
+#include "base/util.h"
+#include "virtio/virtq.h"
 
 #define SIZE  VIRTQ_MAX_SIZE
 #define AVAIL (1u << VRING_PACKED_DESC_F_AVAIL)

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What is to be on stable storage: FLUSH, and writes while the disk is write-through (virtio 1.3,
+ * section 5.2.6.2).
+ *
+ * DOC: Theory of operation. The kernel tells an open file once that data of it was lost, to the
+ * sync that asks first; those after it are told that all is well. All queues of a disk share the
+ * file, so they share the answer: one fdatasync is at work at a time, whichever queue it is on, and
+ * it speaks for all requests that came before it began. Those that come meanwhile wait for the
+ * next, together. That is a group commit; it costs less, too.
+ *
+ * Each sync has a number. A request waits for the one that begins next (`flush_number`), and any
+ * queue that has such requests begins it, at the end of a turn of its loop. When it is done the
+ * other queues that wait are woken by their kicks.
+ *
+ * A sync that failed may have been about any data since the one before, and the kernel takes the
+ * pages for clean now: nobody can write them again but the guest. So from then on nothing is
+ * stable, until the driver resets the device.
+ *
+ * Reset does not wait for a sync, which may take minutes and has nothing to do with guest memory;
+ * it goes on, and the next one waits for it.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "device.h"
+
+void blk_flush_enter(struct blk_request *r)
+{
+	struct blk_queue *q = r->queue;
+	struct blk_flush *f = &q->blk->flush;
+
+	pthread_mutex_lock(&f->lock);
+	r->flush_number = q->flush_number = f->begun + 1;
+	pthread_mutex_unlock(&f->lock);
+	lane_append(&q->flushes, r);
+}
+
+static void wake(struct blk_device *blk, uint64_t queues)
+{
+	for (; queues; queues &= queues - 1)
+		virtio_queue_kick_later(&blk->dev, (unsigned)__builtin_ctzll(queues));
+}
+
+/* True when this is the first that failed. */
+static bool note_result(struct blk_flush *f, int64_t result, uint64_t *waiting)
+{
+	bool first = false;
+
+	pthread_mutex_lock(&f->lock);
+	f->at_work = false;
+	if (result >= 0) {
+		f->done = f->begun;
+	} else if (result != -ECANCELED && !f->error) {
+		f->error = (int)result;
+		first = true;
+	}
+	*waiting = f->waiting;
+	pthread_mutex_unlock(&f->lock);
+	return first;
+}
+
+static void synced(struct blk_req *io, int64_t result)
+{
+	struct blk_queue *q = container_of(io, struct blk_queue, sync);
+	uint64_t waiting;
+
+	if (result == -EAGAIN || result == -EINTR) {
+		if (!q->stopping && q->sync_retries++ < BLK_MAX_RETRIES) {
+			q->engine->ops->submit(q->engine, io);
+			return;
+		}
+		if (q->stopping)
+			result = -ECANCELED;
+	}
+	if (note_result(&q->blk->flush, result, &waiting))
+		log_guest("disk %s: the host lost data that was written to it (%s): no FLUSH and "
+			  "no write-through write succeeds until the guest resets the disk; see "
+			  "the host's kernel log",
+			  q->blk->image->path, strerror((int)-result));
+	wake(q->blk, waiting & ~(1ull << q->vq->index));
+}
+
+static void begin(struct blk_queue *q)
+{
+	q->sync_retries = 0;
+	q->sync = (struct blk_req){.op = BLK_FLUSH, .done = synced};
+	q->engine->ops->submit(q->engine, &q->sync);
+}
+
+bool blk_flush_look(struct blk_queue *q)
+{
+	struct blk_flush *f = &q->blk->flush;
+	uint64_t bit = 1ull << q->vq->index, done;
+	bool waits, begins;
+	int error;
+
+	if (!q->flushes.first || q->stopping)
+		return false;
+	pthread_mutex_lock(&f->lock);
+	error = f->error;
+	done = error ? UINT64_MAX : f->done;
+	waits = q->flush_number > done;
+	begins = waits && !f->at_work;
+	if (begins) {
+		f->at_work = true;
+		f->begun++;
+	}
+	f->waiting = waits ? f->waiting | bit : f->waiting & ~bit;
+	pthread_mutex_unlock(&f->lock);
+	while (q->flushes.first && q->flushes.first->flush_number <= done)
+		blk_request_finish(lane_take(&q->flushes),
+				   error ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	if (begins)
+		begin(q);
+	return begins;
+}
+
+void blk_flush_forget(struct blk_device *blk)
+{
+	pthread_mutex_lock(&blk->flush.lock);
+	blk->flush.error = 0;
+	blk->flush.waiting = 0;
+	pthread_mutex_unlock(&blk->flush.lock);
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Locks are of the open file description (F_OFD_SETLK): they go with the
+ * last descriptor of it, however the process ends, and two opens of one file in one process exclude
+ * each other too. They lie where QEMU has its own, so that each respects the other's:
+ *
+ *	byte 100 + P	held by who uses permission P
+ *	byte 200 + P	held by who does not let others use permission P
+ *	P		0 read, 1 write, 2 write what is there already, 3 resize
+ *
+ * QEMU takes shared locks there and then looks whether anybody's exclude what it wants. Here a
+ * writer takes all of it exclusively, in one step. A reader shares the bytes that keep writers out,
+ * and then looks for one that QEMU let in.
+ *
+ * The kernel names no holder of such a lock. So whoever holds one has a lock of the old kind
+ * (F_SETLK) besides, on a byte of its own, which keeps nobody out: of that one the kernel tells the
+ * process to everybody. Where there is none (QEMU), fdinfo shows a lock with each descriptor it
+ * belongs to, to whoever may look into that process.
+ *
+ * A killed process has ended some time before its io_uring lets go of the image, and of its lock
+ * with it. So a lock that nobody is seen to hold is given a little time to go away.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "blk.h"
+
+#define USES	   100
+#define KEEPS_OUT  200
+#define NAME	   300 /* tells who has one of the others */
+#define WRITE	   1
+#define RESIZE	   3
+#define PATIENCE   200u /* looks */
+#define LOOK_NS	   10000000
+#define COMM_LEN   16u
+#define FDINFO_MAX 4096u
+
+struct holder {
+	pid_t pid; /* 0: nobody that can be seen */
+	char comm[COMM_LEN];
+};
+
+static struct flock range(short type, int from, int to)
+{
+	return (struct flock){
+		.l_type = type, .l_whence = SEEK_SET, .l_start = from, .l_len = to - from + 1};
+}
+
+/* Whether somebody holds a lock on one of these bytes, which is then in *lock. */
+static bool held(int fd, int from, int to, struct flock *lock)
+{
+	*lock = range(F_WRLCK, from, to);
+	return fcntl(fd, F_OFD_GETLK, lock) == 0 && lock->l_type != F_UNLCK;
+}
+
+/* 0; -EAGAIN with what is in the way; or another errno, when locks do not work here. */
+static int try_lock(int fd, enum blk_lock how, struct flock *other)
+{
+	struct flock lock = range(F_WRLCK, USES, KEEPS_OUT + RESIZE);
+
+	if (how == BLK_LOCK_LOOK)
+		return held(fd, USES, KEEPS_OUT + RESIZE, other) ? -EAGAIN : 0;
+	if (how == BLK_LOCK_READ)
+		lock = range(F_RDLCK, KEEPS_OUT + WRITE, KEEPS_OUT + RESIZE);
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+		if (errno != EAGAIN && errno != EACCES)
+			return -errno;
+		/* If it is gone meanwhile, there will be nobody to name. */
+		*other = lock;
+		fcntl(fd, F_OFD_GETLK, other);
+		return -EAGAIN;
+	}
+	if (how == BLK_LOCK_READ && held(fd, USES + WRITE, USES + RESIZE, other)) {
+		blk_unlock(fd);
+		return -EAGAIN;
+	}
+	return 0;
+}
+
+/* It goes with the process, or when that closes any descriptor of the file: then nobody is named.
+ */
+static void leave_name(int fd, enum blk_lock how)
+{
+	struct flock lock = range(how == BLK_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
+
+	fcntl(fd, F_SETLK, &lock);
+}
+
+void blk_unlock(int fd)
+{
+	struct flock lock = range(F_UNLCK, USES, KEEPS_OUT + RESIZE);
+
+	fcntl(fd, F_OFD_SETLK, &lock);
+}
+
+/* Whether a process's fdinfo has such a lock. */
+static bool shows_lock(int fdinfo)
+{
+	char text[FDINFO_MAX + 1], *save, *line;
+	ssize_t n = read_full(fdinfo, text, FDINFO_MAX);
+
+	text[MAX(n, 0)] = '\0';
+	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		long long first, last;
+		int got = sscanf(line, "lock:%*d: OFDLCK %*s %*s %*d %*s %lld %lld", &first, &last);
+
+		/* The end of a file stands there as EOF. */
+		if (got >= 1 && first <= KEEPS_OUT + RESIZE && (got == 1 || last >= USES))
+			return true;
+	}
+	return false;
+}
+
+/* Whether the process has `file` open with a lock on it. */
+static bool process_holds(const char *pid, const struct stat *file)
+{
+	char path[sizeof("/proc//fdinfo/") + 2 * 20];
+	struct dirent *entry;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	while (!found && (entry = readdir(dir))) {
+		_cleanup_close_ int fdinfo = -1;
+		struct stat st;
+
+		if (fstatat(dirfd(dir), entry->d_name, &st, 0) < 0 || st.st_ino != file->st_ino ||
+		    st.st_dev != file->st_dev)
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/fdinfo/%.20s", pid, entry->d_name);
+		fdinfo = open(path, O_RDONLY | O_CLOEXEC);
+		found = fdinfo >= 0 && shows_lock(fdinfo);
+	}
+	closedir(dir);
+	return found;
+}
+
+static void name_holder(struct holder *holder)
+{
+	char path[32];
+	_cleanup_close_ int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)holder->pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || read_full(fd, holder->comm, sizeof(holder->comm) - 1) < 0)
+		holder->comm[0] = '\0';
+	holder->comm[strcspn(holder->comm, "\n")] = '\0';
+}
+
+static void find_holder(int fd, const struct flock *other, struct holder *ret)
+{
+	struct dirent *entry;
+	struct flock name;
+	struct stat file;
+	DIR *proc;
+
+	*ret = (struct holder){0};
+	if (other->l_type != F_UNLCK && other->l_pid > 0) {
+		/* Another program's lock of the old kind. */
+		ret->pid = other->l_pid;
+	} else if (held(fd, NAME, NAME, &name) && name.l_pid > 0) {
+		ret->pid = name.l_pid;
+	} else if (fstat(fd, &file) == 0 && (proc = opendir("/proc"))) {
+		while (!ret->pid && (entry = readdir(proc)))
+			if (*entry->d_name >= '1' && *entry->d_name <= '9' &&
+			    process_holds(entry->d_name, &file))
+				ret->pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		closedir(proc);
+	}
+	if (ret->pid)
+		name_holder(ret);
+}
+
+static int refuse(enum blk_lock how, const struct flock *other, const struct holder *holder,
+		  struct error *e)
+{
+	const char * or = how == BLK_LOCK_OUTPUT ? "or choose another file"
+			  : how == BLK_LOCK_WRITE && other->l_type == F_RDLCK
+				  ? "or add `,readonly` or `,ephemeral` if it only reads"
+				  : "or give this VM a copy";
+
+	if (!holder->pid)
+		return error_set(e, -EBUSY,
+				 "is in use by a process that cannot be seen from here, another "
+				 "user's or another container's: `fuser -v` as root on the host "
+				 "names it; stop it, %s",
+				 or);
+	if (holder->pid == getpid())
+		return error_set(e, -EBUSY,
+				 "is given twice: a disk that is written can be there only once; "
+				 "leave one out, or add `,readonly` to both");
+	return error_set(e, -EBUSY, "is in use by process %d%s%s%s: stop it, %s", (int)holder->pid,
+			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
+}
+
+/* What locks do not tell: whether the host itself has the file. Keeps the lock when not. */
+static int lock_from_host(int fd, enum blk_lock how, struct error *e)
+{
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : blk_host_use(&st, how == BLK_LOCK_READ, e);
+
+	if (r < 0)
+		blk_unlock(fd);
+	else
+		leave_name(fd, how);
+	return r;
+}
+
+bool blk_look_again(unsigned *looks)
+{
+	static const struct timespec pause = {.tv_nsec = LOOK_NS};
+
+	return (*looks)++ < PATIENCE && (nanosleep(&pause, NULL), true);
+}
+
+int blk_lock(int fd, enum blk_lock how, struct error *e)
+{
+	struct flock other = {.l_type = F_UNLCK};
+	struct holder holder = {0};
+	unsigned looks = 0;
+	int r, unlocked;
+
+	do {
+		unlocked = try_lock(fd, how, &other);
+		if (unlocked == -EAGAIN) {
+			find_holder(fd, &other, &holder);
+			r = refuse(how, &other, &holder, e);
+		} else {
+			r = how == BLK_LOCK_LOOK ? 0 : lock_from_host(fd, how, e);
+		}
+	} while (r == -EBUSY && !holder.pid && blk_look_again(&looks));
+	if (r < 0 || unlocked == 0)
+		return r;
+	return error_set(e, -ENOLCK, "cannot be locked (%s)", strerror(-unlocked));
+}
+
+int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e)
+{
+	struct error why = {""};
+	int r = blk_lock(fd, how, &why);
+	struct stat named;
+
+	if (r == -ENOLCK)
+		log_warn("'%s': %s: see to it yourself that nobody else %s it", path, why.msg,
+			 how == BLK_LOCK_READ ? "writes" : "uses");
+	else if (r < 0)
+		return error_set(e, r, "%s", why.msg);
+	if (fstat(fd, ret) < 0)
+		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+	if (stat(path, &named) < 0 || !is_same_file(ret, &named))
+		return error_set(e, -ESTALE, "was replaced while it was opened: try again");
+	return 0;
+}

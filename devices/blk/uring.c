@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Every operation is one SQE on the ring of the disk's loop, on the
+ * image's registered file; the loop submits them in one system call when it next waits, and hands
+ * their completions to `ring`. Data that is in one piece, in memory that the loop has pinned (the
+ * disk's option `pin`), goes by READ_FIXED and WRITE_FIXED. FSYNC and FALLOCATE run on the kernel's
+ * own workers (io-wq).
+ *
+ * A write through the page cache is an exception where the file system does not know how not to
+ * block in it (ext4, tmpfs): io_uring would give each one to its workers, which takes as long again
+ * as the write does, and a third CPU. Such writes, if they are short, are carried out inline, by
+ * commit. Once one has blocked, by throttling or a busy journal, those that follow are the workers'
+ * for a while, so that reads do not wait for them.
+ *
+ * At a limit on processes the kernel cannot make a worker, and cancels what needs one, after some
+ * 50 ms. That can come and go while the VM runs. A request that was cancelled is carried out by
+ * commit, as the sync engine does, and so are all but reads for a while after.
+ *
+ * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
+ * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and so are
+ * ioctl(BLKSECDISCARD), which has no other form, and a discard for which the command found a page
+ * busy that is written to (EBUSY).
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "blk.h"
+
+/* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
+#ifndef BLOCK_URING_CMD_DISCARD
+#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
+#endif
+
+/* Of a larger write, what a worker costs is a small part, and others would wait for it. */
+#define INLINE_MAX (16 * KIB)
+/* A write that takes so long blocks, and for this time the next ones may. */
+#define SLOW_NS	 (NSEC_PER_SEC / 200)
+#define PAUSE_NS (NSEC_PER_SEC / 10)
+/* When the kernel could not make a worker, this long none is asked for. */
+#define NO_WORKER_NS NSEC_PER_SEC
+
+struct uring_engine {
+	struct blk_engine engine;
+	int file; /* index of the registered file */
+
+	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
+	struct blk_list writes; /* to be carried out inline, by commit */
+	uint64_t not_before;	/* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
+
+	struct blk_list refused;   /* for want of a worker: to be carried out by commit */
+	uint64_t no_worker_before; /* the same clock, 0: workers can be made */
+};
+
+/* To some milliseconds, and in a tenth of now_ns()'s time: it is asked twice a write. */
+static uint64_t coarse_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+static void refuse(struct uring_engine *u, struct blk_req *req)
+{
+	static atomic_flag said = ATOMIC_FLAG_INIT;
+
+	if (!atomic_flag_test_and_set(&said))
+		log_warn("disk %s: io_uring cannot make a worker, so requests are carried out one "
+			 "after the other%s",
+			 u->engine.image->path, error_task_remedy(-EAGAIN));
+	u->no_worker_before = coarse_ns() + NO_WORKER_NS;
+	blk_list_append(&u->refused, req);
+}
+
+static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
+{
+	struct blk_req *req = container_of(op, struct blk_req, ring);
+	struct uring_engine *u = (struct uring_engine *)req->engine;
+
+	(void)cqe_flags;
+	blk_engine_ended(req);
+	/* A page in its range was written to meanwhile: the ioctl locks these out. */
+	if (res == -EBUSY && req->op == BLK_DISCARD && req->engine->worker)
+		blk_worker_submit(req->engine, req);
+	else if (res == -ECANCELED && !atomic_load(&u->engine.draining))
+		refuse(u, req);
+	else
+		req->done(req, res);
+}
+
+/* True of a request that may need a worker, while there is none. */
+static bool lacks_worker(struct uring_engine *u, const struct blk_req *req)
+{
+	if (!u->no_worker_before || req->op == BLK_READ)
+		return false;
+	if (coarse_ns() < u->no_worker_before)
+		return true;
+	u->no_worker_before = 0;
+	return false;
+}
+
+bool blk_uring_needs_worker(const struct blk_image *image)
+{
+	return image->device && (image->secure_erase || image->discard);
+}
+
+static bool on_worker(const struct uring_engine *u, const struct blk_req *req)
+{
+	const struct blk_image *image = u->engine.image;
+
+	return req->op == BLK_SECURE_ERASE ||
+	       (req->op == BLK_DISCARD && image->device && !image->uring_discard);
+}
+
+static void prepare_discard(struct io_uring_sqe *sqe, int file, uint64_t offset, uint64_t length)
+{
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = file;
+	sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+	sqe->addr = offset;
+	sqe->addr3 = length;
+}
+
+bool blk_uring_probe_discard(int fd)
+{
+	struct io_uring ring;
+	struct io_uring_sqe *sqe;
+	struct io_uring_cqe *cqe;
+	bool known = false;
+
+	if (io_uring_queue_init(1, &ring, 0) < 0)
+		return false;
+	sqe = io_uring_get_sqe(&ring);
+	if (sqe) {
+		/* An empty range: -EINVAL where the command is known, and no harm anywhere. */
+		prepare_discard(sqe, fd, 0, 0);
+		if (io_uring_submit(&ring) == 1 && io_uring_wait_cqe(&ring, &cqe) == 0)
+			known = cqe->res == -EINVAL;
+	}
+	io_uring_queue_exit(&ring);
+	return known;
+}
+
+/* Of one buffer, the kernel needs to copy no array; of one that is pinned, it knows the pages. */
+static void prepare_transfer(struct io_uring_sqe *sqe, int file, const struct blk_req *req)
+{
+	bool write = req->op == BLK_WRITE;
+	uint8_t opcode = write ? IORING_OP_WRITEV : IORING_OP_READV;
+	const void *from = req->iov;
+	size_t length = req->num_iov;
+	int buffer = -1;
+
+	if (req->num_iov == 1 && req->iov->iov_len <= INT32_MAX) {
+		from = req->iov->iov_base;
+		length = req->iov->iov_len;
+		buffer = loop_find_buffer(req->engine->loop, from, length);
+		if (buffer >= 0)
+			opcode = write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+		else
+			opcode = write ? IORING_OP_WRITE : IORING_OP_READ;
+	}
+	io_uring_prep_rw(opcode, sqe, file, from, (unsigned)length, req->offset);
+	if (buffer >= 0)
+		sqe->buf_index = (uint16_t)buffer;
+}
+
+static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *image,
+		    const struct blk_req *req)
+{
+	switch (req->op) {
+	case BLK_READ:
+	case BLK_WRITE:
+		prepare_transfer(sqe, file, req);
+		break;
+	case BLK_FLUSH:
+		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
+		break;
+	case BLK_DISCARD:
+		if (image->device) {
+			prepare_discard(sqe, file, req->offset, req->length);
+			break;
+		}
+		/* fallthrough */
+	case BLK_ZERO_PUNCH:
+	case BLK_ZERO_RANGE:
+		io_uring_prep_fallocate(sqe, file, blk_fallocate_mode(req->op), (off_t)req->offset,
+					(off_t)req->length);
+		break;
+	case BLK_SECURE_ERASE: /* the worker's */
+		break;
+	}
+}
+
+static void to_ring(struct uring_engine *u, struct blk_req *req)
+{
+	struct io_uring_sqe *sqe = loop_sqe(u->engine.loop);
+
+	blk_engine_began(&u->engine, req);
+	req->ring.done = ring_done;
+	prepare(sqe, u->file, u->engine.image, req);
+	sqe->flags = IOSQE_FIXED_FILE;
+	io_uring_sqe_set_data(sqe, &req->ring);
+}
+
+static bool may_block(const struct uring_engine *u)
+{
+	return !u->not_before || coarse_ns() >= u->not_before;
+}
+
+static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
+{
+	const struct blk_image *image = u->engine.image;
+
+	return req->op == BLK_WRITE && req->length <= INLINE_MAX && !image->direct &&
+	       !image->device && u->inlined != INLINE_NOT && may_block(u);
+}
+
+static void uring_submit(struct blk_engine *engine, struct blk_req *req)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+
+	if (is_inline(u, req))
+		blk_list_append(&u->writes, req);
+	else if (on_worker(u, req))
+		blk_worker_submit(engine, req);
+	else if (lacks_worker(u, req))
+		blk_list_append(&u->refused, req);
+	else
+		to_ring(u, req);
+}
+
+/* The first write tells: RWF_NOWAIT is what io_uring tries, and where it is not supported each
+ * write would go to the kernel's workers. True when the write is done. */
+static bool try_inline(struct uring_engine *u, const struct blk_req *req, int64_t *result)
+{
+	*result = pwritev2(u->engine.image->fd, req->iov, (int)req->num_iov, (off_t)req->offset,
+			   RWF_NOWAIT);
+	if (*result < 0)
+		*result = -errno;
+	u->inlined = *result == -EOPNOTSUPP ? INLINE_WANTED : INLINE_NOT;
+	return *result >= 0;
+}
+
+static void write_inline(struct uring_engine *u, struct blk_req *req)
+{
+	uint64_t start = coarse_ns();
+	int64_t result = blk_sync_run(u->engine.image, req);
+	uint64_t end = coarse_ns();
+
+	u->not_before = end - start >= SLOW_NS ? end + PAUSE_NS : 0;
+	req->done(req, result);
+}
+
+static bool uring_commit(struct blk_engine *engine)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+	struct blk_req *req = blk_list_take(&u->refused);
+	int64_t result;
+
+	if (req) {
+		req->done(req, blk_sync_run(engine->image, req));
+		return true;
+	}
+	req = blk_list_take(&u->writes);
+	if (!req)
+		return false;
+	if (u->inlined == INLINE_UNKNOWN && try_inline(u, req, &result)) {
+		req->done(req, result);
+	} else if (u->inlined == INLINE_WANTED && may_block(u)) {
+		write_inline(u, req);
+	} else {
+		to_ring(u, req);
+	}
+	return true;
+}
+
+static void uring_drain(struct blk_engine *engine)
+{
+	struct uring_engine *u = (struct uring_engine *)engine;
+	struct blk_req *req;
+
+	while ((req = blk_list_take(&u->writes)) || (req = blk_list_take(&u->refused)))
+		req->done(req, -ECANCELED);
+	blk_worker_drain(engine);
+}
+
+static void uring_close(struct blk_engine *engine)
+{
+	free(engine);
+}
+
+static const struct blk_engine_ops uring_ops = {
+	.name = "uring",
+	.submit = uring_submit,
+	.commit = uring_commit,
+	.drain = uring_drain,
+	.close = uring_close,
+};
+
+int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
+		   struct loop *worker, struct error *e)
+{
+	struct uring_engine *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
+	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
+	blk_list_init(&u->writes);
+	blk_list_init(&u->refused);
+	u->engine.worker = blk_uring_needs_worker(image) ? worker : NULL;
+	u->file = loop_register_file(loop, image->fd);
+	if (u->file < 0) {
+		int r = u->file;
+
+		free(u);
+		return error_set(e, r, "cannot register the image with io_uring: %s", strerror(-r));
+	}
+	*ret = &u->engine;
+	return 0;
+}

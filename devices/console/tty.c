@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. Standard input and output belong to whoever started skep: they are open
+ * file descriptions that it shares. Non-blocking mode would be seen by all of them (and outlive
+ * us). So output is written by a thread of its own (writer.c), which may block, and for input a
+ * terminal or a pipe is opened a second time through /proc/self/fd, which makes a description of
+ * our own, non-blocking. Input that cannot be opened again (a socket, another user's terminal) is
+ * polled before it is read.
+ *
+ * Raw mode is the terminal's, not the description's. What it was before is kept in static memory,
+ * where tty_restore() finds it in any context: atexit(3), the handlers below, the sandbox's
+ * handler of SIGSYS.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "tty.h"
+#include "vm/output.h"
+
+#define CTRL_A 0x01
+
+static struct {
+	_Atomic bool raw;
+	int fd;
+	pid_t group; /* of processes, which is ours */
+	struct termios before;
+} terminal = {.fd = -1};
+
+/* Whose job has the terminal? -1: it is not our session's, so there is no job control to heed. */
+static bool in_foreground(void)
+{
+	pid_t foreground = tcgetpgrp(terminal.fd);
+
+	return foreground < 0 || foreground == terminal.group;
+}
+
+void tty_restore(void)
+{
+	int saved = errno;
+
+	if (atomic_exchange(&terminal.raw, false) && in_foreground())
+		tcsetattr(terminal.fd, TCSANOW, &terminal.before);
+	errno = saved;
+}
+
+/* The handler was removed when it was called (SA_RESETHAND): the signal now does what it does. */
+static void on_fatal(int sig)
+{
+	tty_restore();
+	raise(sig);
+}
+
+/* Signals that end the process, unless somebody takes them or wants them ignored. */
+static void restore_on_signals(void)
+{
+	static const int fatal[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,	SIGABRT,  SIGTRAP,
+				    SIGHUP,  SIGINT,  SIGQUIT, SIGTERM, SIGALRM,  SIGUSR1,
+				    SIGUSR2, SIGXCPU, SIGXFSZ, SIGSYS,	SIGVTALRM};
+	struct sigaction sa = {.sa_handler = on_fatal, .sa_flags = (int)SA_RESETHAND}, old;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fatal); i++) {
+		if (sigaction(fatal[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+			sigaction(fatal[i], &sa, NULL);
+	}
+}
+
+/* What the settings were is asked anew each time: a shell sets its own, and others for its jobs. */
+static int enter_raw_mode(void)
+{
+	struct termios now, raw;
+
+	if (tcgetattr(terminal.fd, &now) < 0)
+		return -errno;
+	raw = now;
+	cfmakeraw(&raw);
+	raw.c_cc[VMIN] = 1;
+	raw.c_cc[VTIME] = 0;
+	if (atomic_load(&terminal.raw) && memcmp(&raw, &now, sizeof(raw)) == 0)
+		return 0;
+	terminal.before = now;
+	atomic_store(&terminal.raw, true);
+	if (tcsetattr(terminal.fd, TCSANOW, &raw) < 0) {
+		atomic_store(&terminal.raw, false);
+		return -errno;
+	}
+	log_set_crlf(isatty(STDERR_FILENO));
+	return 0;
+}
+
+static void leave_raw_mode(void)
+{
+	tty_restore();
+	log_set_crlf(false);
+}
+
+bool tty_attend(struct tty *tty)
+{
+	if (!tty->is_terminal)
+		return tty->in_fd >= 0;
+	tty->background = !in_foreground();
+	if (tty->background)
+		leave_raw_mode();
+	else
+		enter_raw_mode();
+	return !tty->background;
+}
+
+void tty_yield(const struct tty *tty)
+{
+	if (tty->is_terminal)
+		leave_raw_mode();
+}
+
+static int open_terminal(struct tty *tty, struct error *e)
+{
+	static bool registered;
+	int r = 0;
+
+	if (!registered && atexit(tty_restore))
+		return error_set(e, -ENOMEM, "out of memory for an exit handler");
+	registered = true;
+	restore_on_signals();
+	terminal.fd = STDIN_FILENO;
+	terminal.group = getpgrp();
+	tty->is_terminal = true;
+	tty->background = !in_foreground();
+	if (tty->background)
+		log_info("in the background: the console takes no input until it is in front");
+	else
+		r = enter_raw_mode();
+	return r ? error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r)) : 0;
+}
+
+/* A description of our own of the terminal or pipe behind `fd`, or -1. */
+static int open_again(int fd, int flags)
+{
+	char path[32];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || !(S_ISFIFO(st.st_mode) || isatty(fd)))
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* Not closed, and not open in the wrong way, as main() leaves one that was closed. */
+static bool is_open(int fd, int wrong)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags >= 0 && (flags & O_ACCMODE) != wrong;
+}
+
+static int open_input(struct tty *tty, struct error *e)
+{
+	int fd;
+
+	if (!is_open(STDIN_FILENO, O_WRONLY))
+		return 0;
+	if (isatty(STDIN_FILENO)) {
+		int r = open_terminal(tty, e);
+
+		if (r < 0)
+			return r;
+	}
+	fd = open_again(STDIN_FILENO, O_RDONLY);
+	tty->owns_in = fd >= 0;
+	tty->in_fd = fd >= 0 ? fd : STDIN_FILENO;
+	return 0;
+}
+
+static bool is_regular(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
+static int open_output_file(struct tty *tty, const struct vm_config *config, struct error *e)
+{
+	tty->out_fd = output_open(config->console_path, O_APPEND | O_NONBLOCK, 0600, config, e);
+	if (tty->out_fd == -ENXIO)
+		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
+	if (tty->out_fd < 0)
+		return error_prefix(e, tty->out_fd, "console file %s", config->console_path);
+	tty->owns_out = true;
+	tty->is_file = is_regular(tty->out_fd);
+	return 0;
+}
+
+/* The number of the descriptor stays, so that writers on other threads need not be asked. */
+int tty_replace_file(struct tty *tty, int fd, struct error *e)
+{
+	if (!tty->is_file)
+		return error_set(e, -ENOTSUP,
+				 "the VM's console is not in a file: only one of --console "
+				 "file=PATH can be replaced");
+	if (!is_regular(fd))
+		return error_set(e, -EINVAL, "the console's next file is not a regular one");
+	if (dup3(fd, tty->out_fd, O_CLOEXEC) < 0)
+		return error_set(e, -errno, "cannot replace the console's file: %s",
+				 strerror(errno));
+	return 0;
+}
+
+/* Lines of vCPUs wait for nobody, not even where poll(2) promised too much. */
+static void open_log(struct tty *tty)
+{
+	tty->log_fd = open_again(STDERR_FILENO, O_WRONLY);
+	if (tty->log_fd >= 0)
+		log_set_fd(tty->log_fd);
+}
+
+int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
+{
+	int r = 0;
+
+	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTTOU, SIG_IGN);
+	signal(SIGTTIN, SIG_IGN);
+	switch (config->console) {
+	case CONSOLE_STDIO:
+		if (is_open(STDOUT_FILENO, O_RDONLY))
+			ret->out_fd = STDOUT_FILENO;
+		r = open_input(ret, e);
+		break;
+	case CONSOLE_FILE:
+		r = open_output_file(ret, config, e);
+		break;
+	case CONSOLE_OFF:
+		break;
+	}
+	if (!r && ret->out_fd >= 0)
+		r = writer_new(&ret->writer, ret->out_fd, e);
+	open_log(ret);
+	if (r < 0)
+		tty_close(ret);
+	return r;
+}
+
+int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e)
+{
+	return tty->writer ? writer_start(tty->writer, setup, arg, e) : 0;
+}
+
+struct writer_count tty_stop(struct tty *tty)
+{
+	if (!tty->writer)
+		return (struct writer_count){0};
+	writer_stop(tty->writer, TTY_LAST_NS);
+	return writer_count(tty->writer);
+}
+
+void tty_close(struct tty *tty)
+{
+	tty_stop(tty);
+	writer_free(tty->writer);
+	if (tty->is_terminal)
+		leave_raw_mode();
+	if (tty->owns_in)
+		close(tty->in_fd);
+	if (tty->owns_out)
+		close(tty->out_fd);
+	if (tty->log_fd >= 0) {
+		log_set_fd(STDERR_FILENO);
+		close(tty->log_fd);
+	}
+	*tty = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
+}
+
+static bool is_ready(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+
+	return poll(&p, 1, 0) != 0;
+}
+
+static void print_help(const struct tty *tty)
+{
+	static const char help[] = "\r\n"
+				   "Ctrl-A x  end the VM at once\r\n"
+				   "Ctrl-A a  send Ctrl-A to the guest\r\n"
+				   "Ctrl-A h  this help\r\n";
+
+	int fd = tty->log_fd >= 0 ? tty->log_fd : STDERR_FILENO;
+
+	if (is_ready(fd, POLLOUT))
+		(void)!write(fd, help, sizeof(help) - 1);
+}
+
+size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
+{
+	size_t n = 0;
+
+	if (!tty->is_terminal)
+		return len;
+	for (size_t i = 0; i < len; i++) {
+		if (!tty->escape) {
+			tty->escape = buf[i] == CTRL_A;
+			if (!tty->escape)
+				buf[n++] = buf[i];
+			continue;
+		}
+		tty->escape = false;
+		switch (buf[i]) {
+		case 'a':
+		case CTRL_A:
+			buf[n++] = CTRL_A;
+			break;
+		case 'x':
+			if (tty->quit)
+				tty->quit(tty->quit_ctx);
+			return n;
+		case 'h':
+		case '?':
+			print_help(tty);
+			break;
+		}
+	}
+	return n;
+}
+
+ssize_t tty_read(struct tty *tty, void *buf, size_t len)
+{
+	for (;;) {
+		ssize_t n;
+
+		if (!tty->owns_in && !is_ready(tty->in_fd, POLLIN))
+			return -EAGAIN;
+		n = read(tty->in_fd, buf, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		/* Another job has the terminal: its input is not ours. */
+		if (n < 0 && errno == EIO && tty->is_terminal && !in_foreground())
+			return -EAGAIN;
+		if (n <= 0)
+			return n < 0 ? -errno : 0;
+		n = (ssize_t)tty_filter_input(tty, buf, (size_t)n);
+		if (n > 0)
+			return n;
+	}
+}
+
+void tty_write(struct tty *tty, const void *buf, size_t len)
+{
+	if (tty->writer)
+		writer_put(tty->writer, buf, len);
+}
+
+void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows)
+{
+	struct winsize size = {0};
+
+	if (tty->out_fd < 0 || ioctl(tty->out_fd, TIOCGWINSZ, &size) < 0) {
+		if (tty->in_fd >= 0)
+			ioctl(tty->in_fd, TIOCGWINSZ, &size);
+	}
+	*ret_cols = size.ws_col;
+	*ret_rows = size.ws_row;
+}

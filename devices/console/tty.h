@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The host's end of the console: stdio, a file or nothing. Raw mode on a terminal with a way out
+ * (Ctrl-A x) and the terminal restored on every exit, a crash included.
+ */
+#ifndef SKEP_TTY_H
+#define SKEP_TTY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+#include "base/writer.h"
+#include "config/config.h"
+
+struct tty {
+	int in_fd;	  /* -1: no input */
+	int out_fd;	  /* -1: output is discarded */
+	bool is_terminal; /* in_fd is a terminal, which has the escape key */
+	bool background;  /* the terminal is another job's: there is no input */
+	bool owns_in, owns_out;
+	bool is_file;		 /* out_fd is a regular file of --console */
+	int log_fd;		 /* stderr without blocking; -1: it is what it is */
+	struct writer *writer;	 /* of out_fd; NULL: none */
+	bool escape;		 /* Ctrl-A was typed */
+	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
+	void *quit_ctx;
+};
+
+/*
+ * Opens what the config asks for and, on a terminal, enters raw mode: then log lines end in CR LF,
+ * and a signal that would end the process restores the terminal first. SIGPIPE, SIGTTOU and SIGTTIN
+ * are ignored from here on. A terminal of which skep is not the foreground job is left alone.
+ * Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
+ */
+int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
+/* What is written from now on goes to the regular file that `fd`, which stays the caller's, is open
+ * on to append. Any thread. -ENOTSUP where the console is not in a file, or another negative errno,
+ * with a message. */
+int tty_replace_file(struct tty *tty, int fd, struct error *e);
+/* Starts the thread that writes what tty_write() takes, once setup(arg) succeeded on it. */
+int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e);
+/* Ends it: what waits has TTY_LAST_NS to be written. What became of all output. Idempotent. */
+#define TTY_LAST_NS 1000000000u
+struct writer_count tty_stop(struct tty *tty);
+/* Restores the terminal and closes what was opened. Idempotent. */
+void tty_close(struct tty *tty);
+
+/* Looks whether skep is the terminal's foreground job, and takes it into raw mode or lets go of it:
+ * whether there is input to read. After SIGCONT, and from time to time in the background, as nobody
+ * says when a job comes to the foreground. The control loop's thread. */
+bool tty_attend(struct tty *tty);
+/* Before skep is stopped: leaves the terminal as it was, until the next tty_attend(). */
+void tty_yield(const struct tty *tty);
+/* Restores the terminal; async-signal-safe, for crash handlers and atexit. */
+void tty_restore(void);
+
+/* Filters the escape key out of what was typed, in place; returns the bytes that go to the guest.
+ * Ctrl-A a sends Ctrl-A, Ctrl-A x calls quit (and takes nothing after it), Ctrl-A h prints help.
+ * Unchanged when not a terminal.
+ */
+size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len);
+
+/* The console's input, never waiting: what is left after tty_filter_input(), 0 at the end of input,
+ * -EAGAIN when there is nothing to read, another errno when the terminal is gone. */
+ssize_t tty_read(struct tty *tty, void *buf, size_t len);
+/* The console's output, never waiting: what does not fit is lost and counted (writer.h). Any
+ * thread. */
+void tty_write(struct tty *tty, const void *buf, size_t len);
+
+/* Columns and rows, 0 and 0 when unknown. */
+void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows);
+
+#endif

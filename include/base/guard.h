@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A thread that waits for signals and for points in time, and for nothing else.
+ *
+ * DOC: Whatever the other threads are stuck in (a disk that does not answer, a terminal that is not
+ * read, a system call that takes a minute), this one can still end the process: it opens nothing,
+ * takes no lock that others hold while they wait, and is there before anything that takes time.
+ */
+#ifndef SKEP_GUARD_H
+#define SKEP_GUARD_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define GUARD_NEVER UINT64_MAX
+
+struct guard {
+	/* The owner's: what it waits for, and what it calls on its thread: with a signal that came,
+	 * or with 0 at the beginning, after guard_wake() and at the time that the last call
+	 * returned (now_ns(); GUARD_NEVER: none). */
+	sigset_t signals;
+	uint64_t (*look)(struct guard *guard, int sig);
+
+	pthread_t thread;
+	bool started;
+	int (*setup)(void *arg);
+	void *setup_arg;
+	int setup_result;
+	sem_t ready;
+	_Atomic bool quit;
+};
+
+/* Starts the thread; setup(arg), unless NULL, runs first on it, and what it returns must be 0. The
+ * caller, and all threads made since, have `signals` blocked. */
+int guard_start(struct guard *guard, int (*setup)(void *arg), void *arg, struct error *e);
+
+/* Has look() called. Any thread, while the guard runs. */
+void guard_wake(struct guard *guard);
+
+/* Ends and joins the thread; what it did not take stays pending. No-op when it does not run. */
+void guard_stop(struct guard *guard);
+
+#endif

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * A thread that writes to a descriptor what others hand over, so that whoever reads there, or does
+ * not, holds up nobody else. What waits is bounded; what does not fit is lost, counted, and told in
+ * the stream where it is missing.
+ */
+#ifndef SKEP_WRITER_H
+#define SKEP_WRITER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+#define WRITER_SIZE 1048576u /* bytes that wait at most; memory that is not used is not taken */
+
+struct writer_count {
+	uint64_t written; /* bytes that were put and went out */
+	uint64_t lost;	  /* bytes that were put and did not */
+};
+
+struct writer;
+
+/* A writer to `fd`, which stays the caller's and may block or not. -ENOMEM with a message. */
+int writer_new(struct writer **ret, int fd, struct error *e);
+
+/* Starts the thread, once setup(arg) has succeeded on it (e.g. to enter the sandbox). What was put
+ * before is written then. Again after writer_stop(), if need be. A negative errno with a message. */
+int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e);
+
+/* Hands `len` bytes over. Never waits for the reader. Any thread. */
+void writer_put(struct writer *w, const void *data, size_t len);
+
+/* Ends the thread: for `ns` it may write what is left, then a write that waits is cut short. One
+ * that the kernel does not let go of (a dead file server) is left to the end of the process.
+ * NULL-safe, idempotent. Nobody puts any more. */
+void writer_stop(struct writer *w, uint64_t ns);
+
+/* What became of all that was put. Final after writer_stop(). Any thread. */
+struct writer_count writer_count(struct writer *w);
+
+/* Stopped, or never started; NULL-safe. Closes nothing. */
+void writer_free(struct writer *w);
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The control socket of a VM that runs (docs/control.md): a UNIX stream socket on the control loop.
+ * Each line is a request, one JSON object, and is answered with one line.
+ *
+ * Clients are this user's and root's, as the socket has mode 0600. They are not trusted to be well
+ * made: what is kept for one is a line of 64 KiB, the last descriptor that it passed, and an
+ * answer, and while it does not read that, nothing more is taken from it.
+ */
+#ifndef SKEP_CONTROL_H
+#define SKEP_CONTROL_H
+
+#include <jansson.h>
+#include <sys/un.h>
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "config/config.h"
+#include "virtio/virtio.h"
+
+#define CONTROL_MAX_CLIENTS 16u
+#define CONTROL_MAX_LINE    65536u /* bytes, the newline included */
+
+/* What the commands look at and act on, on the loop's thread. */
+struct control_vm {
+	const struct vm_config *config;
+	struct virtio_dev *const *disks; /* config->num_disks */
+	uint64_t started_ns;		 /* now_ns(), when the guest began to run */
+	_Atomic bool stopping;		 /* a signal pressed the power button */
+	void (*power_button)(void *ctx);
+	void (*stop)(void *ctx); /* ends the VM by force */
+	/* The console goes to this file from now on; 0 or a negative errno with a message. */
+	int (*console_file)(void *ctx, int fd, struct error *e);
+	void *ctx;
+	int file; /* what came with the request that is carried out; -1: none */
+};
+
+struct control;
+
+/*
+ * Makes the socket and listens on `loop`, an epoll loop that has not started; `vm` is looked at
+ * when requests come. A socket at `path` on which nobody listens any more is replaced. A negative
+ * errno with a message that does not repeat the path.
+ */
+int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
+		 struct error *e);
+/* After the loop ended; NULL-safe. The socket's name is removed where `remove` says that the
+ * sandbox does not stand against it; else it is left, and the next VM replaces it. */
+void control_close(struct control *control, bool remove);
+
+/* The address of the socket at `path`; -ENAMETOOLONG with a message. */
+int control_address(struct sockaddr_un *ret, const char *path, struct error *e);
+
+/* Carries out a request: the answer, or NULL with a message, or NULL without when memory is short.
+ */
+json_t *control_command(const struct control_vm *vm, const json_t *request, struct error *e);
+
+#endif

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. Only machine.c,
+ * vcpu.c and halt.c issue KVM's ioctls, and check_kvm.c, which asks what the host has.
+ *
+ * DOC: The order of ioctls is most of the cost of a VM. Memory slots and the split irqchip come
+ * first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next slot change would
+ * wait out a grace period for them); ioeventfds and coalesced zones are registered after the last
+ * slot.
+ */
+#ifndef SKEP_MACHINE_H
+#define SKEP_MACHINE_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "boot/boot.h"
+#include "kvm/bus.h"
+#include "kvm/gmem.h"
+#include "kvm/ioapic.h"
+#include "virtio/virtio.h"
+
+struct machine;
+
+/* The oldest kernel that skep is for: it has what is required of KVM, and the sandbox's seccomp. */
+#define MACHINE_MIN_LINUX "5.10"
+
+/* What skep asks of KVM; the required ones come first. */
+struct machine_cap {
+	int cap;
+	const char *name;
+	bool required;
+	const char *what; /* it is for, or what is done without */
+};
+#define MACHINE_NUM_CAPS 10u
+extern const struct machine_cap machine_caps[MACHINE_NUM_CAPS];
+
+/* Why a vCPU ended the VM by itself. */
+enum vcpu_end {
+	VCPU_SHUTDOWN, /* triple fault, or an unasked reset */
+	VCPU_HALTED,   /* all vCPUs are halted, and nothing can wake one */
+	VCPU_FAILED,   /* KVM could not go on; the error says why */
+};
+
+struct vcpu {
+	struct machine *machine;
+	unsigned index;
+	int fd;
+	struct kvm_run *run;
+	size_t run_size;
+	pthread_t thread;
+	bool started;
+	int (*setup)(
+		void *arg); /* runs first on the thread; `ready` is posted with what it returned */
+	void *setup_arg;
+	int setup_result;
+	sem_t ready, go;
+	unsigned refused;    /* times in a row that KVM_RUN said EAGAIN */
+	uint32_t halt_round; /* the last that it answered; its thread alone */
+	/* Written by the vCPU thread alone, read after it ended. */
+	struct {
+		uint64_t mmio_read, mmio_write, pio_in, pio_out, other;
+	} exits;
+};
+
+struct machine {
+	int kvm_fd;
+	int vm_fd;
+	const struct gmem *mem;
+	struct bus mmio;
+	struct bus pio;
+	struct ioapic ioapic;
+	int *irq_fd; /* one eventfd a GSI */
+	unsigned num_gsis;
+	uint8_t *pages; /* the devices' register pages, read-only memslot where the host can */
+	unsigned num_devices;
+	bool register_page;
+
+	struct kvm_coalesced_mmio_ring *coalesced; /* NULL: none */
+	unsigned coalesced_max;
+	pthread_mutex_t drain_lock;
+	uint64_t drained; /* under drain_lock */
+
+	struct kvm_cpuid2 *cpuid; /* what KVM supports, before it is fitted to each vCPU */
+	struct vcpu *vcpu;
+	unsigned num_vcpus;
+	uint32_t tsc_khz;	 /* 0: unknown */
+	_Atomic bool stop;	 /* vCPUs leave their loop */
+	_Atomic unsigned inside; /* vCPUs that have not left it, from machine_go() on */
+	struct {
+		uint64_t cpu_time;	/* of all vCPU threads, when it was last looked at */
+		_Atomic uint64_t tally; /* which round of questions it is, and in the lower half
+					   how many vCPUs have said yes */
+	} halt;
+
+	/* Called on a vCPU thread when it ends the VM, and on that of the last vCPU to leave. */
+	void (*ended)(void *ctx, enum vcpu_end end, const char *why);
+	void (*left)(void *ctx);
+	void *ctx;
+};
+
+/* What to do when /dev/kvm could not be opened, by its errno. */
+const char *machine_open_remedy(int error);
+
+/*
+ * Opens /dev/kvm and creates a VM with `mem` as its RAM, register pages for `devices` virtio-mmio
+ * devices, an interrupt line each (and one for the GED), and `cpus` vCPUs that wait. Messages name
+ * the remedy: /dev/kvm missing, no permission, a capability that the host lacks. machine_destroy()
+ * undoes it, on error too.
+ */
+int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
+		   bool register_page, struct error *e);
+void machine_destroy(struct machine *m);
+
+/* Puts device `index` on the bus, with its ioeventfds and coalesced ACK, and attaches it to its
+ * page and interrupt. After machine_create(), before the vCPUs start. */
+int machine_add_device(struct machine *m, unsigned index, struct virtio_dev *dev, struct error *e);
+
+/* Brings in coalesced MMIO writes. Any thread; `machine` is a struct machine *. */
+void machine_drain(void *machine);
+
+/* Sets the registers of vCPU 0 for the entry; the others wait for INIT and SIPI. */
+int machine_set_entry(struct machine *m, const struct boot_entry *entry, struct error *e);
+
+/* Starts a thread a vCPU, which waits. setup(arg) runs first on each (the sandbox); what it returns
+ * must be 0. */
+int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e);
+/* The guest runs. */
+void machine_go(struct machine *m);
+/* Makes all vCPUs leave; the last one calls `left`, if the guest ran. Not once they are joined. */
+void machine_end(struct machine *m);
+/* The same, and joins their threads. Not from a vCPU thread. */
+void machine_stop(struct machine *m);
+
+/* To be called from time to time, by one thread: when the vCPUs have used no CPU time since the
+ * last call, they are asked whether they are halted with interrupts off. If all are, one of their
+ * threads calls ended() with VCPU_HALTED. While they run. */
+void machine_check_halted(struct machine *m);
+
+/* On a vCPU's thread, during an exit: whether the guest has its local APIC enabled. */
+bool vcpu_has_lapic_on(void);
+
+/* halt.c, for vcpu.c: on the vCPU's thread, after a kick. */
+void vcpu_answer_halted(struct vcpu *v);
+
+/* vcpu.c, for machine.c and halt.c. */
+int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error *e);
+void vcpu_destroy(struct vcpu *v);
+int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error *e);
+int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e);
+void vcpu_kick(struct vcpu *v); /* makes KVM_RUN return; any thread */
+
+/*
+ * cpuid.c. Fits supported CPUID leaves to vCPU `index` of `cpus`: one package of single-thread cores, APIC
+ * ID = index, TSC deadline timer, hypervisor bit, and the timing leaf 0x40000010 when tsc_khz is
+ * known; neither nested virtualisation nor performance counters. `cpuid` has room for CPUID_EXTRA
+ * more entries. Pure.
+ */
+#define CPUID_EXTRA 4u
+void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz);
+
+#endif

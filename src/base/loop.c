@@ -1,0 +1,555 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. A turn of the loop: the hooks commit batched work, the engine submits
+ * and waits (one system call), completed operations call back, then watches that are ready call
+ * back, posted work among them (`wake`). Watches are collected before any of them is handled, so
+ * that one that is paused meanwhile is left alone, and loop_wait_ops() can wait inside a callback
+ * without nesting callbacks of watches.
+ *
+ * A descriptor that cannot be polled (a regular file, /dev/null) is always ready, as poll(2) has
+ * it: it is reported once a turn, and turns do not block while it is watched. io_uring does just
+ * that; epoll_ctl() says EPERM, and then the watch is marked `always`.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "loop_engine.h"
+
+#define LOOP_STACK (128 * KIB)
+
+void loop_mark_ready(struct loop_fd *w, uint32_t events)
+{
+	struct loop *loop = w->loop;
+
+	if (w->paused)
+		return;
+	w->revents |= events;
+	if (w->queued)
+		return;
+	w->queued = true;
+	w->ready_next = NULL;
+	*loop->ready_end = w;
+	loop->ready_end = &w->ready_next;
+}
+
+static void run_ready(struct loop *loop)
+{
+	struct loop_fd *w;
+
+	while ((w = loop->ready)) {
+		uint32_t events = w->revents;
+
+		loop->ready = w->ready_next;
+		if (!loop->ready)
+			loop->ready_end = &loop->ready;
+		w->queued = false;
+		w->revents = 0;
+		if (events)
+			w->ready(w, events);
+	}
+}
+
+static struct loop_work *next_work(struct loop *loop)
+{
+	struct loop_work *work;
+
+	pthread_mutex_lock(&loop->lock);
+	work = loop->work;
+	if (work) {
+		loop->num_work--;
+		loop->work = work->next;
+		if (!loop->work)
+			loop->work_end = &loop->work;
+	}
+	pthread_mutex_unlock(&loop->lock);
+	return work;
+}
+
+/* What is posted meanwhile has its turn next time: who posts without end starves nobody. Taken one
+ * at a time, because a work's function may wait in loop_wait_ops() for one that is behind it. */
+static void run_work(struct loop *loop)
+{
+	struct loop_work *work;
+	size_t n;
+
+	pthread_mutex_lock(&loop->lock);
+	n = loop->num_work;
+	pthread_mutex_unlock(&loop->lock);
+	while (n-- && (work = next_work(loop)))
+		work->fn(work);
+}
+
+/* Without the engine. */
+static void wait_for_work(struct loop *loop)
+{
+	struct pollfd p = {.fd = loop->wake.fd, .events = POLLIN};
+	uint64_t count;
+
+	if (poll(&p, 1, -1) > 0)
+		(void)!read(loop->wake.fd, &count, sizeof(count));
+}
+
+static void engine_failed(struct loop *loop, int r)
+{
+	struct error why;
+
+	loop->failure = r;
+	error_set(&why, r, "%s: the event loop does not work any more: %s", loop->name,
+		  strerror(-r));
+	if (loop->failed)
+		loop->failed(loop->failed_ctx, why.msg);
+	else
+		log_error("%s", why.msg);
+}
+
+static void woken(struct loop_fd *w, uint32_t events)
+{
+	(void)events;
+	loop_drain_eventfd(w);
+	run_work(w->loop);
+}
+
+static void wake_up(struct loop *loop)
+{
+	uint64_t one = 1;
+
+	(void)!write(loop->wake.fd, &one, sizeof(one));
+}
+
+static int open_engine(struct loop *loop, enum loop_engine engine, unsigned entries,
+		       struct error *e)
+{
+	int r = -ENOSYS;
+
+	if (engine != LOOP_EPOLL) {
+		loop->engine = &loop_engine_uring;
+		r = loop->engine->open(loop, entries, e);
+	}
+	if (r < 0 && engine != LOOP_URING) {
+		loop->engine = &loop_engine_epoll;
+		r = loop->engine->open(loop, entries, engine == LOOP_EPOLL ? e : NULL);
+	}
+	if (r < 0)
+		loop->engine = NULL;
+	return r;
+}
+
+int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsigned entries,
+	     struct error *e)
+{
+	struct loop *loop = calloc(1, sizeof(*loop));
+	int fd, r;
+
+	if (!loop)
+		return error_set(e, -ENOMEM, "out of memory for the event loop \"%s\"", name);
+	strncpy(loop->name, name, sizeof(loop->name) - 1);
+	pthread_mutex_init(&loop->lock, NULL);
+	pthread_cond_init(&loop->called, NULL);
+	loop->ready_end = &loop->ready;
+	loop->hooks_end = &loop->hooks;
+	loop->work_end = &loop->work;
+	loop->owner = pthread_self();
+	loop->wake.fd = -1;
+
+	r = open_engine(loop, engine, entries, e);
+	if (r < 0)
+		goto fail;
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (fd < 0) {
+		r = error_set(e, -errno, "cannot make an eventfd: %s", strerror(errno));
+		goto fail;
+	}
+	r = loop_watch(loop, &loop->wake, fd, EPOLLIN, woken);
+	if (r < 0) {
+		close(fd);
+		loop->wake.fd = -1;
+		error_set(e, r, "cannot watch an eventfd: %s", strerror(-r));
+		goto fail;
+	}
+	*ret = loop;
+	return 0;
+fail:
+	loop_free(loop);
+	return r;
+}
+
+void loop_free(struct loop *loop)
+{
+	if (!loop)
+		return;
+	if (loop->engine)
+		loop->engine->close(loop);
+	if (loop->wake.fd >= 0)
+		close(loop->wake.fd);
+	pthread_cond_destroy(&loop->called);
+	pthread_mutex_destroy(&loop->lock);
+	free(loop->files);
+	free(loop);
+}
+
+bool loop_is_uring(const struct loop *loop)
+{
+	return loop->engine == &loop_engine_uring;
+}
+
+int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,
+	       void (*ready)(struct loop_fd *w, uint32_t events))
+{
+	int r;
+
+	*w = (struct loop_fd){.loop = loop, .fd = fd, .slot = -1, .events = events, .ready = ready};
+	r = loop->engine->add(loop, w);
+	if (r < 0)
+		return r;
+	w->next = loop->watches;
+	loop->watches = w;
+	return 0;
+}
+
+void loop_drain_eventfd(struct loop_fd *w)
+{
+	uint64_t count;
+
+	if (!loop_is_uring(w->loop) && !(w->events & EPOLLET))
+		(void)!read(w->fd, &count, sizeof(count));
+}
+
+void loop_pause(struct loop_fd *w)
+{
+	if (w->paused)
+		return;
+	w->paused = true;
+	w->revents = 0; /* if it still holds, resuming reports it again */
+	if (!w->always)
+		w->loop->engine->disarm(w);
+}
+
+void loop_resume(struct loop_fd *w)
+{
+	if (!w->paused)
+		return;
+	w->paused = false;
+	if (!w->always)
+		w->loop->engine->arm(w);
+}
+
+void loop_watch_for(struct loop_fd *w, uint32_t events)
+{
+	if (w->events == events)
+		return;
+	loop_pause(w);
+	w->events = events;
+	loop_resume(w);
+}
+
+void loop_unwatch(struct loop_fd *w)
+{
+	struct loop *loop = w->loop;
+	struct loop_fd **at = &loop->watches;
+
+	loop_pause(w);
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	if (!w->queued)
+		return;
+	for (at = &loop->ready; *at != w;)
+		at = &(*at)->ready_next;
+	*at = w->ready_next;
+	if (!*at)
+		loop->ready_end = at;
+}
+
+/* The timer is read on both engines: a time that was set anew meanwhile has not come yet. */
+static void timer_ready(struct loop_fd *w, uint32_t events)
+{
+	struct loop_timer *t = container_of(w, struct loop_timer, watch);
+	uint64_t count;
+
+	(void)events;
+	if (read(w->fd, &count, sizeof(count)) == sizeof(count))
+		t->fired(t);
+}
+
+int loop_timer_init(struct loop *loop, struct loop_timer *t, void (*fired)(struct loop_timer *t))
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), r;
+
+	t->watch.fd = -1;
+	t->fired = fired;
+	if (fd < 0)
+		return -errno;
+	r = loop_watch(loop, &t->watch, fd, EPOLLIN, timer_ready);
+	if (r < 0) {
+		close(fd);
+		t->watch.fd = -1;
+	}
+	return r;
+}
+
+void loop_timer_set(struct loop_timer *t, uint64_t ns_from_now)
+{
+	struct itimerspec its = {
+		.it_value = {.tv_sec = (time_t)(ns_from_now / NSEC_PER_SEC),
+			     .tv_nsec = (long)(ns_from_now % NSEC_PER_SEC)},
+	};
+
+	timerfd_settime(t->watch.fd, 0, &its, NULL);
+}
+
+void loop_timer_close(struct loop_timer *t)
+{
+	if (t->watch.fd >= 0)
+		close(t->watch.fd);
+	t->watch.fd = -1;
+}
+
+void loop_add_hook(struct loop *loop, struct loop_hook *hook)
+{
+	hook->next = NULL;
+	*loop->hooks_end = hook;
+	loop->hooks_end = &hook->next;
+}
+
+void loop_wait_ops(struct loop *loop, const unsigned *pending)
+{
+	for (;;) {
+		int r = 0;
+
+		run_work(loop);
+		if (!*pending)
+			return;
+		if (loop->failure || !loop->engine->wait_ops)
+			wait_for_work(loop);
+		else
+			r = loop->engine->wait_ops(loop);
+		if (r < 0)
+			engine_failed(loop, r);
+	}
+}
+
+void loop_on_failure(struct loop *loop, void (*fn)(void *ctx, const char *why), void *ctx)
+{
+	loop->failed = fn;
+	loop->failed_ctx = ctx;
+}
+
+static void append_work(struct loop *loop, struct loop_work *work)
+{
+	work->next = NULL;
+	loop->num_work++;
+	*loop->work_end = work;
+	loop->work_end = &work->next;
+}
+
+void loop_post(struct loop *loop, struct loop_work *work)
+{
+	pthread_mutex_lock(&loop->lock);
+	assert(loop->state != LOOP_ENDED);
+	append_work(loop, work);
+	pthread_mutex_unlock(&loop->lock);
+	wake_up(loop);
+}
+
+struct call {
+	struct loop_work work;
+	struct loop *loop;
+	void (*fn)(void *arg);
+	void *arg;
+	bool done;
+};
+
+static void run_call(struct loop_work *work)
+{
+	struct call *call = container_of(work, struct call, work);
+	struct loop *loop = call->loop;
+
+	call->fn(call->arg);
+	pthread_mutex_lock(&loop->lock);
+	call->done = true;
+	pthread_cond_broadcast(&loop->called);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	struct call call = {.work = {.fn = run_call}, .loop = loop, .fn = fn, .arg = arg};
+
+	pthread_mutex_lock(&loop->lock);
+	if (pthread_equal(loop->owner, pthread_self())) {
+		pthread_mutex_unlock(&loop->lock);
+		fn(arg);
+		return;
+	}
+	assert(loop->state != LOOP_ENDED);
+	append_work(loop, &call.work);
+	wake_up(loop);
+	while (!call.done)
+		pthread_cond_wait(&loop->called, &loop->lock);
+	pthread_mutex_unlock(&loop->lock);
+}
+
+static void set_state(struct loop *loop, enum loop_state state)
+{
+	pthread_mutex_lock(&loop->lock);
+	loop->state = state;
+	loop->owner = pthread_self();
+	pthread_mutex_unlock(&loop->lock);
+}
+
+/* Nobody may be left waiting: what was queued before runs. */
+static void end(struct loop *loop)
+{
+	bool ended = false;
+
+	while (!ended) {
+		run_work(loop);
+		pthread_mutex_lock(&loop->lock);
+		ended = !loop->work;
+		if (ended)
+			loop->state = LOOP_ENDED;
+		pthread_mutex_unlock(&loop->lock);
+	}
+	if (loop->engine->release)
+		loop->engine->release(loop);
+}
+
+static void turn(struct loop *loop)
+{
+	bool block = true;
+	int r;
+
+	for (struct loop_hook *h = loop->hooks; h; h = h->next)
+		block = !h->fn(h) && block;
+	for (struct loop_fd *w = loop->watches; w; w = w->next) {
+		if (!w->always || w->paused)
+			continue;
+		loop_mark_ready(w, w->events);
+		block = false;
+	}
+	r = loop->engine->wait(loop, block);
+	run_ready(loop);
+	if (r < 0)
+		engine_failed(loop, r);
+}
+
+static int run(struct loop *loop)
+{
+	while (!loop->failure && !atomic_load(&loop->quit))
+		turn(loop);
+	while (!atomic_load(&loop->quit)) {
+		wait_for_work(loop);
+		run_work(loop);
+	}
+	end(loop);
+	return loop->failure;
+}
+
+int loop_run(struct loop *loop)
+{
+	struct error e;
+	int r;
+
+	if (loop->state != LOOP_NEW)
+		return -EBUSY;
+	r = loop->engine->seal(loop, &e);
+	if (r < 0) {
+		log_error("%s: %s", loop->name, e.msg);
+		return r;
+	}
+	set_state(loop, LOOP_RUNNING);
+	return run(loop);
+}
+
+void loop_quit(struct loop *loop)
+{
+	atomic_store(&loop->quit, true);
+	wake_up(loop);
+}
+
+struct start {
+	struct loop *loop;
+	int (*setup)(void *arg);
+	void *arg;
+	struct error *e;
+	int result;
+	bool done;
+};
+
+static void *thread_main(void *arg)
+{
+	struct start *start = arg;
+	struct loop *loop = start->loop;
+	int r;
+
+	prctl(PR_SET_NAME, loop->name);
+	set_state(loop, LOOP_RUNNING);
+	r = loop->engine->seal(loop, start->e);
+	if (r >= 0 && start->setup) {
+		r = start->setup(start->arg);
+		if (r < 0 && start->e && !start->e->msg[0]) /* setup() may have said more */
+			error_set(start->e, r, "%s: cannot set up its thread: %s", loop->name,
+				  strerror(-r));
+	}
+	if (r < 0)
+		end(loop);
+	pthread_mutex_lock(&loop->lock);
+	start->result = r;
+	start->done = true;
+	pthread_cond_broadcast(&loop->called);
+	pthread_mutex_unlock(&loop->lock);
+	if (r >= 0)
+		run(loop);
+	return NULL;
+}
+
+int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct error *e)
+{
+	struct start start = {.loop = loop, .setup = setup, .arg = arg, .e = e};
+	pthread_attr_t attr;
+	sigset_t old;
+	int r;
+
+	if (loop->state != LOOP_NEW)
+		return error_set(e, -EBUSY, "%s: the event loop was started before", loop->name);
+	error_set(e, 0, "%s", "");
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, LOOP_STACK);
+	block_signals(0, &old);
+	r = -pthread_create(&loop->thread, &attr, thread_main, &start);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	if (r < 0)
+		return error_set(e, r, "%s: cannot start a thread: %s%s", loop->name, strerror(-r),
+				 error_task_remedy(r));
+
+	pthread_mutex_lock(&loop->lock);
+	while (!start.done)
+		pthread_cond_wait(&loop->called, &loop->lock);
+	pthread_mutex_unlock(&loop->lock);
+	loop->has_thread = true;
+	if (start.result < 0)
+		loop_stop(loop);
+	return start.result;
+}
+
+void loop_stop(struct loop *loop)
+{
+	if (!loop || !loop->has_thread)
+		return;
+	loop_quit(loop);
+	pthread_join(loop->thread, NULL);
+	loop->has_thread = false;
+	loop->owner = pthread_self();
+}

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "base/error.h"
+#include "base/util.h"
+
+#define LONG_TEXT (PATH_MAX + 1024) /* what quotes a path, before it is shortened */
+
+void shorten(char *text, size_t max)
+{
+	size_t len = strlen(text), head = max / 4, tail = max - head - 3;
+
+	if (len <= max)
+		return;
+	memcpy(text + head, "...", 3);
+	memmove(text + head + 3, text + len - tail, tail + 1);
+}
+
+int error_set(struct error *e, int code, const char *fmt, ...)
+{
+	char text[LONG_TEXT];
+	va_list ap;
+
+	if (!e)
+		return code;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	shorten(text, sizeof(e->msg) - 1);
+	strcpy(e->msg, text);
+	return code;
+}
+
+const char *error_task_remedy(int code)
+{
+	return code == -EAGAIN ? ": raise the limit on processes (`ulimit -u`, TasksMax= in "
+				 "systemd's unit, pids.max of the cgroup)"
+			       : "";
+}
+
+int error_prefix(struct error *e, int code, const char *fmt, ...)
+{
+	char prefix[LONG_TEXT], whole[2 * sizeof(e->msg)];
+	const char *reason;
+	va_list ap;
+
+	if (!e)
+		return code;
+	reason = e->msg[0] ? e->msg : strerror(-code);
+	va_start(ap, fmt);
+	vsnprintf(prefix, sizeof(prefix), fmt, ap);
+	va_end(ap);
+	/* The reason is what the user needs most. */
+	shorten(prefix, sizeof(e->msg) - MIN(strlen(reason) + sizeof(": "), sizeof(e->msg) / 2));
+	snprintf(whole, sizeof(whole), "%s: %s", prefix, reason);
+	shorten(whole, sizeof(e->msg) - 1);
+	strcpy(e->msg, whole);
+	return code;
+}
+
+ssize_t read_full(int fd, void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = read(fd, (char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t write_full(int fd, const void *buf, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(fd, (const char *)buf + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+bool mem_is_zero(const void *buf, size_t len)
+{
+	const uint8_t *p = buf;
+	uint64_t block[16], any = 0;
+
+	for (; len >= sizeof(block) && !any; p += sizeof(block), len -= sizeof(block)) {
+		memcpy(block, p, sizeof(block));
+		for (size_t i = 0; i < ARRAY_SIZE(block); i++)
+			any |= block[i];
+	}
+	for (; len && !any; p++, len--)
+		any = *p;
+	return !any;
+}
+
+void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
+{
+	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+	double value = (double)bytes;
+	unsigned unit = 0;
+
+	/* 1023.95 would be rounded to 1024.0. */
+	for (; value >= 1023.95; unit++)
+		value /= 1024;
+	/* 1.0 is 1, and from 100 on no tenth counts. */
+	if (value >= 99.95 || (unsigned)(value * 10 + 0.5) % 10 == 0)
+		snprintf(ret, FORMAT_BYTES, "%.0f %s", value, units[unit]);
+	else
+		snprintf(ret, FORMAT_BYTES, "%.1f %s", value, units[unit]);
+}
+
+/* The bytes of the UTF-8 character at `s`, which ends in NUL; *ret is its code. 0: it is none. */
+static size_t decode_utf8(const unsigned char *s, uint32_t *ret)
+{
+	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+	size_t len = *s < 0x80 ? 1 : *s < 0xc0 ? 0 : *s < 0xe0 ? 2 : *s < 0xf0 ? 3 : 4;
+	uint32_t code = len > 1 ? *s & 0xffu >> (len + 1) : *s;
+
+	for (size_t i = 1; i < len; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+		code = code << 6 | (s[i] & 0x3fu);
+	}
+	*ret = code;
+	return code < least[len] || code > 0x10ffff || (code & ~0x7ffu) == 0xd800 ? 0 : len;
+}
+
+static bool is_printable(uint32_t code)
+{
+	bool control = code < 0x20 || (code >= 0x7f && code < 0xa0);
+	bool line = code == 0x2028 || code == 0x2029;
+	bool direction = code == 0x061c || code == 0x200e || code == 0x200f ||
+			 (code >= 0x202a && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+
+	return !control && !line && !direction;
+}
+
+void text_clean(char *text)
+{
+	while (*text) {
+		uint32_t code;
+		size_t len = decode_utf8((const unsigned char *)text, &code);
+
+		if (len && is_printable(code)) {
+			text += len;
+		} else {
+			*text++ = '?';
+		}
+	}
+}
+
+void print_line(FILE *out, const char *fmt, ...)
+{
+	_cleanup_free_ char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	if (text)
+		text_clean(text);
+	fprintf(out, "%s\n", text ? text : "out of memory");
+}
+
+uint64_t block_queue_limit(dev_t dev, const char *name)
+{
+	static const char *const where[] = {"queue", "../queue"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
+		char path[128], text[32] = "";
+		_cleanup_close_ int fd = -1;
+
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
+			 where[i], name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd >= 0 && read_full(fd, text, sizeof(text) - 1) > 0)
+			return strtoull(text, NULL, 10);
+	}
+	return 0;
+}
+
+const char *file_kind(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return "a regular file";
+	case S_IFDIR:
+		return "a directory";
+	case S_IFBLK:
+		return "a block device";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFIFO:
+		return "a pipe";
+	default:
+		return "a socket";
+	}
+}
+
+bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+		return a->st_rdev == b->st_rdev;
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+int open_descriptors(int **ret)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	int n = 0;
+
+	*ret = NULL;
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name), *more; /* "." and ".." are 0 */
+
+		if (fd <= STDERR_FILENO || fd == dirfd(dir))
+			continue;
+		more = reallocarray(*ret, (size_t)n + 1, sizeof(*more));
+		if (!more) {
+			n = -ENOMEM;
+			break;
+		}
+		*ret = more;
+		more[n++] = fd;
+	}
+	closedir(dir);
+	if (n < 0) {
+		free(*ret);
+		*ret = NULL;
+	}
+	return n;
+}
+
+uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+void block_signals(int except, sigset_t *old)
+{
+	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGABRT, SIGTRAP};
+	sigset_t set;
+
+	sigfillset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
+		sigdelset(&set, own[i]);
+	if (except)
+		sigdelset(&set, except);
+	pthread_sigmask(SIG_SETMASK, &set, old);
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. The descriptor may be anything, and shared with other processes: a
+ * stopped terminal, a pipe to a pager, the socket of a log daemon, a file on a server that does not
+ * answer. Not all of these can be made not to block, and what poll(2) says of one is old news when
+ * others write there, too. So a thread of its own does the writing, and may be stuck in it.
+ *
+ * When the ring is full, all that is put is lost (a gap) until the ring is empty. Then a line that
+ * says how much is missing is written, and what comes is taken again. So there are few gaps, if
+ * long ones, and the line is where the gap is.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "base/writer.h"
+
+#define WRITER_SIGNAL (SIGRTMIN + 2) /* cuts a system call short */
+#define WRITER_STACK  (64 * KIB)
+#define WRITE_MAX     (16 * KIB)
+#define RETRY_NS      NSEC_PER_SEC /* after an error that may pass: a full disk */
+#define CUT_NS	      10000000u
+#define MAX_CUTS      50u
+
+struct writer {
+	int fd;
+	bool is_file; /* which another one may replace */
+	int (*setup)(void *arg);
+	void *setup_arg;
+	pthread_t thread;
+	bool started, stuck; /* stuck: in the kernel, which lets go of it when it likes */
+
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t news;  /* any of it changed; CLOCK_MONOTONIC */
+	bool ready, done;     /* of the thread: setup() returned `result`; it has no more to do */
+	int result;
+	bool ending, cut;  /* the thread ends when all is written; at once */
+	bool gone;	   /* nobody will ever read there */
+	size_t start, len; /* of what waits in the ring */
+	uint64_t gap;	   /* bytes lost after that, and not told yet */
+	struct writer_count count;
+	uint8_t ring[WRITER_SIZE];
+};
+
+void writer_put(struct writer *w, const void *data, size_t len)
+{
+	size_t at, n, first;
+
+	pthread_mutex_lock(&w->lock);
+	at = (w->start + w->len) % WRITER_SIZE;
+	n = w->gap || w->gone ? 0 : MIN(len, WRITER_SIZE - w->len);
+	first = MIN(n, WRITER_SIZE - at);
+	memcpy(w->ring + at, data, first);
+	memcpy(w->ring, (const uint8_t *)data + first, n - first);
+	w->len += n;
+	w->count.lost += len - n;
+	if (!w->gone)
+		w->gap += len - n;
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
+}
+
+/* Waits for news until `deadline` (now_ns()): false when that has come. Locked. */
+static bool wait_until(struct writer *w, uint64_t deadline)
+{
+	struct timespec ts = {.tv_sec = (time_t)(deadline / NSEC_PER_SEC),
+			      .tv_nsec = (long)(deadline % NSEC_PER_SEC)};
+
+	return pthread_cond_timedwait(&w->news, &w->lock, &ts) == 0;
+}
+
+/* After a write that failed; locked. Who has hung up does not come back; a disk may have room
+ * again. */
+static void handle_error(struct writer *w, int error)
+{
+	uint64_t retry = now_ns() + RETRY_NS;
+
+	w->gone = error == EPIPE || error == ECONNRESET || (error == EIO && !w->is_file);
+	log_guest("console: %s: %s", strerror(error),
+		  w->gone ? "its output is lost" : "trying again");
+	w->cut |= w->ending; /* it was tried once more */
+	while (!w->gone && !w->ending && wait_until(w, retry))
+		;
+}
+
+/* Writes some of `len` bytes: how many, maybe none. Locked, but not while it writes. */
+static size_t write_some(struct writer *w, const void *data, size_t len)
+{
+	struct pollfd p = {.fd = w->fd, .events = POLLOUT};
+	ssize_t n;
+	int error;
+
+	pthread_mutex_unlock(&w->lock);
+	n = write(w->fd, data, len);
+	error = n < 0 ? errno : n == 0 ? EIO : 0; /* 0: no device should */
+	if (error == EAGAIN)
+		poll(&p, 1, -1);
+	pthread_mutex_lock(&w->lock);
+	if (error && error != EAGAIN && error != EINTR)
+		handle_error(w, error);
+	return n > 0 ? (size_t)n : 0;
+}
+
+static void write_ring(struct writer *w)
+{
+	size_t n = MIN(MIN(w->len, WRITER_SIZE - w->start), WRITE_MAX);
+
+	n = write_some(w, w->ring + w->start, n);
+	w->count.written += n;
+	w->len -= n;
+	w->start = w->len ? (w->start + n) % WRITER_SIZE : 0; /* the same pages again */
+}
+
+static void tell_gap(struct writer *w)
+{
+	char line[128];
+	size_t n, len = (size_t)snprintf(line, sizeof(line),
+					 "\r\n[skep: %" PRIu64
+					 " bytes are missing here: nobody read them in time]\r\n",
+					 w->gap);
+
+	w->gap = 0; /* what is put from now on comes after the line */
+	for (n = 0; n < len && !w->gone && !w->cut;)
+		n += write_some(w, line + n, len - n);
+}
+
+static void write_all(struct writer *w)
+{
+	while (!w->cut && !w->gone) {
+		if (w->len)
+			write_ring(w);
+		else if (w->gap)
+			tell_gap(w);
+		else if (w->ending)
+			break;
+		else
+			pthread_cond_wait(&w->news, &w->lock);
+	}
+	w->count.lost += w->len;
+	w->len = 0;
+	w->gap = 0;
+}
+
+static void *writer_thread(void *arg)
+{
+	struct writer *w = arg;
+	int r;
+
+	prctl(PR_SET_NAME, "console");
+	r = w->setup ? w->setup(w->setup_arg) : 0;
+	pthread_mutex_lock(&w->lock);
+	w->result = r;
+	w->ready = true;
+	pthread_cond_broadcast(&w->news);
+	if (!r)
+		write_all(w);
+	w->done = true;
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
+	return NULL;
+}
+
+int writer_new(struct writer **ret, int fd, struct error *e)
+{
+	struct writer *w = calloc(1, sizeof(*w));
+	pthread_condattr_t attr;
+	struct stat st;
+
+	if (!w)
+		return error_set(e, -ENOMEM, "out of memory");
+	w->fd = fd;
+	w->is_file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->news, &attr);
+	pthread_condattr_destroy(&attr);
+	*ret = w;
+	return 0;
+}
+
+static void on_signal(int sig)
+{
+	(void)sig;
+}
+
+int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e)
+{
+	struct sigaction sa = {.sa_handler = on_signal};
+	pthread_attr_t attr;
+	sigset_t old;
+	int r;
+
+	sigaction(WRITER_SIGNAL, &sa, NULL);
+	w->setup = setup;
+	w->setup_arg = arg;
+	w->ready = w->done = w->ending = w->cut = false;
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, WRITER_STACK);
+	block_signals(WRITER_SIGNAL, &old);
+	r = -pthread_create(&w->thread, &attr, writer_thread, w);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	if (r)
+		return error_set(e, r, "cannot start the console's thread: %s%s", strerror(-r),
+				 error_task_remedy(r));
+	w->started = true;
+	pthread_mutex_lock(&w->lock);
+	while (!w->ready)
+		pthread_cond_wait(&w->news, &w->lock);
+	r = w->result;
+	pthread_mutex_unlock(&w->lock);
+	return r ? error_set(e, r, "cannot set up the console's thread: %s", strerror(-r)) : 0;
+}
+
+void writer_stop(struct writer *w, uint64_t ns)
+{
+	uint64_t deadline = now_ns() + ns;
+
+	if (!w || !w->started)
+		return;
+	pthread_mutex_lock(&w->lock);
+	w->ending = true;
+	pthread_cond_broadcast(&w->news);
+	while (!w->done && wait_until(w, deadline))
+		;
+	/* The signal may come just before the system call that it is to cut short. */
+	for (unsigned i = 0; !w->done && i < MAX_CUTS; i++) {
+		w->cut = true;
+		pthread_cond_broadcast(&w->news);
+		pthread_kill(w->thread, WRITER_SIGNAL);
+		deadline = now_ns() + CUT_NS;
+		while (!w->done && wait_until(w, deadline))
+			;
+	}
+	w->started = false;
+	w->stuck = !w->done;
+	if (w->stuck)
+		w->count.lost += w->len;
+	pthread_mutex_unlock(&w->lock);
+	if (w->stuck)
+		pthread_detach(w->thread);
+	else
+		pthread_join(w->thread, NULL);
+}
+
+struct writer_count writer_count(struct writer *w)
+{
+	struct writer_count count;
+
+	pthread_mutex_lock(&w->lock);
+	count = w->count;
+	pthread_mutex_unlock(&w->lock);
+	return count;
+}
+
+void writer_free(struct writer *w)
+{
+	if (!w || w->stuck)
+		return;
+	pthread_cond_destroy(&w->news);
+	pthread_mutex_destroy(&w->lock);
+	free(w);
+}

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "boot/cmdline.h"
+#include "kvm/layout.h"
+
+bool cmdline_has_word(const char *cmdline, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *p = cmdline; (p = strstr(p, word)); p += len)
+		if ((p == cmdline || p[-1] <= ' ') && (!p[len] || p[len] <= ' '))
+			return true;
+	return false;
+}
+
+/* The value of the last word that begins with `key`, up to the next blank, or NULL. Words after
+ * "--" are init's. */
+static const char *last_value(const char *text, const char *key, size_t *ret_len)
+{
+	const char *value = NULL;
+
+	for (size_t len; text += strspn(text, " \t\n"), (len = strcspn(text, " \t\n"));
+	     text += len) {
+		if (len == 2 && !memcmp(text, "--", 2))
+			break;
+		if (len < strlen(key) || memcmp(text, key, strlen(key)) != 0)
+			continue;
+		value = text + strlen(key);
+		*ret_len = len - strlen(key);
+	}
+	return value;
+}
+
+/* What is often pasted from elsewhere, and here ends in silence. */
+static void warn(const char *append)
+{
+	const char *value;
+	size_t len;
+
+	value = last_value(append, "console=", &len);
+	if (value && strncmp(value, "hvc", 3) != 0)
+		log_warn("--append: console=%.*s: there is no %s here, and what the guest's "
+			 "programs print goes nowhere: leave it out, or let console=hvc0 follow",
+			 (int)(len < 40 ? len : 40), value,
+			 strncmp(value, "tty", 3) == 0 && strspn(value + 3, "0123456789") == len - 3
+				 ? "screen"
+				 : "serial port");
+	value = last_value(append, "panic=", &len);
+	if (value && len == 1 && *value == '0')
+		log_warn("--append: panic=0: after a panic Linux spins for ever, which does not "
+			 "end the VM: leave it out");
+}
+
+/*
+ * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
+ * no PCI, no i8042 and no serial port to look for; the kernel need not test the ciphers that are
+ * built into it (in FIPS mode it does all the same); a reboot is ACPI's, since Linux, where ACPI is
+ * hardware-reduced, would take EFI's and then, having none, jump to a BIOS. hvc0 comes with a
+ * module, so until then there is tty0: a process 1 without standard streams would have its sockets
+ * in their place, and Debian's initrd.img breaks. What the user appends comes after, and wins.
+ */
+static const char base_cmdline[] =
+	"console=tty0 console=hvc0 panic=-1 pci=off 8250.nr_uarts=0 tsc=reliable no_timer_check "
+	"cryptomgr.notests reboot=acpi";
+
+int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, struct error *e)
+{
+	const char *append = config->append;
+	FILE *f;
+	size_t size;
+
+	f = open_memstream(ret, &size);
+	if (!f)
+		return error_set(e, -ENOMEM, "out of memory for the command line");
+	fputs(base_cmdline, f);
+	/* Parameters go before what follows "--", which is init's. */
+	for (unsigned i = 0; config->mmio_cmdline && i < devices; i++)
+		fprintf(f, " virtio_mmio.device=4K@0x%x:%u",
+			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE, LAYOUT_GSI_DEVICE + i);
+	if (append && *append) {
+		warn(append);
+		fprintf(f, " %s", append);
+	}
+	if (fclose(f) || !*ret)
+		return error_set(e, -ENOMEM, "out of memory for the command line");
+	if (size >= LAYOUT_CMDLINE_MAX)
+		return error_set(e, -E2BIG,
+				 "the kernel command line has %zu bytes, and %u fit: shorten "
+				 "--append",
+				 size, LAYOUT_CMDLINE_MAX - 1);
+	return 0;
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * `skep check`: each feature is tried as skep will use it, not looked up by version. What can be
+ * tried without leaving traces is; the rest is read from /proc and /sys.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <liburing.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "base/json.h"
+#include "base/loop.h"
+#include "base/util.h"
+#include "check.h"
+
+#define DISCARD "discard"
+
+#define LANDLOCK_VERSION_FLAG 1u /* LANDLOCK_CREATE_RULESET_VERSION */
+
+void check_add(struct check_report *report, const char *name, enum check_state state,
+	       const char *remedy, const char *finding, ...)
+{
+	struct check_item *item;
+	va_list ap;
+
+	if (report->num_items == CHECK_MAX_ITEMS)
+		return;
+	item = &report->items[report->num_items++];
+	snprintf(item->name, sizeof(item->name), "%s", name);
+	item->state = state;
+	snprintf(item->remedy, sizeof(item->remedy), "%s", remedy ? remedy : "");
+	va_start(ap, finding);
+	vsnprintf(item->finding, sizeof(item->finding), finding, ap);
+	va_end(ap);
+	text_clean(item->finding);
+}
+
+/* io_uring */
+
+/* Lists the opcodes that skep uses and this kernel lacks. Returns whether there are any. */
+static bool missing_opcodes(char *ret, size_t len)
+{
+	struct io_uring_probe *probe = io_uring_get_probe();
+	size_t at = 0;
+
+	ret[0] = '\0';
+	if (!probe) {
+		snprintf(ret, len, " (cannot be listed)");
+		return true;
+	}
+	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++)
+		if (!io_uring_opcode_supported(probe, loop_opcodes[i].op) && at < len)
+			at += (size_t)snprintf(ret + at, len - at, " %s", loop_opcodes[i].name);
+	io_uring_free_probe(probe);
+	return at > 0;
+}
+
+/* Whether the kernel can make the threads that what may block is left to. */
+static bool has_workers(void)
+{
+	struct io_uring ring;
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe;
+	bool has = true;
+
+	if (io_uring_queue_init(1, &ring, 0) < 0)
+		return true;
+	sqe = io_uring_get_sqe(&ring);
+	io_uring_prep_nop(sqe);
+	io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+	if (io_uring_submit(&ring) == 1 && io_uring_wait_cqe(&ring, &cqe) == 0)
+		has = cqe->res != -ECANCELED;
+	io_uring_queue_exit(&ring);
+	return has;
+}
+
+#define TILL_THEN "; till then skep does I/O by threads"
+
+static const char *io_uring_remedy(int r, const char *message)
+{
+	if (strstr(message, "io_uring_disabled"))
+		return "sysctl kernel.io_uring_disabled=0" TILL_THEN;
+	switch (r) {
+	case -EPERM:
+	case -EACCES:
+		return "allow io_uring_setup(2) in the container's seccomp profile" TILL_THEN;
+	case -EMFILE:
+		return "raise the limit of open files (ulimit -n)" TILL_THEN;
+	case -ENOMEM:
+		return "raise the limit of locked memory (ulimit -l)" TILL_THEN;
+	default:
+		return "use Linux 5.13 or newer" TILL_THEN;
+	}
+}
+
+static void check_io_uring(struct check_report *report)
+{
+	struct loop *loop = NULL;
+	struct error e = {""};
+	char missing[96];
+	int r;
+
+	r = loop_new(&loop, "check", LOOP_URING, 8, &e);
+	if (r < 0) {
+		check_add(report, "io_uring", CHECK_ABSENT, io_uring_remedy(r, e.msg), "%s",
+			  e.msg[0] ? e.msg : strerror(-r));
+		return;
+	}
+	loop_free(loop);
+	if (!has_workers())
+		check_add(report, "io_uring", CHECK_OK,
+			  "raise the limit on processes (ulimit -u, TasksMax= in systemd's unit, "
+			  "pids.max of the cgroup)",
+			  "available, without workers: flushes and the like are done one by one");
+	else if (missing_opcodes(missing, sizeof(missing)))
+		check_add(report, "io_uring", CHECK_OK,
+			  "a newer kernel has them; till then skep uses other means",
+			  "available, without%s", missing);
+	else
+		check_add(report, "io_uring", CHECK_OK, NULL, "available, with all opcodes used");
+}
+
+/* Hole punching */
+
+int check_punch_hole(const char *dir, const char **ret_step)
+{
+	_cleanup_free_ char *data = calloc(1, MIB), *template = NULL;
+	_cleanup_close_ int fd = -1;
+	struct stat full, punched;
+
+	*ret_step = "creating a file";
+	fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		if (asprintf(&template, "%s/.skep-check-XXXXXX", dir) < 0)
+			return -ENOMEM;
+		fd = mkostemp(template, O_CLOEXEC);
+		if (fd >= 0)
+			unlink(template);
+	}
+	if (fd < 0)
+		return -errno;
+	if (!data)
+		return -ENOMEM;
+	memset(data, 0x5a, MIB); /* zeros might not be stored at all */
+	*ret_step = "writing";
+	if (write_full(fd, data, MIB) < 0 || fsync(fd) < 0 || fstat(fd, &full) < 0)
+		return -errno;
+	*ret_step = "fallocate(PUNCH_HOLE)";
+	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)MIB) < 0)
+		return -errno;
+	*ret_step = "the blocks stay allocated";
+	if (fsync(fd) < 0 || fstat(fd, &punched) < 0)
+		return -errno;
+	return punched.st_blocks < full.st_blocks ? 0 : -EOPNOTSUPP;
+}
+
+static void check_block_device(struct check_report *report, const char *name, const char *path,
+			       dev_t dev)
+{
+	if (block_queue_limit(dev, "discard_max_bytes") > 0)
+		check_add(report, name, CHECK_OK, NULL, "%s: the device takes discards", path);
+	else
+		check_add(report, name, CHECK_ABSENT,
+			  "use a device that takes discards (lsblk --discard), or an image file",
+			  "%s: the device takes no discards", path);
+}
+
+static const char *punch_remedy(int r)
+{
+	switch (r) {
+	case -ENOSPC:
+	case -EDQUOT:
+		return "make room for a file of 1 MiB there";
+	case -EROFS:
+		return "give a directory on a file system that is not read-only";
+	case -EMFILE:
+		return "raise the limit of open files (ulimit -n)";
+	case -EFBIG:
+		return "allow files of 1 MiB (ulimit -f)";
+	default:
+		return "give a directory that you may write to";
+	}
+}
+
+static void check_discard(struct check_report *report, const char *path)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	const char *name = DISCARD, *dir = path, *step;
+	struct stat st;
+	int r;
+
+	if (!copy || stat(path, &st) < 0) {
+		check_add(report, name, CHECK_FAILED, "give a path that exists", "%s: %s", path,
+			  copy ? strerror(errno) : strerror(ENOMEM));
+		return;
+	}
+	if (S_ISBLK(st.st_mode)) {
+		check_block_device(report, name, path, st.st_rdev);
+		return;
+	}
+	if (!S_ISDIR(st.st_mode))
+		dir = dirname(copy);
+	r = check_punch_hole(dir, &step);
+	if (r == 0)
+		check_add(report, name, CHECK_OK, NULL,
+			  "%s: holes can be punched: images shrink when guests discard", path);
+	else if (r == -EOPNOTSUPP)
+		check_add(report, name, CHECK_ABSENT, "put images on ext4, XFS, btrfs or tmpfs",
+			  "%s: no holes here (%s)", path, step);
+	else
+		check_add(report, name, CHECK_ABSENT, punch_remedy(r), "%s: not tested: %s: %s",
+			  path, step, strerror(-r));
+}
+
+/* The rest */
+
+static void check_device(struct check_report *report, const char *name, const char *path,
+			 const char *what, const char *module)
+{
+	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
+	char remedy[128];
+
+	if (fd >= 0) {
+		check_add(report, name, CHECK_OK, NULL, "%s, for %s", path, what);
+		return;
+	}
+	if (errno == EACCES || errno == EPERM)
+		snprintf(remedy, sizeof(remedy), "give your user access to it (chgrp, chmod g+rw)");
+	else if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
+		snprintf(remedy, sizeof(remedy), "modprobe %s", module);
+	else
+		snprintf(remedy, sizeof(remedy), "see why it cannot be opened");
+	check_add(report, name, CHECK_ABSENT, remedy, "%s: %s (for %s)", path, strerror(errno),
+		  what);
+}
+
+static void check_landlock(struct check_report *report)
+{
+#ifdef __NR_landlock_create_ruleset
+	long abi = syscall(__NR_landlock_create_ruleset, NULL, 0, LANDLOCK_VERSION_FLAG);
+
+	if (abi > 0) {
+		check_add(report, "landlock", CHECK_OK, NULL, "ABI version %ld", abi);
+		return;
+	}
+#else
+	errno = ENOSYS;
+#endif
+	check_add(report, "landlock", CHECK_ABSENT,
+		  errno == EOPNOTSUPP ? "add landlock to the kernel's lsm= parameter"
+				      : "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK",
+		  "not available: %s", strerror(errno));
+}
+
+static void check_huge_pages(struct check_report *report)
+{
+	_cleanup_close_ int fd =
+		open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
+	char text[64] = "";
+
+	if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
+		check_add(report, "huge-pages", CHECK_ABSENT,
+			  "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE: guests start and run "
+			  "faster",
+			  "no transparent huge pages");
+	else if (strstr(text, "[never]"))
+		check_add(
+			report, "huge-pages", CHECK_ABSENT,
+			"echo madvise > /sys/kernel/mm/transparent_hugepage/enabled: guests start "
+			"and run faster",
+			"transparent huge pages are off");
+	else
+		check_add(report, "huge-pages", CHECK_OK, NULL,
+			  "guest RAM gets transparent huge pages");
+}
+
+static void check_guest(struct check_report *report)
+{
+	struct vm_config config;
+	struct error e = {""};
+
+	config_init(&config);
+	if (cli_default_guest(&config, &e) == 0)
+		check_add(report, "default-guest", CHECK_OK, NULL, "%s", config.kernel);
+	else
+		check_add(report, "default-guest", CHECK_ABSENT,
+			  "run skep-mkguest (tools/mkguest in the source tree), or give --kernel",
+			  "no default guest");
+	config_destroy(&config);
+}
+
+/* Output */
+
+static bool all_is_well(const struct check_report *report)
+{
+	for (unsigned i = 0; i < report->num_items; i++)
+		if (report->items[i].state == CHECK_FAILED)
+			return false;
+	return true;
+}
+
+/* A path that was asked about and is not there says nothing of the host. */
+static bool run_works(const struct check_report *report)
+{
+	for (unsigned i = 0; i < report->num_items; i++)
+		if (report->items[i].state == CHECK_FAILED &&
+		    strcmp(report->items[i].name, DISCARD) != 0)
+			return false;
+	return true;
+}
+
+static void print_text(const struct check_report *report, FILE *out)
+{
+	static const char *const marks[] = {"ok", "--", "no"};
+	static const char *const colours[] = {"\033[32m", "\033[33m", "\033[31m"};
+	bool colour = isatty(fileno(out)) && !getenv("NO_COLOR");
+
+	for (unsigned i = 0; i < report->num_items; i++) {
+		const struct check_item *item = &report->items[i];
+
+		fprintf(out, "%s%s%s  %-28s%s%s%s\n", colour ? colours[item->state] : "",
+			marks[item->state], colour ? "\033[0m" : "", item->name, item->finding,
+			item->remedy[0] ? "; " : "", item->remedy);
+	}
+	fprintf(out, "'skep run' %s here\n", run_works(report) ? "works" : "does not work");
+}
+
+static void print_json(const struct check_report *report, FILE *out)
+{
+	static const char *const states[] = {"ok", "absent", "failed"};
+	_cleanup_free_ char *text = NULL;
+	json_t *items = json_array();
+
+	for (unsigned i = 0; i < report->num_items; i++) {
+		const struct check_item *item = &report->items[i];
+
+		json_array_append_new(
+			items,
+			json_pack("{s:s, s:s, s:o, s:o}", "name", item->name, "state",
+				  states[item->state], "finding", json_from_bytes(item->finding),
+				  "remedy",
+				  item->remedy[0] ? json_from_bytes(item->remedy) : json_null()));
+	}
+	text = json_to_text(json_pack(
+		"{s:b, s:{s:b, s:b, s:o, s:i}, s:o}", "ok", all_is_well(report), "kvm", "usable",
+		report->kvm_usable, "accelerated", report->kvm_accelerated, "ns_per_instruction",
+		report->ns_per_instruction > 0 ? json_real(report->ns_per_instruction)
+					       : json_null(),
+		"max_vcpus", (int)report->max_vcpus, "checks", items));
+	if (text)
+		fputs(text, out);
+}
+
+bool check_host(const struct check_options *options, FILE *out)
+{
+	struct check_report report = {.num_items = 0};
+
+	check_kvm(&report);
+	check_io_uring(&report);
+	for (size_t i = 0; i < options->num_paths; i++)
+		check_discard(&report, options->paths[i]);
+	if (options->num_paths == 0)
+		check_discard(&report, ".");
+	check_huge_pages(&report);
+	check_landlock(&report);
+	check_device(&report, "vhost-net", "/dev/vhost-net", "fast networking", "vhost_net");
+	check_device(&report, "vhost-vsock", "/dev/vhost-vsock", "vsock", "vhost_vsock");
+	check_device(&report, "tun", "/dev/net/tun", "tap networking", "tun");
+	check_guest(&report);
+	if (options->json)
+		print_json(&report, out);
+	else
+		print_text(&report, out);
+	return all_is_well(&report);
+}

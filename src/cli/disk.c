@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep disk`: create, info, compact, resize. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "blk/blk.h"
+#include "check.h"
+#include "disk.h"
+
+static int explain_open(int err, struct error *e)
+{
+	switch (err) {
+	case ENOENT:
+		return error_set(e, -err,
+				 "no such file or directory: 'skep disk create' makes images");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: change its mode or owner, or those of its "
+				 "directories");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system");
+	case ETXTBSY:
+		return error_set(e, -err, "is in use as swap or as a running program");
+	default:
+		return error_set(e, -err, "cannot open: %s", strerror(err));
+	}
+}
+
+static int check_kind(const struct stat *st, const char *device_remedy, struct error *e)
+{
+	if (S_ISREG(st->st_mode) || (S_ISBLK(st->st_mode) && !device_remedy))
+		return 0;
+	if (S_ISBLK(st->st_mode))
+		return error_set(e, -ENOTSUP, "is a block device: %s", device_remedy);
+	return error_set(e, S_ISDIR(st->st_mode) ? -EISDIR : -ENOTSUP,
+			 "is %s: an image is a regular file", file_kind(st->st_mode));
+}
+
+/* Looks before it opens: opening a pipe would wait for its other end. `device_remedy` is what to do
+ * about a block device, NULL when one is as good. */
+static int open_image(const char *path, int flags, const char *device_remedy, struct stat *st,
+		      struct error *e)
+{
+	int fd, r;
+
+	if (stat(path, st) < 0)
+		return explain_open(errno, e);
+	r = check_kind(st, device_remedy, e);
+	if (r < 0)
+		return r;
+	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return explain_open(errno, e);
+	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
+			      : check_kind(st, device_remedy, e);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+/* Every command that changes an image has it from here, and nobody else uses it while it does: *st
+ * is what it is from then on. */
+static int open_to_change(const char *path, const char *device_remedy, struct stat *st,
+			  struct error *e)
+{
+	unsigned tries = 0;
+	int fd, r;
+
+	do {
+		fd = open_image(path, O_RDWR, device_remedy, st, e);
+		if (fd < 0)
+			return fd;
+		r = blk_lock_named(fd, path, BLK_LOCK_WRITE, st, e);
+		if (r < 0)
+			close(fd);
+	} while (r == -ESTALE && ++tries < BLK_OPEN_TRIES);
+	return r < 0 ? r : fd;
+}
+
+static int check_size(uint64_t size, struct error *e)
+{
+	if (size > INT64_MAX)
+		return error_set(e, -EUSAGE, "%llu bytes is more than any file holds",
+				 (unsigned long long)size);
+	if (size == 0 || size % BLK_SECTOR)
+		return error_set(e, -EUSAGE,
+				 "%llu bytes is no size of a disk: take a multiple of %u "
+				 "(a bare number is MiB)",
+				 (unsigned long long)size, BLK_SECTOR);
+	return 0;
+}
+
+/* create */
+
+static int preallocate(int fd, uint64_t size, struct error *e)
+{
+	struct statvfs fs = {0};
+	char room[FORMAT_BYTES];
+
+	if (fallocate(fd, 0, 0, (off_t)size) == 0)
+		return 0;
+	if (errno == EOPNOTSUPP)
+		return error_set(e, -errno,
+				 "its file system does not preallocate: leave --preallocate out");
+	if (errno != ENOSPC)
+		return error_set(e, -errno, "cannot preallocate: %s", strerror(errno));
+	fstatvfs(fd, &fs);
+	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
+	return error_set(e, -ENOSPC,
+			 "its file system has room for %s only: free some, or leave --preallocate "
+			 "out",
+			 room);
+}
+
+/* An image that is made, until it has its name whole: what is at that name is what was there, or
+ * this. Where the file system can, it has no name at all, so that nothing is left when skep is
+ * killed. */
+struct draft {
+	int fd;
+	bool named;
+	char *name; /* beside the image; only with `named` there is such a file */
+};
+
+static int explain_draft(int err, struct error *e)
+{
+	switch (err) {
+	case ENOENT:
+	case ENOTDIR:
+		return error_set(e, -err,
+				 "there is no such directory: make it first (mkdir -p), or "
+				 "correct the path");
+	case EEXIST: /* it appeared, or is a symbolic link to nothing */
+		return error_set(e, -err, "exists already: choose another name");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: change the mode or owner of its directory");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system");
+	default:
+		return error_set(e, -err, "cannot make the file: %s", strerror(err));
+	}
+}
+
+static int draft_open(struct draft *d, const char *path, struct error *e)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	const char *dir = copy ? dirname(copy) : "";
+
+	if (!copy || asprintf(&d->name, "%s/.skep-%d-%llx", dir, (int)getpid(),
+			      (unsigned long long)now_ns()) < 0) {
+		d->name = NULL;
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	if (d->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		d->named = d->fd >= 0;
+	}
+	return d->fd < 0 ? explain_draft(errno, e) : 0;
+}
+
+static int draft_link(const struct draft *d, const char *to)
+{
+	char from[32];
+
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", d->fd);
+	return linkat(AT_FDCWD, d->named ? d->name : from, AT_FDCWD, to, AT_SYMLINK_FOLLOW);
+}
+
+/* Gives it the name, in one step; `replace` says whether there may be a file of that name. */
+static int draft_publish(struct draft *d, const char *path, bool replace, struct error *e)
+{
+	int r;
+
+	if (fsync(d->fd) < 0)
+		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
+	if (replace && !d->named) {
+		d->named = draft_link(d, d->name) == 0;
+		if (!d->named)
+			return explain_draft(errno, e);
+	}
+	if (!d->named)
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
+	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	if (r < 0)
+		return explain_draft(errno, e);
+	d->named = false;
+	return 0;
+}
+
+static void draft_close(struct draft *d)
+{
+	if (d->named)
+		unlink(d->name);
+	if (d->fd >= 0)
+		close(d->fd);
+	free(d->name);
+}
+
+/* `old` is the file that it takes the place of, or NULL. */
+static int make_image(const struct disk_command *c, const char *path, const struct stat *old,
+		      struct error *e)
+{
+	struct draft draft = {.fd = -1};
+	int r = draft_open(&draft, path, e);
+
+	if (r == 0)
+		r = blk_set_size(draft.fd, c->size, e);
+	if (r == 0 && c->preallocate)
+		r = preallocate(draft.fd, c->size, e);
+	/* First the owner: chown(2) clears bits of the mode. */
+	if (r == 0 && old &&
+	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
+	     fchmod(draft.fd, old->st_mode & 07777) < 0))
+		r = error_set(e, -errno, "cannot set owner and mode: %s", strerror(errno));
+	if (r == 0)
+		r = draft_publish(&draft, path, old, e);
+	draft_close(&draft);
+	return r;
+}
+
+static int create(const struct disk_command *c, FILE *out, struct error *e)
+{
+	static const char device_remedy[] = "use it as it is, or make a logical volume (lvcreate)";
+	_cleanup_free_ char *real = NULL;
+	_cleanup_close_ int old = -1;
+	char size[FORMAT_BYTES];
+	struct stat st;
+	int r;
+
+	if (stat(c->path, &st) == 0) {
+		if (S_ISREG(st.st_mode) && !c->force)
+			return error_set(e, -EEXIST,
+					 "exists already: choose another name, or give --force to "
+					 "lose what it holds");
+		old = open_to_change(c->path, device_remedy, &st, e);
+		if (old < 0)
+			return old;
+		/* A symbolic link stays one. */
+		real = realpath(c->path, NULL);
+		if (!real)
+			return explain_open(errno, e);
+	}
+	r = make_image(c, real ? real : c->path, real ? &st : NULL, e);
+	if (r < 0)
+		return r;
+	format_bytes(c->size, size);
+	print_line(out, "%s: %s", c->path, size);
+	return 0;
+}
+
+/* info */
+
+struct disk_info {
+	bool device;
+	uint64_t size, allocated;
+	bool has_holes; /* `holes` and `allocated` say something */
+	struct disk_sum sum;
+	uint32_t block;	      /* of the file system, or the device's logical block */
+	int discard;	      /* 1, 0, or -1: not known */
+	uint64_t granularity; /* of a discard, bytes; 0 without */
+	char note[160];	      /* why there is no discard, or none known */
+};
+
+static int device_info(int fd, const struct stat *st, struct disk_info *ret, struct error *e)
+{
+	int logical = BLK_SECTOR;
+
+	ret->device = true;
+	if (ioctl(fd, BLKGETSIZE64, &ret->size) < 0)
+		return error_set(e, -errno, "cannot ask the device's size: %s", strerror(errno));
+	ioctl(fd, BLKSSZGET, &logical);
+	ret->block = (uint32_t)logical;
+	ret->discard = block_queue_limit(st->st_rdev, "discard_max_bytes") > 0;
+	if (ret->discard)
+		ret->granularity = block_queue_limit(st->st_rdev, "discard_granularity");
+	else
+		snprintf(ret->note, sizeof(ret->note), "the device takes no discards");
+	return 0;
+}
+
+static int file_info(int fd, const char *path, const struct stat *st, struct disk_info *ret,
+		     struct error *e)
+{
+	_cleanup_free_ char *real = realpath(path, NULL);
+	const char *step = "resolving the path";
+	int r;
+
+	ret->size = (uint64_t)st->st_size;
+	ret->allocated = (uint64_t)st->st_blocks * 512;
+	ret->block = disk_block_size(fd);
+	r = disk_sum(fd, disk_next_data, 0, ret->size, &ret->sum);
+	if (r < 0)
+		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+	/* On a file beside it: this one is only looked at. */
+	r = real ? check_punch_hole(dirname(real), &step) : -errno;
+	ret->discard = r == 0 ? 1 : r == -EOPNOTSUPP ? 0 : -1;
+	if (r == 0)
+		ret->granularity = ret->block;
+	else if (r == -EOPNOTSUPP)
+		snprintf(ret->note, sizeof(ret->note), "the file system has no holes (%s)", step);
+	else
+		snprintf(ret->note, sizeof(ret->note), "not tested: %s: %s", step, strerror(-r));
+	return 0;
+}
+
+static int print_json(const struct disk_command *c, const struct disk_info *i, FILE *out)
+{
+	_cleanup_free_ char *text = NULL;
+	json_t *holes = i->device ? json_null()
+				  : json_pack("{s:I, s:I}", "count", (json_int_t)i->sum.gaps,
+					      "bytes", (json_int_t)i->sum.gap_bytes);
+
+	text = json_to_text(
+		json_pack("{s:o, s:s, s:I, s:o, s:o, s:I, s:{s:o, s:I, s:s?}}", "path",
+			  json_from_bytes(c->path), "type", i->device ? "device" : "file", "size",
+			  (json_int_t)i->size, "allocated",
+			  i->device ? json_null() : json_integer((json_int_t)i->allocated), "holes",
+			  holes, "block_size", (json_int_t)i->block, "discard", "works",
+			  i->discard < 0 ? json_null() : json_boolean(i->discard), "granularity",
+			  (json_int_t)i->granularity, "note", i->note[0] ? i->note : NULL));
+	if (!text)
+		return -ENOMEM;
+	fputs(text, out);
+	return 0;
+}
+
+static void print_text(const struct disk_command *c, const struct disk_info *i, FILE *out)
+{
+	static const char *const works[] = {"not known", "no", "yes"};
+	char size[FORMAT_BYTES], allocated[FORMAT_BYTES], holes[FORMAT_BYTES];
+
+	format_bytes(i->size, size);
+	print_line(out, "%-11s%s", i->device ? "device" : "file", c->path);
+	fprintf(out, "%-11s%s (%llu bytes)\n", "size", size, (unsigned long long)i->size);
+	if (!i->device) {
+		format_bytes(i->allocated, allocated);
+		format_bytes(i->sum.gap_bytes, holes);
+		fprintf(out, "%-11s%s (%llu bytes)\n", "allocated", allocated,
+			(unsigned long long)i->allocated);
+		fprintf(out, "%-11s%llu, of %s (%llu bytes) together\n", "holes",
+			(unsigned long long)i->sum.gaps, holes,
+			(unsigned long long)i->sum.gap_bytes);
+	}
+	fprintf(out, "%-11s%u bytes%s\n", "block", i->block,
+		i->device ? "" : ", of the file system");
+	fprintf(out, "%-11s%s", "discard", works[i->discard + 1]);
+	if (i->note[0])
+		fprintf(out, ": %s\n", i->note);
+	else
+		fprintf(out, ": %s, in units of %llu bytes\n",
+			i->device ? "the device takes discards" : "holes can be punched here",
+			(unsigned long long)i->granularity);
+}
+
+static int info(const struct disk_command *c, FILE *out, struct error *e)
+{
+	struct disk_info info = {0};
+	_cleanup_close_ int fd = -1;
+	struct stat st;
+	int r;
+
+	fd = open_image(c->path, O_RDONLY, NULL, &st, e);
+	if (fd < 0)
+		return fd;
+	if (S_ISBLK(st.st_mode))
+		r = device_info(fd, &st, &info, e);
+	else
+		r = file_info(fd, c->path, &st, &info, e);
+	if (r < 0)
+		return r;
+	if (c->json)
+		return print_json(c, &info, out);
+	print_text(c, &info, out);
+	return 0;
+}
+
+/* compact */
+
+static int compact(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	char freed_text[FORMAT_BYTES], left[FORMAT_BYTES];
+	struct progress progress;
+	_cleanup_close_ int fd = -1;
+	uint64_t freed = 0;
+	struct stat st;
+	int r;
+
+	fd = open_to_change(c->path,
+			    "discard what is free from within the guest (fstrim), or all of it "
+			    "with blkdiscard",
+			    &st, e);
+	if (fd < 0)
+		return fd;
+	r = disk_compact(fd, &progress, terminal, &freed, e);
+	format_bytes(freed, freed_text);
+	if (r < 0)
+		return freed ? error_prefix(e, r, "%s freed until then", freed_text) : r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	format_bytes((uint64_t)st.st_blocks * 512, left);
+	print_line(out, "%s: %s freed, %s still allocated", c->path, freed_text, left);
+	return 0;
+}
+
+/* resize */
+
+/* 1 when there is data other than zeros. */
+static int find_data(void *ctx, uint64_t at, const uint8_t *data, size_t len, struct error *e)
+{
+	(void)e;
+	if (mem_is_zero(data, len))
+		return 0;
+	while (!*data++)
+		at++;
+	*(uint64_t *)ctx = at;
+	return 1;
+}
+
+/* Whether [from, end) reads as zeros: 0, or a negative errno with a message. */
+static int check_tail(int fd, uint64_t from, uint64_t end, FILE *terminal, struct error *e)
+{
+	struct progress progress;
+	uint64_t at = 0;
+	struct disk_reader reader = {
+		.fd = fd,
+		.next = disk_next_data,
+		.block = BLK_SECTOR,
+		.progress = &progress,
+		.fn = find_data,
+		.ctx = &at,
+	};
+	struct disk_sum sum;
+	int r = disk_sum(fd, disk_next_data, from, end, &sum);
+
+	if (r < 0)
+		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+	progress_begin(&progress, terminal, sum.bytes, now_ns());
+	r = disk_read_ranges(&reader, from, end, e);
+	progress_end(&progress);
+	if (r <= 0)
+		return r;
+	return error_set(e, -ENOTEMPTY,
+			 "has data at byte %llu, which would be lost: shrink the guest's file "
+			 "systems and partitions first, or give --force",
+			 (unsigned long long)at);
+}
+
+static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t old, FILE *terminal,
+		  struct error *e)
+{
+	char text[FORMAT_BYTES];
+	int r;
+
+	format_bytes(old - from, text);
+	if (!c->shrink)
+		return error_set(e, -EPERM,
+				 "the last %s would be cut off: have a copy, shrink the guest's "
+				 "file systems and partitions first, and give --shrink",
+				 text);
+	if (c->force) {
+		log_warn("%s: whatever the last %s held is lost", c->path, text);
+		return blk_set_size(fd, from, e);
+	}
+	r = check_tail(fd, from, old, terminal, e);
+	if (r < 0)
+		return r;
+	log_warn("%s: the last %s, all zeros, are cut off: a file system or partition that "
+		 "reaches there is damaged",
+		 c->path, text);
+	return blk_set_size(fd, from, e);
+}
+
+static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	char was[FORMAT_BYTES], is[FORMAT_BYTES];
+	_cleanup_close_ int fd = -1;
+	uint64_t old, size = c->size;
+	struct stat st;
+	int r;
+
+	fd = open_to_change(c->path,
+			    "resize it where it was made (lvextend, lvreduce, zfs set volsize)",
+			    &st, e);
+	if (fd < 0)
+		return fd;
+	old = (uint64_t)st.st_size;
+	if (c->grow && __builtin_add_overflow(old, c->size, &size))
+		return error_set(e, -EUSAGE, "is too large to grow by %llu bytes",
+				 (unsigned long long)c->size);
+	r = check_size(size, e);
+	if (r < 0)
+		return r;
+	r = size < old ? shrink(c, fd, size, old, terminal, e) : blk_set_size(fd, size, e);
+	if (r < 0)
+		return r;
+	format_bytes(old, was);
+	format_bytes(size, is);
+	print_line(out, "%s: %s, was %s", c->path, is, was);
+	return 0;
+}
+
+int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
+{
+	int r = 0;
+
+	switch (c->action) {
+	case DISK_CREATE:
+		r = check_size(c->size, e);
+		if (r == 0)
+			r = create(c, out, e);
+		break;
+	case DISK_INFO:
+		r = info(c, out, e);
+		break;
+	case DISK_COMPACT:
+		r = compact(c, out, terminal, e);
+		break;
+	case DISK_RESIZE:
+		r = resize(c, out, terminal, e);
+		break;
+	}
+	return r < 0 ? error_prefix(e, r, "'%s'", c->path) : 0;
+}

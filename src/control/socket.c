@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. A client is in one of two states: it is read from, or it has something
+ * to be written: an answer, or lines in its buffer that want one. In the latter nothing is read, so
+ * a client that does not take its answers stops itself. A turn of the loop carries out one request
+ * of a client at most, so that one with many starves nobody.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "control/control.h"
+
+#define LOCK_WAIT_NS (2 * NSEC_PER_SEC)
+#define LOCK_POLL_US 5000u
+
+struct client {
+	struct control *control;
+	struct loop_fd watch;
+	char *answer; /* NULL: none */
+	size_t answer_len, written;
+	bool ending; /* is gone when the answer is written */
+	int file;    /* that it passed, -1: none */
+	size_t len;
+	char in[CONTROL_MAX_LINE];
+};
+
+struct control {
+	struct loop *loop;
+	struct control_vm *vm;
+	char *path;
+	struct loop_fd listener;
+	struct loop_timer retry;
+	struct client *client[CONTROL_MAX_CLIENTS];
+};
+
+static void keep_file(struct client *c, int fd)
+{
+	if (c->file >= 0)
+		close(c->file);
+	c->file = fd;
+}
+
+static void drop(struct client *c)
+{
+	for (unsigned i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		if (c->control->client[i] == c)
+			c->control->client[i] = NULL;
+	loop_unwatch(&c->watch);
+	keep_file(c, -1);
+	close(c->watch.fd);
+	free(c->answer);
+	free(c);
+}
+
+/* A line; NULL when memory is short. */
+static char *line_of(json_t *doc)
+{
+	_cleanup_free_ char *text =
+		doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+	char *line = NULL;
+
+	json_decref(doc);
+	return text && asprintf(&line, "%s\n", text) >= 0 ? line : NULL;
+}
+
+static char *error_line(const struct error *e)
+{
+	return line_of(json_pack("{s:o}", "error", json_from_bytes(e->msg)));
+}
+
+/* jansson recurses, and no request is nested: not even its strings hold this many. */
+static bool is_deep(const char *line, size_t len)
+{
+	unsigned open = 0;
+
+	for (size_t i = 0; i < len; i++)
+		open += line[i] == '[' || line[i] == '{';
+	return open > 64;
+}
+
+static json_t *parse(const char *line, size_t len, struct error *e)
+{
+	json_error_t where = {.text = "nested too deep"};
+	json_t *request =
+		is_deep(line, len) ? NULL : json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+
+	if (!request)
+		error_set(e, -EINVAL, "%s: a request is a line like {\"command\": \"status\"}",
+			  where.text);
+	return request;
+}
+
+static char *respond(const struct control_vm *vm, const char *line, size_t len)
+{
+	struct error e = {""};
+	json_t *request = parse(line, len, &e);
+	json_t *answer = request ? control_command(vm, request, &e) : NULL;
+
+	json_decref(request);
+	if (!answer && !e.msg[0])
+		error_set(&e, -ENOMEM, "out of memory");
+	return answer ? line_of(answer) : error_line(&e);
+}
+
+static char *end_of_line(struct client *c)
+{
+	return memchr(c->in, '\n', c->len);
+}
+
+/* Answers the first line in the buffer, if it is there whole. */
+static void answer_next(struct client *c)
+{
+	char *end = end_of_line(c);
+	size_t used;
+
+	if (end) {
+		used = (size_t)(end + 1 - c->in);
+		c->control->vm->file = c->file;
+		c->answer = respond(c->control->vm, c->in, used);
+		keep_file(c, -1);
+		memmove(c->in, c->in + used, c->len - used);
+		c->len -= used;
+	} else if (c->len == sizeof(c->in)) {
+		struct error e;
+
+		error_set(&e, -E2BIG, "a line of more than %u bytes", CONTROL_MAX_LINE);
+		c->answer = error_line(&e);
+		c->ending = true;
+	} else {
+		return;
+	}
+	c->answer_len = c->answer ? strlen(c->answer) : 0;
+	c->ending |= !c->answer;
+	c->written = 0;
+}
+
+/* False when the client is gone. */
+static bool take_input(struct client *c)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} passed;
+	struct iovec room = {c->in + c->len, sizeof(c->in) - c->len};
+	struct msghdr m = {.msg_iov = &room,
+			   .msg_iovlen = 1,
+			   .msg_control = &passed,
+			   .msg_controllen = CMSG_LEN(sizeof(int))};
+	ssize_t n = recvmsg(c->watch.fd, &m, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
+	int fd;
+
+	/* What does not fit is closed by the kernel. */
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+		keep_file(c, fd);
+	}
+	if (n <= 0)
+		return n < 0 && (errno == EAGAIN || errno == EINTR);
+	c->len += (size_t)n;
+	return true;
+}
+
+static bool give_answer(struct client *c)
+{
+	ssize_t n = write(c->watch.fd, c->answer + c->written, c->answer_len - c->written);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	c->written += (size_t)n;
+	if (c->written == c->answer_len) {
+		free(c->answer);
+		c->answer = NULL;
+	}
+	return true;
+}
+
+static void client_ready(struct loop_fd *w, uint32_t events)
+{
+	struct client *c = container_of(w, struct client, watch);
+	bool alive = true;
+
+	(void)events;
+	if (!c->answer && !end_of_line(c))
+		alive = take_input(c);
+	if (alive && !c->answer)
+		answer_next(c);
+	if (alive && c->answer)
+		alive = give_answer(c);
+	if (!alive || (c->ending && !c->answer))
+		drop(c);
+	else
+		loop_watch_for(w, c->answer || end_of_line(c) ? EPOLLOUT : EPOLLIN);
+}
+
+static int add_client(struct control *control, int fd)
+{
+	struct client *c;
+	unsigned i = 0;
+	int r;
+
+	while (i < CONTROL_MAX_CLIENTS && control->client[i])
+		i++;
+	if (i == CONTROL_MAX_CLIENTS)
+		return -EUSERS;
+	c = malloc(sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->control = control;
+	c->answer = NULL;
+	c->ending = false;
+	c->file = -1;
+	c->len = 0;
+	r = loop_watch(control->loop, &c->watch, fd, EPOLLIN, client_ready);
+	if (r < 0)
+		free(c);
+	else
+		control->client[i] = c;
+	return r;
+}
+
+static void refuse(int fd, int code)
+{
+	static const char full[] = "{\"error\":\"too many clients: close some\"}\n";
+	static const char other[] = "{\"error\":\"out of memory\"}\n";
+
+	if (code == -EUSERS)
+		(void)!write(fd, full, sizeof(full) - 1);
+	else
+		(void)!write(fd, other, sizeof(other) - 1);
+	close(fd);
+}
+
+static void listener_ready(struct loop_fd *w, uint32_t events)
+{
+	struct control *control = container_of(w, struct control, listener);
+	int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), r;
+
+	(void)events;
+	if (fd >= 0) {
+		r = add_client(control, fd);
+		if (r < 0)
+			refuse(fd, r);
+	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+		/* Out of descriptors, or of memory: it stays ready. */
+		log_warn("the control socket: %s: trying again", strerror(errno));
+		loop_pause(w);
+		loop_timer_set(&control->retry, NSEC_PER_SEC);
+	}
+}
+
+static void retry(struct loop_timer *t)
+{
+	loop_resume(&container_of(t, struct control, retry)->listener);
+}
+
+/* Makes way for a socket at this address, if what is there is one on which nobody listens. */
+static int replace(const struct sockaddr_un *addr, struct error *e)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+	if (lstat(addr->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return error_set(e, -EEXIST,
+				 "is there already, and no socket: choose another path");
+	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
+		return error_set(e, -EADDRINUSE,
+				 "is in use by a VM that runs: choose another path");
+	if (errno != ECONNREFUSED && errno != ENOENT)
+		return error_set(e, -errno, "is there already: %s", strerror(errno));
+	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
+		return error_set(e, -errno, "is left from another VM and cannot be removed: %s",
+				 strerror(errno));
+	return 0;
+}
+
+int control_address(struct sockaddr_un *ret, const char *path, struct error *e)
+{
+	*ret = (struct sockaddr_un){.sun_family = AF_UNIX};
+	if (strlen(path) >= sizeof(ret->sun_path))
+		return error_set(
+			e, -ENAMETOOLONG,
+			"is longer than %zu bytes, which a socket's path cannot be: choose a "
+			"shorter one, or a relative one",
+			sizeof(ret->sun_path) - 1);
+	strcpy(ret->sun_path, path);
+	return 0;
+}
+
+/*
+ * Between the look at a socket that is left and the making of another one, no other VM may do the
+ * same: the slower would remove the faster's. So the directory is locked meanwhile. Who cannot, or
+ * finds it locked by somebody for good, goes on without. Returns a descriptor to close, or -1.
+ */
+static int lock_directory(const char *path)
+{
+	uint64_t end = now_ns() + LOCK_WAIT_NS;
+	_cleanup_free_ char *copy = strdup(path);
+	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+
+	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK &&
+	       now_ns() < end)
+		usleep(LOCK_POLL_US);
+	return fd;
+}
+
+static int make_listener(const char *path, struct error *e)
+{
+	struct sockaddr_un addr;
+	const struct sockaddr *a = (const struct sockaddr *)&addr;
+	int fd, r;
+
+	r = control_address(&addr, path, e);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* The mode goes over to the name when it is made: it never has another. */
+	if (fd < 0 || fchmod(fd, 0600) < 0) {
+		r = error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+		goto fail;
+	}
+	r = bind(fd, a, sizeof(addr)) < 0 ? -errno : 0;
+	if (r == -EADDRINUSE) {
+		r = replace(&addr, e);
+		if (r < 0)
+			goto fail;
+		r = bind(fd, a, sizeof(addr)) < 0 ? -errno : 0;
+	}
+	if (r == 0 && listen(fd, (int)CONTROL_MAX_CLIENTS) < 0) {
+		r = -errno;
+		unlink(path);
+	}
+	if (r == 0)
+		return fd;
+	error_set(e, r, "cannot make the socket: %s", strerror(-r));
+fail:
+	if (fd >= 0)
+		close(fd);
+	return r;
+}
+
+static int listen_at(const char *path, struct error *e)
+{
+	int lock = lock_directory(path), fd = make_listener(path, e);
+
+	if (lock >= 0)
+		close(lock);
+	return fd;
+}
+
+int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
+		 struct error *e)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int fd, r = -ENOMEM;
+
+	if (!control)
+		return error_set(e, r, "out of memory");
+	/* Keys are clients': a seed, while /dev/urandom can be opened for one. */
+	json_object_seed(0);
+	*control = (struct control){.loop = loop, .vm = vm, .retry.watch.fd = -1};
+	control->listener.fd = -1;
+	fd = listen_at(path, e);
+	if (fd < 0) {
+		free(control);
+		return fd;
+	}
+	control->path = strdup(path);
+	if (control->path)
+		r = loop_timer_init(loop, &control->retry, retry);
+	if (r == 0)
+		r = loop_watch(loop, &control->listener, fd, EPOLLIN, listener_ready);
+	control->listener.fd = fd;
+	if (r < 0) {
+		control_close(control, true);
+		return error_set(e, r, "cannot watch the socket: %s", strerror(-r));
+	}
+	*ret = control;
+	return 0;
+}
+
+void control_close(struct control *control, bool remove)
+{
+	if (!control)
+		return;
+	for (unsigned i = 0; i < CONTROL_MAX_CLIENTS; i++)
+		if (control->client[i])
+			drop(control->client[i]);
+	if (remove && control->path)
+		unlink(control->path);
+	close(control->listener.fd);
+	loop_timer_close(&control->retry);
+	free(control->path);
+	free(control);
+}

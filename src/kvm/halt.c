@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: A guest that is halted for good. KVM handles HLT itself, and a CPU that halts with
+ * interrupts off never comes back: so Linux halts (`halt -f`, a power-off without ACPI), and so do
+ * other guests that panic. When all CPUs have, nothing will ever happen in the VM again.
+ *
+ * Nothing tells of it, so machine_check_halted() looks from time to time. As long as some vCPU
+ * thread uses CPU time there is nothing to ask. Only then each is made to leave KVM_RUN and looks
+ * at its own state, which no other thread can. What could still wake such a CPU comes from another
+ * CPU: an INIT, a SIPI, an NMI.
+ */
+#include <linux/kvm.h>
+#include <sys/ioctl.h>
+#include <time.h>
+
+#include "base/util.h"
+#include "kvm/machine.h"
+
+static uint64_t cpu_time(const struct machine *m)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < m->num_vcpus; i++) {
+		struct timespec t = {0};
+		clockid_t clock;
+
+		if (!pthread_getcpuclockid(m->vcpu[i].thread, &clock))
+			clock_gettime(clock, &t);
+		sum += (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+	}
+	return sum;
+}
+
+void machine_check_halted(struct machine *m)
+{
+	uint64_t now = cpu_time(m);
+	bool idle = now == m->halt.cpu_time;
+
+	m->halt.cpu_time = now;
+	if (!idle)
+		return;
+	atomic_store(&m->halt.tally, ((atomic_load(&m->halt.tally) >> 32) + 1) << 32);
+	for (unsigned i = 0; i < m->num_vcpus; i++)
+		vcpu_kick(&m->vcpu[i]);
+}
+
+/* Halted with interrupts off, or not started yet. */
+static bool is_halted(const struct vcpu *v)
+{
+	struct kvm_mp_state state;
+
+	if (ioctl(v->fd, KVM_GET_MP_STATE, &state) < 0)
+		return false;
+	if (state.mp_state == KVM_MP_STATE_HALTED)
+		return !v->run->if_flag;
+	return state.mp_state == KVM_MP_STATE_UNINITIALIZED ||
+	       state.mp_state == KVM_MP_STATE_INIT_RECEIVED;
+}
+
+void vcpu_answer_halted(struct vcpu *v)
+{
+	struct machine *m = v->machine;
+	uint64_t tally = atomic_load(&m->halt.tally);
+	uint32_t round = (uint32_t)(tally >> 32);
+
+	if (v->halt_round == round)
+		return;
+	v->halt_round = round;
+	if (!is_halted(v))
+		return;
+	while (!atomic_compare_exchange_weak(&m->halt.tally, &tally, tally + 1))
+		if (tally >> 32 != round)
+			return; /* too late: it will be asked again */
+	if ((uint32_t)tally + 1 == m->num_vcpus)
+		m->ended(m->ctx, VCPU_HALTED, NULL);
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: What nobody answers reads as all ones, by which most drivers know that a device is not
+ * there. Those of two devices wait instead for a bit to fall. And a guest resets by what the PC
+ * had, whether it is there or not: that says what it wants, and is taken as the reset that it is.
+ */
+#include <string.h>
+
+#include "kvm/layout.h"
+#include "kvm/legacy.h"
+
+static const struct {
+	uint16_t port;
+	uint8_t reads, mask, value;
+} ports[LEGACY_PORTS] = {
+	/* The keyboard controller. Linux resets by it once "input buffer full" (bit 1) is clear;
+	 * its driver finds no controller where there is always another byte to fetch (bit 0). */
+	{0x64, 0xfd, 0xff, 0xfe},
+	/* The real-time clock's data: never "update in progress" (register A, bit 7), nor "time
+	 * valid" (register D, bit 7). No byte resets. */
+	{0x71, 0x7f, 0, 1},
+	/* The chipset's reset control: RST_CPU (bit 2). */
+	{0xcf9, 0, 0x04, 0x04},
+};
+
+/* mov $0xfe, %al; out %al, $0x64; 1: hlt; jmp 1b */
+static const uint8_t reset_code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd};
+
+static void legacy_read(void *ctx, uint64_t offset, void *data, uint32_t len)
+{
+	const struct legacy_port *port = ctx;
+
+	(void)offset;
+	memset(data, port->reads, len);
+}
+
+static void legacy_write(void *ctx, uint64_t offset, const void *data, uint32_t len)
+{
+	const struct legacy_port *port = ctx;
+	uint8_t byte;
+
+	(void)offset, (void)len;
+	memcpy(&byte, data, sizeof(byte));
+	if ((byte & port->mask) == port->value)
+		port->all->reset(port->all->ctx);
+}
+
+static const struct bus_ops legacy_bus_ops = {.read = legacy_read, .write = legacy_write};
+
+int legacy_add(struct legacy *legacy, struct bus *pio)
+{
+	int r = 0;
+
+	for (unsigned i = 0; !r && i < LEGACY_PORTS; i++) {
+		legacy->port[i] = (struct legacy_port){
+			.all = legacy,
+			.reads = ports[i].reads,
+			.mask = ports[i].mask,
+			.value = ports[i].value,
+		};
+		r = bus_add(pio, ports[i].port, 1, &legacy_bus_ops, &legacy->port[i]);
+	}
+	return r;
+}
+
+int legacy_write_reset_vector(const struct gmem *mem)
+{
+	return gmem_write(mem, GPA(LAYOUT_RESET_VECTOR), reset_code, sizeof(reset_code));
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * DOC: Theory of operation. The filters are BPF programs in read-only data, written when skep was
+ * built (generator.c, where the table of what is allowed is, too); installing one is one system
+ * call. A call that is not allowed does not happen: it raises SIGSYS, whose handler says which it
+ * was and ends the process. The handler is there for the user; what holds is the filter.
+ */
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "console/tty.h"
+#include "filters.h"
+#include "sandbox/sandbox.h"
+
+#define EXIT_FAILED 125
+
+#ifndef SYS_SECCOMP
+#define SYS_SECCOMP 1 /* si_code: which <signal.h> of glibc lacks */
+#endif
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED false
+#endif
+
+/* Of this thread, kept for a handler that cannot ask for it. */
+static _Thread_local char thread_name[16];
+
+/* What sandbox_drop_files() closes; since sandbox_process(). */
+static struct {
+	int *fds;
+	int n;
+} files;
+
+/* A line that is put together without the C library, in a signal handler. */
+struct line {
+	char text[320];
+	size_t len;
+};
+
+static void add_text(struct line *l, const char *s)
+{
+	while (*s && l->len < sizeof(l->text))
+		l->text[l->len++] = *s++;
+}
+
+static void add_number(struct line *l, unsigned long v, unsigned base)
+{
+	char digits[24];
+	size_t at = sizeof(digits) - 1;
+
+	digits[at] = 0;
+	do {
+		digits[--at] = "0123456789abcdef"[v % base];
+		v /= base;
+	} while (v);
+	add_text(l, digits + at);
+}
+
+static const char *call_name(int call)
+{
+	const char *name = sandbox_call_names;
+
+	if (call < 0 || call >= SANDBOX_MAX_CALLS)
+		return "of an unknown name";
+	while (call--)
+		name += strlen(name) + 1;
+	return *name ? name : "of an unknown name";
+}
+
+static void on_violation(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *uc = context;
+	struct line l = {.len = 0};
+
+	tty_restore();
+	if (info->si_code != SYS_SECCOMP) {
+		add_text(&l, "skep: the VM was ended by SIGSYS, sent by process ");
+		add_number(&l, (unsigned)info->si_pid, 10);
+		add_text(&l, "\n");
+		(void)!write(STDERR_FILENO, l.text, l.len);
+		_exit(128 + sig);
+	}
+	add_text(&l, "skep: the sandbox stopped thread \"");
+	add_text(&l, thread_name);
+	add_text(&l, "\": system call ");
+	add_text(&l, call_name(info->si_syscall));
+	add_text(&l, " (");
+	add_number(&l, (unsigned)info->si_syscall, 10);
+	if (info->si_syscall == SYS_ioctl) {
+		add_text(&l, ", request 0x");
+		add_number(&l, (unsigned)uc->uc_mcontext.gregs[REG_RSI], 16);
+	}
+	add_text(&l, ") is not allowed; this is a bug in skep: please report it, and run with "
+		     "--sandbox=off meanwhile\n");
+	(void)!write(STDERR_FILENO, l.text, l.len);
+	_exit(EXIT_FAILED);
+}
+
+/*
+ * Clears the permitted, effective and inheritable sets, and with them the ambient one. The bounding
+ * set stays, as it says only what an exec may give: no-new-privs lets an exec give nothing, and no
+ * filter lets one happen. (Emptying it costs 41 system calls and 50 microseconds.)
+ */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+}
+
+/* Before there is no way to ask any more. */
+static void list_files(void)
+{
+	int *fds, n = open_descriptors(&fds), kept = 0;
+	struct stat st;
+
+	for (int i = 0; i < n; i++)
+		if (fstat(fds[i], &st) == 0 &&
+		    (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode) || S_ISSOCK(st.st_mode)))
+			fds[kept++] = fds[i];
+	free(files.fds);
+	files.fds = fds;
+	files.n = kept;
+}
+
+int sandbox_process(struct error *e)
+{
+	struct sigaction sa = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO};
+	int r;
+
+	if (SANITIZED) {
+		log_info("no sandbox: this is a build with a sanitizer, which needs more system "
+			 "calls than skep");
+		return 0;
+	}
+	list_files();
+	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %s",
+				 strerror(errno));
+	r = drop_capabilities();
+	if (r)
+		return error_set(e, r, "cannot enter the sandbox: dropping capabilities: %s",
+				 strerror(-r));
+	/* Guest memory is not for other processes of the same user: no ptrace, no core dump. */
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return error_set(e, -errno, "cannot enter the sandbox: PR_SET_DUMPABLE: %s",
+				 strerror(errno));
+	return 0;
+}
+
+void sandbox_drop_files(void)
+{
+	/* This closes nothing; it is unshare(2), which containers deny. */
+	if (SANITIZED || close_range(~0u, ~0u, CLOSE_RANGE_UNSHARE))
+		return;
+	for (int i = 0; i < files.n; i++)
+		close(files.fds[i]);
+}
+
+int sandbox_thread(enum sandbox_role role, struct error *e)
+{
+	unsigned start = sandbox_filter_start[role];
+	unsigned n = sandbox_filter_start[role + 1] - start;
+	struct sock_filter insn[SANDBOX_FILTER_MAX];
+	struct sock_fprog program = {.len = (unsigned short)n, .filter = insn};
+	uint32_t pid = (uint32_t)getpid();
+
+	if (SANITIZED)
+		return 0;
+	prctl(PR_GET_NAME, thread_name);
+	memcpy(insn, sandbox_filters + start, n * sizeof(*insn));
+	for (unsigned i = 0; i < n; i++) {
+		if (insn[i].k == SANDBOX_OWN_PID)
+			insn[i].k = pid;
+	}
+	/* SPEC_ALLOW: kernels before 5.16 would else slow the thread down against Spectre v4,
+	 * which newer ones leave to programs that ask for it. */
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+		    &program) < 0)
+		return error_set(e, -errno,
+				 "cannot enter the sandbox: seccomp: %s; where this kernel or "
+				 "container has no seccomp filters, run with --sandbox=off",
+				 strerror(errno));
+	return 0;
+}

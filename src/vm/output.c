@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "blk/blk.h"
+#include "vm/output.h"
+
+struct known {
+	const struct stat *st;
+	const char *path; /* of the file in question: no other use */
+	struct error *e;
+};
+
+/* Whether `path` is the file, too, which is then used as `what`. */
+static int check_one(const struct known *k, const char *path, const char *what)
+{
+	struct stat st;
+
+	if (!path || path == k->path || stat(path, &st) < 0 || !is_same_file(&st, k->st))
+		return 0;
+	return error_set(k->e, -EUSAGE, "is %s, '%s', too: choose another file", what, path);
+}
+
+int output_check(int fd, const char *path, const struct vm_config *config, struct error *e)
+{
+	struct stat st;
+	struct known known = {.st = &st, .path = path, .e = e};
+	int r;
+
+	if (fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		return 0;
+	r = check_one(&known, config->kernel, "the kernel");
+	for (char **initrd = config->initrds; r == 0 && initrd && *initrd; initrd++)
+		r = check_one(&known, *initrd, "the initrd");
+	if (r == 0 && path)
+		r = check_one(&known, config->result_path, "the result");
+	if (r == 0 && path)
+		r = check_one(&known, config->console_path, "the console");
+	for (size_t i = 0; r == 0 && i < config->num_disks; i++)
+		r = check_one(&known, config->disks[i].path, "a disk");
+	for (size_t i = 0; r == 0 && i < config->num_sources; i++)
+		r = check_one(&known, config->sources[i], "the configuration");
+	return r;
+}
+
+static int take(int fd, const char *path, const struct vm_config *config, struct error *e)
+{
+	struct stat st;
+	int r;
+
+	if (fstat(fd, &st) < 0)
+		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+	if (S_ISBLK(st.st_mode))
+		return error_set(e, -ENOTSUP, "is a block device: choose a file");
+	r = config ? output_check(fd, path, config, e) : 0;
+	if (r < 0 || !S_ISREG(st.st_mode))
+		return r;
+	r = blk_lock(fd, BLK_LOCK_OUTPUT, e);
+	return r == -ENOLCK ? 0 : r; /* where there are no locks, nobody has one on an image */
+}
+
+int output_open(const char *path, int flags, mode_t mode, const struct vm_config *config,
+		struct error *e)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_NOCTTY | O_CLOEXEC | flags, mode), r;
+
+	if (fd < 0)
+		return error_set(e, -errno, "%s", strerror(errno));
+	r = take(fd, path, config, e);
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int output_empty(int fd)
+{
+	struct stat st;
+
+	if (fd < 0)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	return S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0 ? -errno : 0;
+}
