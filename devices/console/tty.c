@@ -191,11 +191,11 @@ static bool is_regular(int fd)
 /* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
 static int open_output_file(struct tty *tty, const struct vm_config *config, struct error *e)
 {
-	tty->out_fd = output_open(config->console_path, O_APPEND | O_NONBLOCK, 0600, config, e);
+	tty->out_fd = output_open(config->console.path, O_APPEND | O_NONBLOCK, 0600, config, e);
 	if (tty->out_fd == -ENXIO)
 		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
 	if (tty->out_fd < 0)
-		return error_prefix(e, tty->out_fd, "console file %s", config->console_path);
+		return error_prefix(e, tty->out_fd, "console file %s", config->console.path);
 	tty->owns_out = true;
 	tty->is_file = is_regular(tty->out_fd);
 	return 0;
@@ -232,7 +232,7 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
-	switch (config->console) {
+	switch (config->console.mode) {
 	case CONSOLE_STDIO:
 		if (is_open(STDOUT_FILENO, O_RDONLY))
 			ret->out_fd = STDOUT_FILENO;

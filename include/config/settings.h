@@ -25,7 +25,7 @@ enum setting_type {
 	SETTING_BOOL,	  /* bool */
 	SETTING_CHOICE,	  /* an enum, in the order of `choices` */
 	SETTING_SERIAL,	  /* char[BLK_SERIAL_LEN + 1] */
-	SETTING_CONSOLE,  /* console and console_path */
+	SETTING_CONSOLE,  /* console */
 	SETTING_DISK,	  /* adds to disks; "disks", an array of objects, in JSON */
 	/* On the command line only. */
 	SETTING_CONFIG,

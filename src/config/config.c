@@ -9,6 +9,7 @@
 #include "base/suggest.h"
 #include "base/util.h"
 #include "config/config.h"
+#include "config/device_options.h"
 #include "config/settings.h"
 
 static_assert(sizeof(enum disk_engine) == sizeof(unsigned), "choices are stored as unsigned");
@@ -23,7 +24,7 @@ void config_init(struct vm_config *config)
 	*config = (struct vm_config){
 		.cpus = 1,
 		.memory = 256 * MIB,
-		.console = CONSOLE_STDIO,
+		.console.mode = CONSOLE_STDIO,
 		.stop_timeout_ns = 30 * NSEC_PER_SEC,
 		.kaslr = true,
 		.cache = true,
@@ -46,7 +47,7 @@ void config_destroy(struct vm_config *config)
 		free(config->initrds[i]);
 	free(config->initrds);
 	free(config->append);
-	free(config->console_path);
+	free(config->console.path);
 	free(config->result_path);
 	free(config->control_path);
 	*config = (struct vm_config){0};
@@ -304,24 +305,24 @@ static int set_console(struct vm_config *config, const char *text, struct error 
 	const char *kind = fresh ? text + 6 : text;
 
 	if (strncmp(kind, "file=", 5) == 0) {
-		int r = set_string(&config->console_path, kind + 5, e);
+		int r = set_string(&config->console.path, kind + 5, e);
 
 		if (r == 0) {
-			config->console = CONSOLE_FILE;
-			config->console_fresh = fresh;
+			config->console.mode = CONSOLE_FILE;
+			config->console.fresh = fresh;
 		}
 		return r;
 	}
 	if (strcmp(text, "stdio") == 0)
-		config->console = CONSOLE_STDIO;
+		config->console.mode = CONSOLE_STDIO;
 	else if (strcmp(text, "off") == 0)
-		config->console = CONSOLE_OFF;
+		config->console.mode = CONSOLE_OFF;
 	else
 		return error_set(e, -EINVAL,
 				 "'%.40s' is none of stdio, file=PATH, fresh-file=PATH and off",
 				 text);
-	free(config->console_path);
-	config->console_path = NULL;
+	free(config->console.path);
+	config->console.path = NULL;
 	return 0;
 }
 
@@ -483,7 +484,7 @@ static int check_paths(const struct vm_config *config, struct error *e)
 	struct named_path all[CONFIG_MAX_DISKS + CONFIG_MAX_INITRDS + 4] = {
 		{config->result_path, "the result", true},
 		{config->control_path, "the control socket", true},
-		{config->console_path, "the console", true},
+		{config->console.path, "the console", true},
 		{config->kernel, "the kernel", false},
 	};
 	size_t n = 4;
@@ -558,4 +559,19 @@ int config_validate(const struct vm_config *config, struct error *e)
 		return error_set(e, -EINVAL, "both verbose and quiet: give one of them");
 	r = check_serials(config, e);
 	return r < 0 ? r : check_paths(config, e);
+}
+
+const struct device_options blk_options = {.name = "disk", .plural = "disks"};
+const struct device_options console_options = {.name = "console"};
+const struct device_options rng_options = {.name = "rng"};
+
+const void *config_devices(const struct vm_config *config, const struct device_options *type,
+			   size_t *ret_num)
+{
+	*ret_num = type == &blk_options	      ? config->num_disks
+		   : type == &console_options ? config->console.mode != CONSOLE_OFF
+					      : 1;
+	if (type == &blk_options)
+		return config->disks;
+	return type == &console_options ? &config->console : NULL;
 }

@@ -264,10 +264,10 @@ int config_parse_json(struct vm_config *config, const char *text, size_t len, co
 
 static json_t *console_value(const struct vm_config *config)
 {
-	if (config->console == CONSOLE_FILE)
-		return json_sprintf("%sfile=%s", config->console_fresh ? "fresh-" : "",
-				    config->console_path);
-	return json_string(config->console == CONSOLE_OFF ? "off" : "stdio");
+	if (config->console.mode == CONSOLE_FILE)
+		return json_sprintf("%sfile=%s", config->console.fresh ? "fresh-" : "",
+				    config->console.path);
+	return json_string(config->console.mode == CONSOLE_OFF ? "off" : "stdio");
 }
 
 /* One stands for itself. */

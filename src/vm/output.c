@@ -39,7 +39,7 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 	if (r == 0 && path)
 		r = check_one(&known, config->result_path, "the result");
 	if (r == 0 && path)
-		r = check_one(&known, config->console_path, "the console");
+		r = check_one(&known, config->console.path, "the console");
 	for (size_t i = 0; r == 0 && i < config->num_disks; i++)
 		r = check_one(&known, config->disks[i].path, "a disk");
 	for (size_t i = 0; r == 0 && i < config->num_sources; i++)

@@ -414,7 +414,7 @@ static int open_devices(struct vm *vm, struct error *e)
 	struct virtio_dev *rng;
 	int r;
 
-	if (config->console != CONSOLE_OFF) {
+	if (config->console.mode != CONSOLE_OFF) {
 		r = console_device_new(&vm->console, &vm->mem, &vm->tty, vm->control, e);
 		if (r)
 			return r;
@@ -570,10 +570,10 @@ static int empty_outputs(struct vm *vm, struct error *e)
 	if (r < 0)
 		return error_set(e, r, "--result: '%s': cannot empty it: %s",
 				 vm->config->result_path, strerror(-r));
-	if (vm->config->console == CONSOLE_FILE && vm->config->console_fresh)
+	if (vm->config->console.mode == CONSOLE_FILE && vm->config->console.fresh)
 		r = output_empty(vm->tty.out_fd);
 	return r < 0 ? error_set(e, r, "console file %s: cannot empty it: %s",
-				 vm->config->console_path, strerror(-r))
+				 vm->config->console.path, strerror(-r))
 		     : 0;
 }
 

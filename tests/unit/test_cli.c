@@ -92,7 +92,7 @@ static void test_every_spelling(void **state)
 	assert_int_equal(o.config.memory, GIB);
 	assert_int_equal(o.config.num_disks, 2);
 	assert_true(o.config.disks[1].readonly);
-	assert_int_equal(o.config.console, CONSOLE_OFF);
+	assert_int_equal(o.config.console.mode, CONSOLE_OFF);
 	assert_int_equal(o.config.timeout_ns, 300 * NSEC_PER_SEC);
 	run_options_destroy(&o);
 }

@@ -197,23 +197,23 @@ static void test_console_forms(void **state)
 	(void)state;
 	config_init(&c);
 	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
-	assert_int_equal(c.console, CONSOLE_FILE);
-	assert_string_equal(c.console_path, "/tmp/a");
-	assert_false(c.console_fresh);
+	assert_int_equal(c.console.mode, CONSOLE_FILE);
+	assert_string_equal(c.console.path, "/tmp/a");
+	assert_false(c.console.fresh);
 	assert_int_equal(set(&c, "console", "fresh-file=/tmp/a", &e), 0);
-	assert_true(c.console_fresh);
-	assert_string_equal(c.console_path, "/tmp/a");
+	assert_true(c.console.fresh);
+	assert_string_equal(c.console.path, "/tmp/a");
 	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
-	assert_false(c.console_fresh);
+	assert_false(c.console.fresh);
 	assert_int_equal(set(&c, "console", "file=", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "fresh-file=", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "fresh-off", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "tty", &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "stdio"));
-	assert_string_equal(c.console_path, "/tmp/a");
+	assert_string_equal(c.console.path, "/tmp/a");
 	assert_int_equal(set(&c, "console", "off", &e), 0);
-	assert_int_equal(c.console, CONSOLE_OFF);
-	assert_null(c.console_path);
+	assert_int_equal(c.console.mode, CONSOLE_OFF);
+	assert_null(c.console.path);
 	config_destroy(&c);
 }
 
@@ -467,8 +467,8 @@ static void test_json_sets_everything(void **state)
 	assert_int_equal(c.memory, GIB);
 	assert_false(c.kaslr || c.cache || c.sandbox || c.quiet);
 	assert_true(c.mmio_cmdline && c.verbose && c.trap_registers);
-	assert_int_equal(c.console, CONSOLE_FILE);
-	assert_string_equal(c.console_path, "log");
+	assert_int_equal(c.console.mode, CONSOLE_FILE);
+	assert_string_equal(c.console.path, "log");
 	assert_int_equal(c.timeout_ns, 90 * NSEC_PER_SEC);
 	assert_int_equal(c.stop_timeout_ns, 90 * NSEC_PER_SEC);
 	assert_string_equal(c.result_path, "r");
@@ -621,10 +621,10 @@ static void random_config(struct vm_config *c)
 		(1 + random_u64() % (CONFIG_MAX_MEMORY / CONFIG_MEMORY_UNIT)) * CONFIG_MEMORY_UNIT;
 	c->timeout_ns = (random_u64() & INT64_MAX) >> (random_u64() % 64);
 	c->stop_timeout_ns = random_u64() % 100 * NSEC_PER_SEC;
-	c->console = (enum console_mode)(random_u64() % 3);
-	if (c->console == CONSOLE_FILE) {
-		c->console_path = random_text(true);
-		c->console_fresh = r & 2048;
+	c->console.mode = (enum console_mode)(random_u64() % 3);
+	if (c->console.mode == CONSOLE_FILE) {
+		c->console.path = random_text(true);
+		c->console.fresh = r & 2048;
 	}
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),
@@ -668,11 +668,11 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(a->append, b->append);
 	assert_same_text(a->result_path, b->result_path);
 	assert_same_text(a->control_path, b->control_path);
-	assert_same_text(a->console_path, b->console_path);
-	assert_int_equal(a->console_fresh, b->console_fresh);
+	assert_same_text(a->console.path, b->console.path);
+	assert_int_equal(a->console.fresh, b->console.fresh);
 	assert_int_equal(a->cpus, b->cpus);
 	assert_int_equal(a->memory, b->memory);
-	assert_int_equal(a->console, b->console);
+	assert_int_equal(a->console.mode, b->console.mode);
 	assert_int_equal(a->timeout_ns, b->timeout_ns);
 	assert_int_equal(a->stop_timeout_ns, b->stop_timeout_ns);
 	assert_int_equal(a->kaslr, b->kaslr);

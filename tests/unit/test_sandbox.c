@@ -642,7 +642,7 @@ struct crash {
 
 static int crash_on_terminal(void *arg)
 {
-	const struct vm_config config = {.console = CONSOLE_STDIO};
+	const struct vm_config config = {.console.mode = CONSOLE_STDIO};
 	const struct crash *c = arg;
 	struct error e = {""};
 	struct termios t;

@@ -38,7 +38,7 @@
 			_exit(100 + __LINE__ % 100);                                               \
 	} while (0)
 
-static const struct vm_config stdio_config = {.console = CONSOLE_STDIO};
+static const struct vm_config stdio_config = {.console.mode = CONSOLE_STDIO};
 
 static int pty;	    /* the user's end */
 static int far_end; /* kept open by the parent, to look at */
@@ -538,7 +538,7 @@ static void test_input_and_output_of_all_kinds(void **state)
 static void test_output_file(void **state)
 {
 	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], text[8] = "";
-	struct vm_config config = {.console = CONSOLE_FILE, .console_path = path};
+	struct vm_config config = {.console.mode = CONSOLE_FILE, .console.path = path};
 	struct error e = {""};
 	struct stat st;
 	struct tty tty;
@@ -588,7 +588,7 @@ static void test_output_file(void **state)
 static void test_output_file_is_replaced(void **state)
 {
 	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], next[64], text[8];
-	struct vm_config config = {.console = CONSOLE_FILE, .console_path = path};
+	struct vm_config config = {.console.mode = CONSOLE_FILE, .console.path = path};
 	int number, fd, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	struct error e = {""};
 	struct tty tty;
@@ -609,7 +609,7 @@ static void test_output_file_is_replaced(void **state)
 	assert_int_equal(pread(fd, text, sizeof(text), 0), 2);
 	assert_memory_equal(text, "cd", 2);
 	tty_close(&tty);
-	config.console = CONSOLE_OFF;
+	config.console.mode = CONSOLE_OFF;
 	assert_int_equal(tty_open(&tty, &config, &e), 0);
 	assert_int_equal(tty_replace_file(&tty, fd, &e), -ENOTSUP);
 	close(fd);
@@ -621,7 +621,7 @@ static void test_output_file_is_replaced(void **state)
 
 static void test_console_off(void **state)
 {
-	struct vm_config config = {.console = CONSOLE_OFF};
+	struct vm_config config = {.console.mode = CONSOLE_OFF};
 	uint16_t cols = 1, rows = 1;
 	struct tty tty;
 

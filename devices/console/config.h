@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Where the guest's console is to be. */
+#ifndef SKEP_CONSOLE_CONFIG_H
+#define SKEP_CONSOLE_CONFIG_H
+
+#include <stdbool.h>
+
+enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
+
+struct console_config {
+	enum console_mode mode;
+	char *path; /* CONSOLE_FILE */
+	bool fresh; /* CONSOLE_FILE: emptied at the start; else added to */
+};
+
+#endif
