@@ -152,4 +152,45 @@ mkguest_as_user() {
 ok "without HOME: --help" mkguest_as_user --help
 ok "without HOME: a guest" mkguest_as_user -o "$tmp/user/guest"
 
+# lock FILE: hold it as apt does, until the file "free" is there.
+lock() {
+	rm -f "$tmp/free" "$tmp/held"
+	python3 - "$@" "$tmp/held" "$tmp/free" <<'END' &
+import fcntl, os, sys, time
+with open(sys.argv[1], "w") as f:
+    fcntl.lockf(f, fcntl.LOCK_EX)
+    open(sys.argv[2], "w").close()
+    while not os.path.exists(sys.argv[3]):
+        time.sleep(0.05)
+END
+	holder=$!
+	until [ -e "$tmp/held" ]; do sleep 0.05; done
+}
+
+# waits COMMAND...: it waits for the lock and succeeds once that is free.
+waits() {
+	local pid
+	: >"$tmp/err" # what the command before wrote must not count
+	"$@" >"$tmp/out" 2>"$tmp/err" </dev/null &
+	pid=$!
+	until err_has 'waiting: .*lock' || ! kill -0 $pid 2>/dev/null; do sleep 0.05; done
+	touch "$tmp/free"
+	wait "$holder"
+	status=0
+	wait $pid || status=$?
+	[ $status = 0 ] && err_has "waiting: Could not get lock $tmp/apt/.*process $holder "
+}
+tools_apt() { bash -euc '. "$1"; shift; apt "$@"' apt "$tmp/tools/lib/common.sh" "$@"; }
+if [ "$(id -u)" = 0 ]; then
+	rm -rf "$tmp"/apt/lists/*_* "$tmp/cache"
+	lock "$tmp/apt/lists/lock"
+	ok "waits for a lock on the package lists" waits "$mkguest" -o "$tmp/one"
+	lock "$tmp/apt/lock-frontend"
+	ok "waits for a lock on the packages" waits tools_apt --download-only install busybox-static
+	lock "$tmp/apt/cache/archives/lock"
+	ok "waits for a lock on what is downloaded" waits tools_apt --download-only install busybox-static
+else
+	skip "waits for apt's locks" "needs root"
+fi
+
 done_testing
