@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "image.h"
 #include "kvm/layout.h"
+#include "kvm/x86.h"
 
 #define LOADER_UNDEFINED 0xff /* boot.rst, type_of_loader: no number is assigned */
 #define BOOT_FLAG	 0xaa55
@@ -22,11 +23,8 @@
 
 #define PVH_MAGIC 0x336ec578u
 
-#define PTE_PRESENT 0x1u
-#define PTE_WRITE   0x2u
-#define PTE_HUGE    0x80u
-#define PTES	    512u
-#define PAGE	    4096u
+#define PTES 512u
+#define PAGE 4096u
 
 /* An x86 kernel without a setup header takes this much (COMMAND_LINE_SIZE - 1). */
 #define DEFAULT_CMDLINE_MAX 2047u
@@ -161,7 +159,7 @@ static int write_pvh_info(const struct boot_image *b, const struct gmem *mem, gp
 	return gmem_write(mem, GPA(LAYOUT_PVH_INFO), &p, sizeof(p));
 }
 
-/* Flat segments where the protocols and machine_set_entry() have them; the last two entries are the
+/* Flat segments where the protocols and vcpu_set_entry() have them; the last two entries are the
  * task state segment that a CPU must have, of no use. */
 static int write_gdt(const struct gmem *mem, bool long_mode)
 {

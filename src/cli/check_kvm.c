@@ -19,6 +19,7 @@
 #include "base/util.h"
 #include "check.h"
 #include "kvm/machine.h"
+#include "kvm/x86.h"
 
 /* Hardware needs less than one nanosecond, kvm on an emulated processor a few, an emulating KVM
  * several hundred. */
@@ -34,14 +35,7 @@
 #define GUEST_CODE 0x4000u
 #define GUEST_SIZE 0x5000u
 
-#define CR0_PE	 (1u << 0)
-#define CR0_NE	 (1u << 5)
-#define CR0_PG	 (1u << 31)
-#define CR4_PAE	 (1u << 5)
-#define EFER_LME (1u << 8)
-#define EFER_LMA (1u << 10)
-#define PTE_P_RW 0x3u
-#define PTE_HUGE 0x80u
+#define PTE_P_RW (PTE_PRESENT | PTE_WRITE)
 
 struct probe {
 	int kvm_fd, vm_fd, vcpu_fd;
@@ -172,8 +166,8 @@ static const char *enter_long_mode(const struct probe *p)
 	sregs.cs = text;
 	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
 	sregs.cr3 = GUEST_PML4;
-	sregs.cr4 = CR4_PAE;
-	sregs.cr0 = CR0_PE | CR0_NE | CR0_PG;
+	sregs.cr4 = X86_CR4_PAE;
+	sregs.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_PG;
 	sregs.efer = EFER_LME | EFER_LMA;
 	return ioctl(p->vcpu_fd, KVM_SET_SREGS, &sregs) < 0 ? "KVM_SET_SREGS" : NULL;
 }
@@ -181,7 +175,7 @@ static const char *enter_long_mode(const struct probe *p)
 /* Nanoseconds that the loop takes with this count; 0 when the payload did not come through. */
 static uint64_t time_loop(const struct probe *p, uint64_t count)
 {
-	struct kvm_regs regs = {.rip = GUEST_CODE, .rcx = count, .rflags = 2};
+	struct kvm_regs regs = {.rip = GUEST_CODE, .rcx = count, .rflags = X86_EFLAGS_FIXED};
 	uint64_t start;
 
 	if (ioctl(p->vcpu_fd, KVM_SET_REGS, &regs) < 0)

@@ -3,10 +3,10 @@
  * Kernels that are neither Linux nor the payload: they look at how they were entered, and power off.
  * What is not as it should be is a triple fault: there is no interrupt table.
  */
+#include <asm/processor-flags.h>
+
 #define SLEEP_CONTROL 0x600
 #define POWER_OFF 0x34
-#define CR0_PE_ET 0x11
-#define EFLAGS_VM_IF_TF 0x20300
 #define START_INFO_MAGIC 0x336ec578
 #define NR_MODULES 12
 #define RTC_INDEX 0x70
@@ -33,14 +33,14 @@ bare_entry:
 	cmpl $0, NR_MODULES(%ebx) /* an initrd makes it fail, in silence */
 	jne wrong
 	mov %cr0, %eax
-	cmp $CR0_PE_ET, %eax
+	cmp $(X86_CR0_PE | X86_CR0_ET), %eax
 	jne wrong
 	mov %cr4, %eax
 	test %eax, %eax
 	jnz wrong
 	pushf
 	pop %eax
-	test $EFLAGS_VM_IF_TF, %eax
+	test $(X86_EFLAGS_VM | X86_EFLAGS_IF | X86_EFLAGS_TF), %eax
 	jnz wrong
 #else
 	/* As Unikraft does: Linux's protocol, and the command line's length where its limit is. */

@@ -21,17 +21,11 @@
  * Further CPUs start in real mode in a copy of ap_trampoline and take the same way from there.
  */
 
-#define CR0_PE 0x00000001
-#define CR0_WP 0x00010000
-#define CR0_PG 0x80000000
-#define CR4_PAE 0x20
+#include "kvm/x86.h"
+
 #define MSR_SYSENTER_CS 0x174
-#define MSR_EFER 0xc0000080
-#define EFER_LME 0x100
 #define APIC_LVT0 0xfee00350
 #define APIC_LVT_MASKED 0x10000
-
-#define EFLAGS_IOPL3 0x3000
 
 /* Selectors. SYSEXIT wants its two 32 and 40 bytes after the level 0 code. */
 #define SEL_CODE64 0x08
@@ -41,8 +35,8 @@
 #define SEL_USER_DATA 0x30
 #define SEL_TSS 0x38
 
-#define PTE_TABLE 0x27 /* present, writable, user, accessed */
-#define PTE_PAGE 0xe7  /* the same and dirty, 2 MiB */
+#define PTE_TABLE (PTE_PRESENT | PTE_WRITE | PTE_USER | PTE_ACCESSED)
+#define PTE_PAGE (PTE_TABLE | PTE_DIRTY | PTE_HUGE)
 
 /* A descriptor splits an address in a way that no relocation can express: payload.ld places the task
  * state segment there, and checks it. */
@@ -113,7 +107,7 @@ payload_entry:
 	/* EDI: where to go at level 3, ESI: its argument, ESP: its stack. */
 enter_long_mode:
 	lgdt gdtr
-	mov $CR4_PAE, %eax
+	mov $X86_CR4_PAE, %eax
 	mov %eax, %cr4
 	mov $pml4, %eax
 	mov %eax, %cr3
@@ -121,7 +115,7 @@ enter_long_mode:
 	xor %edx, %edx
 	mov $EFER_LME, %eax
 	wrmsr
-	mov $(CR0_PG | CR0_WP | CR0_PE), %eax
+	mov $(X86_CR0_PG | X86_CR0_WP | X86_CR0_PE), %eax
 	mov %eax, %cr0
 	ljmp $SEL_CODE64, $long_mode
 
@@ -143,7 +137,7 @@ long_mode:
 	mov $(SEL_USER_DATA | 3), %eax
 	mov %eax, %ds
 	mov %eax, %es
-	pushq $(EFLAGS_IOPL3 | 2)
+	pushq $(X86_EFLAGS_IOPL | X86_EFLAGS_FIXED)
 	popfq
 	mov %edi, %edx
 	lea -8(%rsp), %rcx /* as after a call: RSP + 8 is 16-byte aligned */
@@ -280,7 +274,7 @@ vector_common:
 	.globl ap_trampoline, ap_trampoline_end
 ap_trampoline:
 	lgdtl %cs:(ap_gdtr - ap_trampoline)
-	mov $CR0_PE, %eax
+	mov $X86_CR0_PE, %eax
 	mov %eax, %cr0
 	ljmpl $SEL_CODE32, $ap_entry
 	.balign 4
