@@ -19,11 +19,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "boot/boot.h"
 #include "kvm/bus.h"
 #include "kvm/gmem.h"
 #include "kvm/ioapic.h"
-#include "virtio/virtio.h"
 
 struct machine;
 
@@ -117,15 +115,21 @@ int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, uns
 		   bool register_page, struct error *e);
 void machine_destroy(struct machine *m);
 
-/* Puts device `index` on the bus, with its ioeventfds and coalesced ACK, and attaches it to its
- * page and interrupt. After machine_create(), before the vCPUs start. */
-int machine_add_device(struct machine *m, unsigned index, struct virtio_dev *dev, struct error *e);
+/* What device `index` is given: its register page, and the eventfd that interrupts. */
+uint8_t *machine_register_page(const struct machine *m, unsigned index);
+int machine_irq_fd(const struct machine *m, unsigned index);
+
+/* Puts the registers of device `index` on the bus, for accesses that exit. Writes to QueueNotify go
+ * to kick_fd[queue], those to InterruptACK wait for machine_drain(). Before the vCPUs start. */
+int machine_add_device(struct machine *m, unsigned index, const struct bus_ops *ops, void *ctx,
+		       const int *kick_fd, unsigned num_queues, struct error *e);
 
 /* Brings in coalesced MMIO writes. Any thread; `machine` is a struct machine *. */
 void machine_drain(void *machine);
 
-/* Sets the registers of vCPU 0 for the entry; the others wait for INIT and SIPI. */
-int machine_set_entry(struct machine *m, const struct boot_entry *entry, struct error *e);
+/* The vCPU starts at `ip`: in long mode with `params` in RSI (Linux), or in protected mode without
+ * paging, with `params` in EBX (PVH). For vCPU 0; the others wait for INIT and SIPI. */
+int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struct error *e);
 
 /* Starts a thread a vCPU, which waits. setup(arg) runs first on each (the sandbox); what it returns
  * must be 0. */
@@ -144,24 +148,5 @@ void machine_check_halted(struct machine *m);
 
 /* On a vCPU's thread, during an exit: whether the guest has its local APIC enabled. */
 bool vcpu_has_lapic_on(void);
-
-/* halt.c, for vcpu.c: on the vCPU's thread, after a kick. */
-void vcpu_answer_halted(struct vcpu *v);
-
-/* vcpu.c, for machine.c and halt.c. */
-int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error *e);
-void vcpu_destroy(struct vcpu *v);
-int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error *e);
-int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e);
-void vcpu_kick(struct vcpu *v); /* makes KVM_RUN return; any thread */
-
-/*
- * cpuid.c. Fits supported CPUID leaves to vCPU `index` of `cpus`: one package of single-thread cores, APIC
- * ID = index, TSC deadline timer, hypervisor bit, and the timing leaf 0x40000010 when tsc_khz is
- * known; neither nested virtualisation nor performance counters. `cpuid` has room for CPUID_EXTRA
- * more entries. Pure.
- */
-#define CPUID_EXTRA 4u
-void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz);
 
 #endif

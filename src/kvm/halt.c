@@ -14,7 +14,7 @@
 #include <time.h>
 
 #include "base/util.h"
-#include "kvm/machine.h"
+#include "vcpu.h"
 
 static uint64_t cpu_time(const struct machine *m)
 {

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "kvm/layout.h"
-#include "kvm/machine.h"
+#include "vcpu.h"
 
 #define CPUID_ENTRIES 256u
 
@@ -99,7 +99,7 @@ static int add_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t g
 
 static int add_memory(struct machine *m, struct error *e)
 {
-	size_t size = m->num_devices * VIRTIO_MMIO_PAGE;
+	size_t size = m->num_devices * LAYOUT_VIRTIO_MMIO_STRIDE;
 	int r;
 
 	for (unsigned i = 0; i < m->mem->num_regions; i++) {
@@ -307,7 +307,7 @@ void machine_destroy(struct machine *m)
 	if (m->kvm_fd >= 0)
 		close(m->kvm_fd);
 	if (m->pages)
-		munmap(m->pages, m->num_devices * VIRTIO_MMIO_PAGE);
+		munmap(m->pages, m->num_devices * LAYOUT_VIRTIO_MMIO_STRIDE);
 	pthread_mutex_destroy(&m->drain_lock);
 	*m = (struct machine){.kvm_fd = -1, .vm_fd = -1};
 }
@@ -339,63 +339,32 @@ static void add_coalesced_ack(struct machine *m, uint64_t gpa)
 		ioctl(m->vm_fd, KVM_REGISTER_COALESCED_MMIO, &zone);
 }
 
-int machine_add_device(struct machine *m, unsigned index, struct virtio_dev *dev, struct error *e)
+uint8_t *machine_register_page(const struct machine *m, unsigned index)
+{
+	return m->pages + index * LAYOUT_VIRTIO_MMIO_STRIDE;
+}
+
+int machine_irq_fd(const struct machine *m, unsigned index)
+{
+	return m->irq_fd[LAYOUT_GSI_DEVICE + index];
+}
+
+int machine_add_device(struct machine *m, unsigned index, const struct bus_ops *ops, void *ctx,
+		       const int *kick_fd, unsigned num_queues, struct error *e)
 {
 	uint64_t gpa = LAYOUT_VIRTIO_MMIO + (uint64_t)index * LAYOUT_VIRTIO_MMIO_STRIDE;
 	int r;
 
-	r = virtio_dev_attach(dev, m->pages + index * VIRTIO_MMIO_PAGE,
-			      m->irq_fd[LAYOUT_GSI_DEVICE + index],
-			      m->coalesced ? machine_drain : NULL, m, e);
-	if (r)
-		return r;
-	r = bus_add(&m->mmio, gpa, VIRTIO_MMIO_PAGE, &virtio_mmio_bus_ops, dev);
+	r = bus_add(&m->mmio, gpa, LAYOUT_VIRTIO_MMIO_STRIDE, ops, ctx);
 	if (r)
 		return error_set(e, r, "cannot place device %u: %s", index, strerror(-r));
-	for (unsigned q = 0; q < dev->num_queues; q++) {
-		r = add_ioeventfd(m, gpa, q, dev->queue[q].kick_fd, e);
+	for (unsigned q = 0; q < num_queues; q++) {
+		r = add_ioeventfd(m, gpa, q, kick_fd[q], e);
 		if (r)
 			return r;
 	}
 	add_coalesced_ack(m, gpa);
 	return 0;
-}
-
-/*
- * KVM moves `last`, whoever drains moves `first`. An entry is applied before `first` passes it, so
- * that whoever finds the ring empty knows that all ACKs before are in.
- */
-void machine_drain(void *machine)
-{
-	struct machine *m = machine;
-	struct kvm_coalesced_mmio_ring *ring = m->coalesced;
-	uint32_t first, last;
-
-	if (!ring)
-		return;
-	/* In this order: `first` read before a `last` of much later could equal it by a whole turn.
-	 */
-	last = __atomic_load_n(&ring->last, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&ring->first, __ATOMIC_SEQ_CST) == last)
-		return;
-	pthread_mutex_lock(&m->drain_lock);
-	first = ring->first;
-	/* Those that come meanwhile are not waited for: vCPUs could go on without end. */
-	last = __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE);
-	while (first != last) {
-		const struct kvm_coalesced_mmio *entry = &ring->coalesced_mmio[first];
-
-		bus_write(&m->mmio, entry->phys_addr, entry->data, MIN(entry->len, 8u));
-		first = (first + 1) % m->coalesced_max;
-		__atomic_store_n(&ring->first, first, __ATOMIC_SEQ_CST);
-		m->drained++;
-	}
-	pthread_mutex_unlock(&m->drain_lock);
-}
-
-int machine_set_entry(struct machine *m, const struct boot_entry *entry, struct error *e)
-{
-	return vcpu_set_entry(&m->vcpu[0], entry, e);
 }
 
 int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e)

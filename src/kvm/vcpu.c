@@ -18,10 +18,10 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "kvm/layout.h"
-#include "kvm/machine.h"
+#include "kvm/x86.h"
+#include "vcpu.h"
 
-#define VCPU_SIGNAL (SIGRTMIN + 1)
-#define VCPU_STACK  (64 * KIB)
+#define VCPU_STACK (64 * KIB)
 
 /* EAGAIN of KVM_RUN in a row: so many are not even waited for, and after so many the VM ends. */
 #define REFUSALS_NORMAL 16u
@@ -39,14 +39,6 @@
 /* Intel SDM, volume 3: the local APIC's spurious interrupt vector register. */
 #define LAPIC_SPIV   0xf0u
 #define SPIV_ENABLED (1u << 8)
-
-#define CR0_PE	   (1u << 0)
-#define CR0_ET	   (1u << 4)
-#define CR0_PG	   (1u << 31)
-#define CR4_PAE	   (1u << 5)
-#define EFER_LME   (1u << 8)
-#define EFER_LMA   (1u << 10)
-#define RFLAGS_ONE (1u << 1)
 
 static _Thread_local struct vcpu *current;
 
@@ -66,12 +58,6 @@ bool vcpu_has_lapic_on(void)
 		return false;
 	memcpy(&spiv, lapic.regs + LAPIC_SPIV, sizeof(spiv));
 	return spiv & SPIV_ENABLED;
-}
-
-void vcpu_kick(struct vcpu *v)
-{
-	if (v->started)
-		pthread_kill(v->thread, VCPU_SIGNAL);
 }
 
 static int set_cpuid(struct machine *m, struct vcpu *v, struct error *e)
@@ -167,10 +153,9 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool lon
  * protected mode without paging, flat segments, EBX points to the start info. Neither promises a
  * stack, but some kernels call a function before they have one of their own.
  */
-int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error *e)
+int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struct error *e)
 {
-	bool long_mode = entry->protocol == BOOT_LINUX64;
-	struct kvm_regs regs = {.rflags = RFLAGS_ONE, .rip = entry->ip.v, .rsp = LAYOUT_STACK};
+	struct kvm_regs regs = {.rflags = X86_EFLAGS_FIXED, .rip = ip.v, .rsp = LAYOUT_STACK};
 	struct kvm_sregs s;
 
 	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
@@ -183,17 +168,17 @@ int vcpu_set_entry(struct vcpu *v, const struct boot_entry *entry, struct error 
 	s.gdt.limit = 5 * 8 - 1;
 	s.idt.base = 0;
 	s.idt.limit = 0;
-	s.cr0 = CR0_PE | CR0_ET;
+	s.cr0 = X86_CR0_PE | X86_CR0_ET;
 	s.cr4 = 0;
 	s.efer = 0;
 	if (long_mode) {
 		s.cr3 = LAYOUT_PAGE_TABLES;
-		s.cr4 = CR4_PAE;
-		s.cr0 |= CR0_PG;
+		s.cr4 = X86_CR4_PAE;
+		s.cr0 |= X86_CR0_PG;
 		s.efer = EFER_LME | EFER_LMA;
-		regs.rsi = entry->params.v;
+		regs.rsi = params.v;
 	} else {
-		regs.rbx = entry->params.v;
+		regs.rbx = params.v;
 	}
 	if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0)
 		return error_set(e, -errno, "KVM_SET_SREGS: %s", strerror(errno));

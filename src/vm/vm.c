@@ -514,6 +514,20 @@ static int open_socket(struct vm *vm, struct error *e)
 	return r < 0 ? error_prefix(e, r, "--control: '%s'", config->control_path) : 0;
 }
 
+/* Gives the device its page, interrupt and kicks. */
+static int plug_device(struct machine *m, unsigned index, struct virtio_dev *dev, struct error *e)
+{
+	int kick_fd[VIRTIO_MAX_QUEUES], r;
+
+	for (unsigned q = 0; q < dev->num_queues; q++)
+		kick_fd[q] = dev->queue[q].kick_fd;
+	r = virtio_dev_attach(dev, machine_register_page(m, index), machine_irq_fd(m, index),
+			      machine_drain, m, e);
+	return r ? r
+		 : machine_add_device(m, index, &virtio_mmio_bus_ops, dev, kick_fd, dev->num_queues,
+				      e);
+}
+
 static int create_machine(struct vm *vm, struct error *e)
 {
 	struct machine *m = &vm->machine;
@@ -536,7 +550,7 @@ static int create_machine(struct vm *vm, struct error *e)
 	if (!r)
 		r = legacy_add(&vm->legacy, &m->pio);
 	for (unsigned i = 0; !r && i < vm->num_devs; i++)
-		r = machine_add_device(m, i, vm->dev[i], e);
+		r = plug_device(m, i, vm->dev[i], e);
 	return r;
 }
 
@@ -556,7 +570,8 @@ static int finish_boot(struct vm *vm, struct error *e)
 	if (!r)
 		r = boot_finish(&vm->files, &vm->mem, vm->cmdline, rsdp, &vm->entry, e);
 	if (!r)
-		r = machine_set_entry(&vm->machine, &vm->entry, e);
+		r = vcpu_set_entry(&vm->machine.vcpu[0], vm->entry.protocol == BOOT_LINUX64,
+				   vm->entry.ip, vm->entry.params, e);
 	boot_close(&vm->files);
 	return r;
 }

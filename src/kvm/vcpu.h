@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A vCPU: private to machine.c and what is below it. */
+#ifndef SKEP_VCPU_H
+#define SKEP_VCPU_H
+
+#include <signal.h>
+
+#include "kvm/machine.h"
+
+#define VCPU_SIGNAL (SIGRTMIN + 1)
+
+int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error *e);
+void vcpu_destroy(struct vcpu *v);
+/* See machine_start(). */
+int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e);
+
+/* Makes KVM_RUN return. Any thread. */
+static inline void vcpu_kick(const struct vcpu *v)
+{
+	if (v->started)
+		pthread_kill(v->thread, VCPU_SIGNAL);
+}
+
+/* halt.c: on the vCPU's thread, after a kick. */
+void vcpu_answer_halted(struct vcpu *v);
+
+/*
+ * cpuid.c: fits the CPUID leaves that KVM supports to vCPU `index` of `cpus`: one package of
+ * single-thread cores, APIC ID = index, TSC deadline timer, hypervisor bit, and the timing leaf
+ * 0x40000010 when tsc_khz is known; neither nested virtualisation nor performance counters. `cpuid`
+ * has room for CPUID_EXTRA more entries. Pure.
+ */
+#define CPUID_EXTRA 4u
+void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz);
+
+#endif
