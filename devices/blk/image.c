@@ -18,6 +18,7 @@
 #include <sys/utsname.h>
 
 #include "base/log.h"
+#include "base/magic.h"
 #include "base/util.h"
 #include "blk.h"
 
@@ -320,17 +321,10 @@ static void warn_of_format(const struct blk_image *image)
 		const char *name, *magic;
 		unsigned offset, len;
 	} formats[] = {
-		{"qcow2", "QFI\xfb", 0, 4},
-		{"VMDK", "KDMV", 0, 4},
-		{"VHDX", "vhdxfile", 0, 8},
-		{"VHD", "conectix", 0, 8},
-		{"VDI", "\x7f\x10\xda\xbe", 64, 4},
-		{"gzip-compressed", "\x1f\x8b\x08", 0, 3},
-		{"xz-compressed",
-		 "\xfd"
-		 "7zXZ",
-		 0, 6},
-		{"zstd-compressed", "\x28\xb5\x2f\xfd", 0, 4},
+		{"qcow2", "QFI\xfb", 0, 4},	    {"VMDK", "KDMV", 0, 4},
+		{"VHDX", "vhdxfile", 0, 8},	    {"VHD", "conectix", 0, 8},
+		{"VDI", "\x7f\x10\xda\xbe", 64, 4}, {"gzip-compressed", MAGIC_GZIP, 0, 2},
+		{"xz-compressed", MAGIC_XZ, 0, 6},  {"zstd-compressed", MAGIC_ZSTD, 0, 4},
 	};
 	uint8_t start[4096] __attribute__((aligned(4096))) = {0};
 

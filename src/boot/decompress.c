@@ -13,11 +13,11 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base/magic.h"
 #include "base/util.h"
 #include "image.h"
 
 /* linux/lib/decompress_unlz4.c: the legacy frame of `lz4 -l`, blocks of 8 MiB each. */
-#define LZ4_LEGACY_MAGIC 0x184c2102u
 #define LZ4_LEGACY_BLOCK (8u << 20)
 
 #define LZMA_MEMORY (256ull << 20)
@@ -104,8 +104,8 @@ static int unpack_lz4(const uint8_t *in, size_t len, uint8_t *out, size_t out_le
 
 		memcpy(&block, in + at, sizeof(block));
 		at += 4;
-		if (block == LZ4_LEGACY_MAGIC)
-			continue; /* the frame's start, and that of a frame that follows */
+		if (!memcmp(&block, MAGIC_LZ4_LEGACY, sizeof(block)))
+			continue;
 		if (!block || block > len - at ||
 		    block > (uint32_t)LZ4_compressBound((int)LZ4_LEGACY_BLOCK))
 			return -EBADMSG;
@@ -126,15 +126,12 @@ static const struct format {
 	size_t magic_len;
 	unpack_fn *unpack;
 } formats[] = {
-	{"gzip", "\x1f\x8b", 2, unpack_gzip},
-	{"bzip2", "BZh", 3, unpack_bzip2},
-	{"LZMA", "\x5d\0\0", 3, unpack_lzma},
-	{"xz",
-	 "\xfd"
-	 "7zXZ",
-	 6, unpack_xz},
-	{"LZ4", "\x02\x21\x4c\x18", 4, unpack_lz4},
-	{"zstd", "\x28\xb5\x2f\xfd", 4, unpack_zstd},
+	{"gzip", WITH_LEN(MAGIC_GZIP), unpack_gzip},
+	{"bzip2", WITH_LEN(MAGIC_BZIP2), unpack_bzip2},
+	{"LZMA", WITH_LEN(MAGIC_LZMA), unpack_lzma},
+	{"xz", WITH_LEN(MAGIC_XZ), unpack_xz},
+	{"LZ4", WITH_LEN(MAGIC_LZ4_LEGACY), unpack_lz4},
+	{"zstd", WITH_LEN(MAGIC_ZSTD), unpack_zstd},
 };
 
 static const struct format *find_format(const uint8_t *in, size_t len)

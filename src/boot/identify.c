@@ -8,30 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/magic.h"
 #include "base/util.h"
 #include "image.h"
-#include "kvm/layout.h"
 
 #define HEAD_LEN 4096u
-
-/* boot.rst, "64-bit boot protocol": from the load address. */
-#define BZIMAGE_ENTRY 0x200u
-
-int image_source_read(const struct image_source *src, uint64_t offset, void *buf, size_t len)
-{
-	ssize_t n;
-
-	if (offset > src->size || len > src->size - offset)
-		return -ENODATA;
-	if (src->mem) {
-		memcpy(buf, src->mem + offset, len);
-		return 0;
-	}
-	n = pread_full(src->fd, buf, len, offset);
-	if (n < 0)
-		return (int)n;
-	return (size_t)n == len ? 0 : -ENODATA;
-}
 
 static void set(struct file_identity *ret, enum file_type type, const char *what, const char *hint)
 {
@@ -39,6 +20,12 @@ static void set(struct file_identity *ret, enum file_type type, const char *what
 	snprintf(ret->what, sizeof(ret->what), "%s", what);
 	snprintf(ret->hint, sizeof(ret->hint), "%s", hint ? hint : "");
 }
+
+#define PACKED(magic, what, tool)                                                                  \
+	{                                                                                          \
+		0, sizeof(magic) - 1, magic, FILE_MAYBE_INITRD, what,                              \
+			"unpack a kernel with " tool "; an initramfs goes to --initrd"             \
+	}
 
 /* More than one byte order and layout hides behind "MZ", so this comes after what is told apart
  * better. First match wins. */
@@ -55,25 +42,14 @@ static const struct magic {
 	 "skep runs x86-64 kernels"},
 	{0, 6, "070701", FILE_MAYBE_INITRD, "a cpio archive (an initramfs)", NULL},
 	{0, 6, "070702", FILE_MAYBE_INITRD, "a cpio archive (an initramfs)", NULL},
-	{0, 2, "\x1f\x8b", FILE_MAYBE_INITRD, "a gzip file",
-	 "a kernel in it can be had with zcat; an initramfs goes to --initrd"},
-	{0, 4, "\x28\xb5\x2f\xfd", FILE_MAYBE_INITRD, "a zstd file",
-	 "a kernel in it can be had with zstdcat; an initramfs goes to --initrd"},
-	{0, 6,
-	 "\xfd"
-	 "7zXZ",
-	 FILE_MAYBE_INITRD, "an xz file",
-	 "a kernel in it can be had with xzcat; an initramfs goes to --initrd"},
-	{0, 3, "BZh", FILE_MAYBE_INITRD, "a bzip2 file",
-	 "a kernel in it can be had with bzcat; an initramfs goes to --initrd"},
-	{0, 4, "\x02\x21\x4c\x18", FILE_MAYBE_INITRD, "an LZ4 file (legacy format)",
-	 "a kernel in it can be had with lz4cat; an initramfs goes to --initrd"},
-	{0, 4, "\x04\x22\x4d\x18", FILE_MAYBE_INITRD, "an LZ4 file",
-	 "a kernel in it can be had with lz4cat; an initramfs goes to --initrd"},
-	{0, 4, "\x89LZO", FILE_MAYBE_INITRD, "an LZO file",
-	 "a kernel in it can be had with lzop -dc; an initramfs goes to --initrd"},
-	{0, 3, "\x5d\0\0", FILE_MAYBE_INITRD, "an LZMA file",
-	 "a kernel in it can be had with lzcat; an initramfs goes to --initrd"},
+	PACKED(MAGIC_GZIP, "a gzip file", "zcat"),
+	PACKED(MAGIC_ZSTD, "a zstd file", "zstdcat"),
+	PACKED(MAGIC_XZ, "an xz file", "xzcat"),
+	PACKED(MAGIC_BZIP2, "a bzip2 file", "bzcat"),
+	PACKED(MAGIC_LZ4_LEGACY, "an LZ4 file (legacy format)", "lz4cat"),
+	PACKED(MAGIC_LZ4, "an LZ4 file", "lz4cat"),
+	PACKED(MAGIC_LZO, "an LZO file", "lzop -dc"),
+	PACKED(MAGIC_LZMA, "an LZMA file", "lzcat"),
 	{0, 4, "\x27\x05\x19\x56", FILE_OTHER, "a U-Boot image",
 	 "skep takes the x86-64 bzImage or vmlinux it was made of"},
 	{0, 4, "\xd0\x0d\xfe\xed", FILE_OTHER, "a device tree or FIT image",
@@ -182,11 +158,6 @@ static bool is_iso(const struct image_source *src)
 	return !image_source_read(src, 0x8001, id, sizeof(id)) && !memcmp(id, "CD001", sizeof(id));
 }
 
-static bool has_setup_header(const uint8_t *head)
-{
-	return head[0x1fe] == 0x55 && head[0x1ff] == 0xaa && !memcmp(head + 0x202, "HdrS", 4);
-}
-
 void image_identify(const struct image_source *src, struct file_identity *ret)
 {
 	uint8_t head[HEAD_LEN + 1] = {0};
@@ -198,7 +169,7 @@ void image_identify(const struct image_source *src, struct file_identity *ret)
 	set(ret, FILE_OTHER, "", NULL);
 	if (image_source_read(src, 0, head, len))
 		len = 0;
-	if (has_setup_header(head)) {
+	if (is_bzimage(head)) {
 		set(ret, FILE_BZIMAGE, "a Linux kernel (bzImage)", NULL);
 		return;
 	}
@@ -231,81 +202,4 @@ void image_identify(const struct image_source *src, struct file_identity *ret)
 			 "of an unknown format (its first bytes are %02x %02x %02x %02x)", head[0],
 			 head[1], head[2], head[3]);
 	}
-}
-
-int bzimage_header(const struct image_source *src, struct setup_header *ret, struct error *e)
-{
-	uint8_t head[0x1f1 + sizeof(*ret)] = {0};
-	size_t len;
-
-	memset(ret, 0, sizeof(*ret));
-	if (image_source_read(src, 0, head, MIN(src->size, sizeof(head))) ||
-	    !has_setup_header(head))
-		return error_set(e, -EINVAL, "is not a bzImage");
-	/* The jump over the header says where it ends (boot.rst, "jump"). */
-	len = 0x202u + head[0x201] - 0x1f1u;
-	memcpy(ret, head + 0x1f1, MIN(len, sizeof(*ret)));
-	if (!ret->setup_sects)
-		ret->setup_sects = 4;
-	if (!(ret->loadflags & LOADED_HIGH))
-		return error_set(e, -EINVAL, "is a zImage: skep takes a bzImage or vmlinux");
-	if (ret->version < 0x20c || !(ret->xloadflags & XLF_KERNEL_64))
-		return error_set(e, -EINVAL,
-				 "is a bzImage (boot protocol %u.%02u) without a 64-bit entry: a "
-				 "32-bit kernel, or one older than Linux 3.8; skep runs x86-64 "
-				 "kernels",
-				 ret->version >> 8, ret->version & 0xffu);
-	if (bzimage_code_offset(ret) >= src->size)
-		return error_set(e, -EINVAL,
-				 "is a truncated bzImage: its code begins at byte %llu of %llu",
-				 (unsigned long long)bzimage_code_offset(ret),
-				 (unsigned long long)src->size);
-	return 0;
-}
-
-uint64_t bzimage_code_offset(const struct setup_header *h)
-{
-	return (h->setup_sects + 1u) * 512ull;
-}
-
-int image_from_bzimage(const struct image_source *src, struct kernel_image **ret, struct error *e)
-{
-	struct setup_header setup;
-	struct kernel_image *image;
-	uint64_t start, len;
-	int r;
-
-	r = bzimage_header(src, &setup, e);
-	if (r)
-		return r;
-	start = bzimage_code_offset(&setup);
-	len = MIN(src->size - start, setup.syssize * 16ull);
-	if (len <= BZIMAGE_ENTRY || setup.init_size < len || setup.init_size > IMAGE_MAX_SPAN ||
-	    setup.pref_address < LAYOUT_HIGH_RAM || setup.pref_address > GMEM_HOLE_START)
-		return error_set(e, -EINVAL,
-				 "is a broken bzImage: %llu bytes of code, to run in %u bytes at "
-				 "0x%llx",
-				 (unsigned long long)len, setup.init_size,
-				 (unsigned long long)setup.pref_address);
-	image = calloc(1, sizeof(*image) + sizeof(image->piece[0]));
-	if (!image)
-		return error_set(e, -ENOMEM, "out of memory");
-	image->h = (struct image_header){
-		.magic = IMAGE_MAGIC,
-		.base = setup.pref_address,
-		.span = setup.init_size,
-		.entry = BZIMAGE_ENTRY,
-		.protocol = BOOT_LINUX64,
-		.num_pieces = 1,
-		.unpacks = 1,
-		.setup_len = sizeof(setup),
-	};
-	memcpy(image->h.setup, &setup, sizeof(setup));
-	image->piece[0] = (struct image_piece){
-		.file_offset = start,
-		.len = (uint32_t)len,
-		.kind = PIECE_DATA,
-	};
-	*ret = image;
-	return 0;
 }

@@ -96,6 +96,8 @@ struct file_identity {
 /* Never fails: what cannot be read is "unknown". */
 void image_identify(const struct image_source *src, struct file_identity *ret);
 
+/* Whether what a file begins with (its first 0x206 bytes) is a Linux setup header. */
+bool is_bzimage(const uint8_t *head);
 /* The setup header of a bzImage, what the file does not have zeroed. -EINVAL with a message when it
  * is no bzImage that can be entered in 64-bit mode. */
 int bzimage_header(const struct image_source *src, struct setup_header *ret, struct error *e);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/magic.h"
 #include "base/util.h"
 #include "boot/boot.h"
 #include "boot/image.h"
@@ -136,7 +137,7 @@ static void fuzz_vmlinux(const uint8_t *data, size_t size)
 	uint8_t *b = calloc(1, payload + size + size / 255 + 64);
 
 	CHECK(b);
-	put32(b + payload, 0x184c2102);
+	memcpy(b + payload, MAGIC_LZ4_LEGACY, 4);
 	if (size < 15) {
 		b[payload + 8] = (uint8_t)(size << 4);
 	} else {

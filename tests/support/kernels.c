@@ -9,6 +9,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include "base/magic.h"
 #include "kernels.h"
 
 #define LZ4_BLOCK (1u << 20)
@@ -247,10 +248,9 @@ static size_t pack_zstd(const struct blob *in, uint8_t *out, size_t max)
 /* As lz4 -l, but for the size of the blocks. */
 static size_t pack_lz4(const struct blob *in, uint8_t *out, size_t max)
 {
-	const uint32_t magic = 0x184c2102;
 	size_t n = 4;
 
-	memcpy(out, &magic, 4);
+	memcpy(out, MAGIC_LZ4_LEGACY, 4);
 	for (size_t at = 0; at < in->len; at += LZ4_BLOCK) {
 		size_t len = in->len - at < LZ4_BLOCK ? in->len - at : LZ4_BLOCK;
 		int block = LZ4_compress_default((char *)in->data + at, (char *)out + n + 4,
