@@ -56,7 +56,7 @@ struct blk_image {
 /*
  * Opens the image that `config` names and finds out what it can do, without changing its content.
  * 0, or a negative errno with a message that does not repeat the path. What cannot be offered to
- * the guest is logged, one line each. The image is locked (blk_lock()). A writable block device is
+ * the guest is logged, one line each. The image is locked (file_lock()). A writable block device is
  * claimed (O_EXCL) besides, so that one that is mounted is not written under its file system.
  */
 int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
@@ -75,37 +75,6 @@ void blk_image_close(struct blk_image *image); /* NULL-safe */
 /* Sets the size of an image's file; what it had is as it was when that fails. -EFBIG or another
  * negative errno, with a message. */
 int blk_set_size(int fd, uint64_t size, struct error *e);
-
-enum blk_lock {
-	BLK_LOCK_READ,	 /* to read: nobody writes; `fd` is open for reading */
-	BLK_LOCK_WRITE,	 /* to write: nobody else reads or writes; `fd` is open for writing */
-	BLK_LOCK_OUTPUT, /* the same, of a file that is to be no image */
-	BLK_LOCK_LOOK,	 /* takes no lock; refuses where BLK_LOCK_WRITE would be */
-};
-
-/*
- * Locks the image against other VMs, QEMU's too, until blk_unlock() or until nobody has the open
- * file description any more. A file that the host itself uses (blk_host_use()) is not to be had
- * either. -EBUSY with a message that names the holder and the remedy, after up to two seconds when
- * no process is seen to hold it; -ENOLCK when the file system has no locks.
- */
-int blk_lock(int fd, enum blk_lock how, struct error *e);
-void blk_unlock(int fd);
-/*
- * blk_lock() of what was opened as `path`, and what fstat(2) says of it from then on. Where there
- * are no locks a warning says so. -ESTALE: what has this name now is another file, which is to be
- * opened instead, up to so many times.
- */
-#define BLK_OPEN_TRIES 100u
-int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e);
-/* The pause between two looks at what may yet go away; false when two seconds have passed so. */
-bool blk_look_again(unsigned *looks);
-
-/*
- * Whether the host's kernel uses the regular file `st`, behind a loop device (mounted, device
- * mapper) or as swap; with `to_read`, whether it may write there. -EBUSY with a message.
- */
-int blk_host_use(const struct stat *st, bool to_read, struct error *e);
 
 /*
  * The rest of opening a throw-away disk: a nameless file for what is written to `image`, of which

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 
+#include "base/filelock.h"
 #include "base/log.h"
 #include "base/magic.h"
 #include "base/util.h"
@@ -81,7 +82,7 @@ static int explain_claim(const char *path, struct error *e)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-	return fd < 0 ? 0 : blk_lock(fd, BLK_LOCK_LOOK, e);
+	return fd < 0 ? 0 : file_lock(fd, FILE_LOCK_LOOK, e);
 }
 
 /* A device that is claimed may be so by an io_uring that lets go of it some time after its process
@@ -96,7 +97,7 @@ static int open_path(const char *path, int flags, struct error *e)
 		if (fd >= 0 || errno != EBUSY || !(flags & O_EXCL))
 			return fd < 0 ? -errno : fd;
 		r = explain_claim(path, e);
-	} while (r == 0 && blk_look_again(&looks));
+	} while (r == 0 && file_look_again(&looks));
 	return -EBUSY;
 }
 
@@ -122,8 +123,8 @@ static int try_open_file(struct blk_image *image, const struct disk_config *conf
 	if (image->fd < 0)
 		return claim.msg[0] ? error_set(e, image->fd, "%s", claim.msg)
 				    : explain_open(-image->fd, config, &before, e);
-	r = blk_lock_named(image->fd, config->path,
-			   image->readonly ? BLK_LOCK_READ : BLK_LOCK_WRITE, st, e);
+	r = file_lock_named(image->fd, config->path,
+			    image->readonly ? FILE_LOCK_READ : FILE_LOCK_WRITE, st, e);
 	return r < 0 ? r : is_same_file(&before, st) ? 0 : -ESTALE;
 }
 
@@ -134,7 +135,7 @@ static int open_file(struct blk_image *image, const struct disk_config *config, 
 	unsigned tries = 0;
 	int r;
 
-	while ((r = try_open_file(image, config, st, e)) == -ESTALE && ++tries < BLK_OPEN_TRIES) {
+	while ((r = try_open_file(image, config, st, e)) == -ESTALE && ++tries < FILE_OPEN_TRIES) {
 		close(image->fd);
 		image->fd = -1;
 	}
@@ -533,7 +534,7 @@ void blk_image_close(struct blk_image *image)
 	blk_overlay_close(image);
 	if (image->fd >= 0) {
 		/* An io_uring may have the file for a while longer. */
-		blk_unlock(image->fd);
+		file_unlock(image->fd);
 		close(image->fd);
 	}
 	free(image->path);

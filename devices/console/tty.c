@@ -26,8 +26,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "config/output.h"
 #include "tty.h"
-#include "vm/output.h"
 
 #define CTRL_A 0x01
 

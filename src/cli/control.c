@@ -9,9 +9,9 @@
 
 #include "base/json.h"
 #include "base/util.h"
+#include "config/output.h"
 #include "control.h"
 #include "control/control.h"
-#include "vm/output.h"
 
 #define MAX_ANSWER     MIB
 #define PATIENCE_S     1

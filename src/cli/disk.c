@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/filelock.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
@@ -82,10 +83,10 @@ static int open_to_change(const char *path, const char *device_remedy, struct st
 		fd = open_image(path, O_RDWR, device_remedy, st, e);
 		if (fd < 0)
 			return fd;
-		r = blk_lock_named(fd, path, BLK_LOCK_WRITE, st, e);
+		r = file_lock_named(fd, path, FILE_LOCK_WRITE, st, e);
 		if (r < 0)
 			close(fd);
-	} while (r == -ESTALE && ++tries < BLK_OPEN_TRIES);
+	} while (r == -ESTALE && ++tries < FILE_OPEN_TRIES);
 	return r < 0 ? r : fd;
 }
 

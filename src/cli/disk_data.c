@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/filelock.h"
 #include "base/util.h"
 #include "blk/blk.h"
 #include "disk.h"
@@ -179,7 +180,7 @@ static int check_host(int fd, struct error *e)
 	struct stat st;
 
 	return fstat(fd, &st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
-				  : blk_host_use(&st, false, e);
+				  : file_host_use(&st, false, e);
 }
 
 /* Zeros are punched as soon as they are read, so that nothing is to be undone or done again when

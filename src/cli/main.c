@@ -11,8 +11,8 @@
 #include "base/util.h"
 #include "check.h"
 #include "cli.h"
+#include "config/output.h"
 #include "console/tty.h"
-#include "vm/output.h"
 #include "vm/vm.h"
 
 #define STATUS_USAGE  2

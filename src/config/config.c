@@ -478,7 +478,7 @@ struct named_path {
 };
 
 /* No file may be written through one name and used through another. Links are looked through when
- * files are opened (output_check(), blk_lock()). */
+ * files are opened (output_check(), file_lock()). */
 static int check_paths(const struct vm_config *config, struct error *e)
 {
 	struct named_path all[CONFIG_MAX_DISKS + CONFIG_MAX_INITRDS + 4] = {

@@ -141,7 +141,7 @@ static const struct row table[] = {
 
 	/* Teardown and the result, on the main thread. */
 	CALL(CONTROL, close),
-	CALL_IF(CONTROL, fcntl, INT_IS(1, F_OFD_SETLK)), /* blk_lock.c: lets go of images */
+	CALL_IF(CONTROL, fcntl, INT_IS(1, F_OFD_SETLK)), /* filelock.c: lets go of images */
 	CALL(CONTROL, fstat),				 /* stdio looks at what it writes to */
 	CALL(CONTROL, newfstatat),
 	CALL(CONTROL, lseek),

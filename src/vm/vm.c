@@ -39,6 +39,7 @@
 #include "blk/blk.h"
 #include "boot/boot.h"
 #include "boot/cmdline.h"
+#include "config/output.h"
 #include "console/tty.h"
 #include "control/control.h"
 #include "devices.h"
@@ -48,7 +49,6 @@
 #include "kvm/machine.h"
 #include "kvm/mptable.h"
 #include "sandbox/sandbox.h"
-#include "vm/output.h"
 #include "vm/vm.h"
 
 #define DISK_LOOP_ENTRIES 256u

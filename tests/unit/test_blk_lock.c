@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "base/filelock.h"
 #include "child.h"
 #include "disk.h"
 
@@ -287,7 +288,7 @@ static int without_locks(const char *path)
 
 	CHECK(filter_install(filter, ARRAY_SIZE(filter)) == 0);
 	CHECK(open_image(&image, path, false, &e) == 0);
-	CHECK(blk_lock(image->fd, BLK_LOCK_WRITE, &e) == -ENOLCK);
+	CHECK(file_lock(image->fd, FILE_LOCK_WRITE, &e) == -ENOLCK);
 	CHECK(strstr(e.msg, "cannot be locked"));
 	blk_image_close(image);
 	return 0;

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "base/filelock.h"
 #include "base/util.h"
-#include "blk.h"
 
 static bool is_named(const char *path, const struct stat *file)
 {
@@ -105,7 +105,7 @@ static bool is_swap(const struct stat *file)
 	return found;
 }
 
-int blk_host_use(const struct stat *st, bool to_read, struct error *e)
+int file_host_use(const struct stat *st, bool to_read, struct error *e)
 {
 	char loop[32];
 

@@ -4,10 +4,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/log.h"
+#include "base/filelock.h"
 #include "base/util.h"
-#include "blk/blk.h"
-#include "vm/output.h"
+#include "config/output.h"
 
 struct known {
 	const struct stat *st;
@@ -59,7 +58,7 @@ static int take(int fd, const char *path, const struct vm_config *config, struct
 	r = config ? output_check(fd, path, config, e) : 0;
 	if (r < 0 || !S_ISREG(st.st_mode))
 		return r;
-	r = blk_lock(fd, BLK_LOCK_OUTPUT, e);
+	r = file_lock(fd, FILE_LOCK_OUTPUT, e);
 	return r == -ENOLCK ? 0 : r; /* where there are no locks, nobody has one on an image */
 }
 

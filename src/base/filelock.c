@@ -29,9 +29,9 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/filelock.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "blk.h"
 
 #define USES	   100
 #define KEEPS_OUT  200
@@ -62,13 +62,13 @@ static bool held(int fd, int from, int to, struct flock *lock)
 }
 
 /* 0; -EAGAIN with what is in the way; or another errno, when locks do not work here. */
-static int try_lock(int fd, enum blk_lock how, struct flock *other)
+static int try_lock(int fd, enum file_lock how, struct flock *other)
 {
 	struct flock lock = range(F_WRLCK, USES, KEEPS_OUT + RESIZE);
 
-	if (how == BLK_LOCK_LOOK)
+	if (how == FILE_LOCK_LOOK)
 		return held(fd, USES, KEEPS_OUT + RESIZE, other) ? -EAGAIN : 0;
-	if (how == BLK_LOCK_READ)
+	if (how == FILE_LOCK_READ)
 		lock = range(F_RDLCK, KEEPS_OUT + WRITE, KEEPS_OUT + RESIZE);
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno != EAGAIN && errno != EACCES)
@@ -78,8 +78,8 @@ static int try_lock(int fd, enum blk_lock how, struct flock *other)
 		fcntl(fd, F_OFD_GETLK, other);
 		return -EAGAIN;
 	}
-	if (how == BLK_LOCK_READ && held(fd, USES + WRITE, USES + RESIZE, other)) {
-		blk_unlock(fd);
+	if (how == FILE_LOCK_READ && held(fd, USES + WRITE, USES + RESIZE, other)) {
+		file_unlock(fd);
 		return -EAGAIN;
 	}
 	return 0;
@@ -87,14 +87,14 @@ static int try_lock(int fd, enum blk_lock how, struct flock *other)
 
 /* It goes with the process, or when that closes any descriptor of the file: then nobody is named.
  */
-static void leave_name(int fd, enum blk_lock how)
+static void leave_name(int fd, enum file_lock how)
 {
-	struct flock lock = range(how == BLK_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
+	struct flock lock = range(how == FILE_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
 
 	fcntl(fd, F_SETLK, &lock);
 }
 
-void blk_unlock(int fd)
+void file_unlock(int fd)
 {
 	struct flock lock = range(F_UNLCK, USES, KEEPS_OUT + RESIZE);
 
@@ -182,11 +182,11 @@ static void find_holder(int fd, const struct flock *other, struct holder *ret)
 		name_holder(ret);
 }
 
-static int refuse(enum blk_lock how, const struct flock *other, const struct holder *holder,
+static int refuse(enum file_lock how, const struct flock *other, const struct holder *holder,
 		  struct error *e)
 {
-	const char * or = how == BLK_LOCK_OUTPUT ? "or choose another file"
-			  : how == BLK_LOCK_WRITE && other->l_type == F_RDLCK
+	const char * or = how == FILE_LOCK_OUTPUT ? "or choose another file"
+			  : how == FILE_LOCK_WRITE && other->l_type == F_RDLCK
 				  ? "or add `,readonly` or `,ephemeral` if it only reads"
 				  : "or give this VM a copy";
 
@@ -198,33 +198,33 @@ static int refuse(enum blk_lock how, const struct flock *other, const struct hol
 				 or);
 	if (holder->pid == getpid())
 		return error_set(e, -EBUSY,
-				 "is given twice: a disk that is written can be there only once; "
+				 "is given twice: what is written can be there only once; "
 				 "leave one out, or add `,readonly` to both");
 	return error_set(e, -EBUSY, "is in use by process %d%s%s%s: stop it, %s", (int)holder->pid,
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
 /* What locks do not tell: whether the host itself has the file. Keeps the lock when not. */
-static int lock_from_host(int fd, enum blk_lock how, struct error *e)
+static int lock_from_host(int fd, enum file_lock how, struct error *e)
 {
 	struct stat st;
-	int r = fstat(fd, &st) < 0 ? -errno : blk_host_use(&st, how == BLK_LOCK_READ, e);
+	int r = fstat(fd, &st) < 0 ? -errno : file_host_use(&st, how == FILE_LOCK_READ, e);
 
 	if (r < 0)
-		blk_unlock(fd);
+		file_unlock(fd);
 	else
 		leave_name(fd, how);
 	return r;
 }
 
-bool blk_look_again(unsigned *looks)
+bool file_look_again(unsigned *looks)
 {
 	static const struct timespec pause = {.tv_nsec = LOOK_NS};
 
 	return (*looks)++ < PATIENCE && (nanosleep(&pause, NULL), true);
 }
 
-int blk_lock(int fd, enum blk_lock how, struct error *e)
+int file_lock(int fd, enum file_lock how, struct error *e)
 {
 	struct flock other = {.l_type = F_UNLCK};
 	struct holder holder = {0};
@@ -237,23 +237,23 @@ int blk_lock(int fd, enum blk_lock how, struct error *e)
 			find_holder(fd, &other, &holder);
 			r = refuse(how, &other, &holder, e);
 		} else {
-			r = how == BLK_LOCK_LOOK ? 0 : lock_from_host(fd, how, e);
+			r = how == FILE_LOCK_LOOK ? 0 : lock_from_host(fd, how, e);
 		}
-	} while (r == -EBUSY && !holder.pid && blk_look_again(&looks));
+	} while (r == -EBUSY && !holder.pid && file_look_again(&looks));
 	if (r < 0 || unlocked == 0)
 		return r;
 	return error_set(e, -ENOLCK, "cannot be locked (%s)", strerror(-unlocked));
 }
 
-int blk_lock_named(int fd, const char *path, enum blk_lock how, struct stat *ret, struct error *e)
+int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret, struct error *e)
 {
 	struct error why = {""};
-	int r = blk_lock(fd, how, &why);
+	int r = file_lock(fd, how, &why);
 	struct stat named;
 
 	if (r == -ENOLCK)
 		log_warn("'%s': %s: see to it yourself that nobody else %s it", path, why.msg,
-			 how == BLK_LOCK_READ ? "writes" : "uses");
+			 how == FILE_LOCK_READ ? "writes" : "uses");
 	else if (r < 0)
 		return error_set(e, r, "%s", why.msg);
 	if (fstat(fd, ret) < 0)
