@@ -55,6 +55,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "kvm/bus.h"
+#include "kvm/layout.h"
 #include "mmio.h"
 
 #define VENDOR_ID 0x70656b73u /* "skep" */
@@ -65,6 +66,7 @@
 #define STATUS_DRIVER (STATUS_STEPS | (uint32_t)VIRTIO_CONFIG_S_FAILED) /* what the driver sets */
 
 static_assert(VIRTIO_MMIO_CONFIG == VIRTIO_MMIO_CONFIG_OFFSET, "config space");
+static_assert(VIRTIO_MMIO_PAGE == LAYOUT_VIRTIO_MMIO_STRIDE, "a register page a device");
 static_assert(VIRTIO_CONFIG_MAX % 8 == 0, "config space is stored in units of 8 bytes");
 
 static _Atomic uint32_t *reg(const struct virtio_dev *dev, uint32_t offset)

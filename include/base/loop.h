@@ -90,8 +90,7 @@ struct loop_opcode {
 	uint8_t op;
 	const char *name;
 };
-#define LOOP_NUM_OPCODES 11u
-extern const struct loop_opcode loop_opcodes[LOOP_NUM_OPCODES];
+extern const struct loop_opcode loop_opcodes[]; /* the last has no name */
 
 /* Makes `fd` a fixed file for SQEs (IOSQE_FIXED_FILE). Before the loop starts. Returns its index or
  * a negative errno; -ENOTSUP on an epoll loop. The loop does not own the descriptor. */

@@ -28,6 +28,8 @@ typedef struct {
 #define GMEM_HOLE_START 0xc0000000ull
 #define GMEM_HOLE_END	0x100000000ull
 
+#define GMEM_MAX_REGIONS 2u
+
 struct gmem_region {
 	gpa_t base;
 	uint64_t size; /* bytes, a multiple of 4096 */
@@ -35,7 +37,7 @@ struct gmem_region {
 };
 
 struct gmem {
-	struct gmem_region region[2];
+	struct gmem_region region[GMEM_MAX_REGIONS];
 	unsigned num_regions;
 };
 

@@ -5,6 +5,7 @@
 
 /* Below 640 KiB: what the boot protocols need. The guest owns all of it once it runs. */
 #define LAYOUT_GDT	   0x500u
+#define LAYOUT_GDT_SIZE	   40u
 #define LAYOUT_PVH_INFO	   0x6000u /* hvm_start_info, module list, memory map */
 #define LAYOUT_ZERO_PAGE   0x7000u /* struct boot_params */
 #define LAYOUT_STACK	   0x8ff0u
@@ -45,6 +46,9 @@
  */
 #define LAYOUT_GSI_GED	  1u
 #define LAYOUT_GSI_DEVICE 3u
+#define LAYOUT_MAX_GSIS	  (LAYOUT_GSI_DEVICE + LAYOUT_MAX_DEVICES)
+
+#define LAYOUT_MAX_CPUS 64u
 
 /* The ACPI control ports (include/kvm/acpi.h). */
 #define LAYOUT_ACPI_PORT 0x600u

@@ -28,15 +28,14 @@ struct machine;
 /* The oldest kernel that skep is for: it has what is required of KVM, and the sandbox's seccomp. */
 #define MACHINE_MIN_LINUX "5.10"
 
-/* What skep asks of KVM; the required ones come first. */
+/* What skep asks of KVM; the required ones come first, and the last has no name. */
 struct machine_cap {
 	int cap;
 	const char *name;
 	bool required;
 	const char *what; /* it is for, or what is done without */
 };
-#define MACHINE_NUM_CAPS 10u
-extern const struct machine_cap machine_caps[MACHINE_NUM_CAPS];
+extern const struct machine_cap machine_caps[];
 
 /* Why a vCPU ended the VM by itself. */
 enum vcpu_end {

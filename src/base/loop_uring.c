@@ -36,7 +36,7 @@
 #include "loop_engine.h"
 
 /* Always on a registered file, and with no other flag than that. */
-const struct loop_opcode loop_opcodes[LOOP_NUM_OPCODES] = {
+const struct loop_opcode loop_opcodes[] = {
 	{IORING_OP_READ, "READ"},
 	{IORING_OP_WRITE, "WRITE"},
 	{IORING_OP_READ_FIXED, "READ_FIXED"},
@@ -48,6 +48,7 @@ const struct loop_opcode loop_opcodes[LOOP_NUM_OPCODES] = {
 	{IORING_OP_URING_CMD, "URING_CMD"},
 	{IORING_OP_POLL_ADD, "POLL_ADD"},
 	{IORING_OP_ASYNC_CANCEL, "ASYNC_CANCEL"},
+	{0},
 };
 
 static int ring_register(const struct loop *loop, unsigned opcode, const void *arg, unsigned n)
@@ -105,17 +106,17 @@ static int make_ring(struct loop *loop, unsigned entries)
 
 static int restrict_ring(struct loop *loop)
 {
-	struct io_uring_restriction res[LOOP_NUM_OPCODES + 4] = {0};
+	struct io_uring_restriction res[ARRAY_SIZE(loop_opcodes) + 3] = {0};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&loop->ring);
 	unsigned n = 0;
 
 	if (!probe)
 		return -ENOMEM;
-	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++) {
-		if (!io_uring_opcode_supported(probe, loop_opcodes[i].op))
+	for (const struct loop_opcode *o = loop_opcodes; o->name; o++) {
+		if (!io_uring_opcode_supported(probe, o->op))
 			continue;
 		res[n].opcode = IORING_RESTRICTION_SQE_OP;
-		res[n++].sqe_op = loop_opcodes[i].op;
+		res[n++].sqe_op = o->op;
 	}
 	io_uring_free_probe(probe);
 	res[n].opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED;

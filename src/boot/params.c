@@ -26,6 +26,8 @@
 #define PTES 512u
 #define PAGE 4096u
 
+#define PAGE_TABLES 6u /* the top, the next, and four page directories */
+
 /* An x86 kernel without a setup header takes this much (COMMAND_LINE_SIZE - 1). */
 #define DEFAULT_CMDLINE_MAX 2047u
 
@@ -59,6 +61,14 @@ struct pvh_info {
 static_assert(sizeof(struct hvm_start_info) == 56, "the Xen ABI");
 static_assert(sizeof(struct pvh_info) <= LAYOUT_ZERO_PAGE - LAYOUT_PVH_INFO, "fits its page");
 static_assert(sizeof(struct boot_params) == PAGE, "the Linux ABI");
+static_assert(LAYOUT_GDT + LAYOUT_GDT_SIZE <= LAYOUT_PVH_INFO, "the GDT ends before the PVH page");
+static_assert(LAYOUT_ZERO_PAGE + sizeof(struct boot_params) < LAYOUT_STACK &&
+		      LAYOUT_STACK < LAYOUT_PAGE_TABLES,
+	      "the stack has room between boot_params and page tables");
+static_assert(LAYOUT_PAGE_TABLES + PAGE_TABLES * PAGE <= LAYOUT_CMDLINE,
+	      "page tables end before the command line");
+static_assert(LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX <= LAYOUT_LOW_RAM_END,
+	      "the command line ends with the low RAM");
 
 static unsigned memory_map(const struct gmem *mem, struct range ret[MAX_RANGES])
 {
@@ -170,6 +180,7 @@ static int write_gdt(const struct gmem *mem, bool long_mode)
 		0x00cf93000000ffff,				     /* 0x18: data */
 		0x00008b0000000067,				     /* 0x20: task state */
 	};
+	static_assert(sizeof(gdt) == LAYOUT_GDT_SIZE, "as vCPUs are told");
 
 	return gmem_write(mem, GPA(LAYOUT_GDT), gdt, sizeof(gdt));
 }
@@ -182,7 +193,7 @@ static int write_page_tables(const struct gmem *mem)
 	void *p;
 	int r;
 
-	r = gmem_slice(mem, GPA(LAYOUT_PAGE_TABLES), 6 * PAGE, &p);
+	r = gmem_slice(mem, GPA(LAYOUT_PAGE_TABLES), PAGE_TABLES * PAGE, &p);
 	if (r)
 		return r;
 	table = p;

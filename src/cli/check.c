@@ -52,9 +52,9 @@ static bool missing_opcodes(char *ret, size_t len)
 		snprintf(ret, len, " (cannot be listed)");
 		return true;
 	}
-	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++)
-		if (!io_uring_opcode_supported(probe, loop_opcodes[i].op) && at < len)
-			at += (size_t)snprintf(ret + at, len - at, " %s", loop_opcodes[i].name);
+	for (const struct loop_opcode *o = loop_opcodes; o->name; o++)
+		if (!io_uring_opcode_supported(probe, o->op) && at < len)
+			at += (size_t)snprintf(ret + at, len - at, " %s", o->name);
 	io_uring_free_probe(probe);
 	return at > 0;
 }

@@ -69,20 +69,19 @@ static bool check_caps(struct check_report *report, const struct probe *p)
 	bool all = true;
 	int max;
 
-	for (size_t i = 0; i < MACHINE_NUM_CAPS; i++) {
-		bool has = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, machine_caps[i].cap) > 0;
+	for (const struct machine_cap *cap = machine_caps; cap->name; cap++) {
+		bool has = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, cap->cap) > 0;
 
 		if (has)
-			check_add(report, machine_caps[i].name, CHECK_OK, NULL, "%s",
-				  machine_caps[i].what);
-		else if (machine_caps[i].required)
-			check_add(report, machine_caps[i].name, CHECK_FAILED,
+			check_add(report, cap->name, CHECK_OK, NULL, "%s", cap->what);
+		else if (cap->required)
+			check_add(report, cap->name, CHECK_FAILED,
 				  "use Linux " MACHINE_MIN_LINUX " or newer as the host's kernel",
-				  "missing: %s", machine_caps[i].what);
+				  "missing: %s", cap->what);
 		else
-			check_add(report, machine_caps[i].name, CHECK_ABSENT, NULL,
-				  "not there: no %s", machine_caps[i].what);
-		all = all && (has || !machine_caps[i].required);
+			check_add(report, cap->name, CHECK_ABSENT, NULL, "not there: no %s",
+				  cap->what);
+		all = all && (has || !cap->required);
 	}
 	max = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	if (max <= 0)

@@ -196,6 +196,7 @@ static void add_virtio(struct writer *w, unsigned n)
 	aml_close(w, at);
 }
 static_assert(LAYOUT_MAX_DEVICES <= 0x100, "device names have two hexadecimal digits");
+static_assert(LAYOUT_ACPI_END <= LAYOUT_MPTABLE, "MP tables are behind those of ACPI");
 
 /* Device (PWRB): a control method power button (4.8.3.1.2). */
 static void add_power_button(struct writer *w)

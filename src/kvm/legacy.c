@@ -4,15 +4,17 @@
  * there. Those of two devices wait instead for a bit to fall. And a guest resets by what the PC
  * had, whether it is there or not: that says what it wants, and is taken as the reset that it is.
  */
+#include <assert.h>
 #include <string.h>
 
+#include "base/util.h"
 #include "kvm/layout.h"
 #include "kvm/legacy.h"
 
 static const struct {
 	uint16_t port;
 	uint8_t reads, mask, value;
-} ports[LEGACY_PORTS] = {
+} ports[] = {
 	/* The keyboard controller. Linux resets by it once "input buffer full" (bit 1) is clear;
 	 * its driver finds no controller where there is always another byte to fetch (bit 0). */
 	{0x64, 0xfd, 0xff, 0xfe},
@@ -22,6 +24,8 @@ static const struct {
 	/* The chipset's reset control: RST_CPU (bit 2). */
 	{0xcf9, 0, 0x04, 0x04},
 };
+
+static_assert(ARRAY_SIZE(ports) == LEGACY_PORTS, "struct legacy has them all");
 
 /* mov $0xfe, %al; out %al, $0x64; 1: hlt; jmp 1b */
 static const uint8_t reset_code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4, 0xeb, 0xfd};

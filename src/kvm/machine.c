@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -17,9 +18,24 @@
 #define CPUID_ENTRIES 256u
 
 /* Memory slots: RAM first, then the register pages. */
-#define SLOT_REGISTERS 2u
+#define SLOT_REGISTERS GMEM_MAX_REGIONS
 
-const struct machine_cap machine_caps[MACHINE_NUM_CAPS] = {
+/* Linux: KVM_MAX_IRQ_ROUTES */
+#define MAX_ROUTES 4096u
+
+static_assert(LAYOUT_VIRTIO_MMIO >= GMEM_HOLE_START, "register pages lie in the hole");
+static_assert(LAYOUT_VIRTIO_MMIO + LAYOUT_MAX_DEVICES * LAYOUT_VIRTIO_MMIO_STRIDE <= LAYOUT_IOAPIC,
+	      "register pages end before the I/O APIC");
+static_assert(LAYOUT_IOAPIC + LAYOUT_IOAPIC_SIZE <= LAYOUT_LAPIC, "the APICs are apart");
+static_assert(LAYOUT_LAPIC < LAYOUT_KVM_IDENTITY_MAP && LAYOUT_KVM_IDENTITY_MAP < LAYOUT_KVM_TSS &&
+		      LAYOUT_KVM_TSS < GMEM_HOLE_END,
+	      "KVM's own pages lie above the APICs, in the hole");
+static_assert(LAYOUT_MAX_GSIS <= IOAPIC_MAX_PINS, "each interrupt has a pin");
+static_assert(IOAPIC_MAX_PINS <= MAX_ROUTES, "each pin has a route");
+static_assert(LAYOUT_MAX_DEVICES + 1 <= BUS_MAX_RANGES, "devices and the I/O APIC are on the bus");
+static_assert(LAYOUT_MAX_CPUS < UINT8_MAX, "APIC IDs have 8 bits, and the last means all CPUs");
+
+const struct machine_cap machine_caps[] = {
 	{KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", true, "guest memory"},
 	{KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP", true, "interrupts"},
 	{KVM_CAP_IRQFD, "KVM_CAP_IRQFD", true, "interrupts"},
@@ -31,6 +47,7 @@ const struct machine_cap machine_caps[MACHINE_NUM_CAPS] = {
 	 "interrupt acknowledgement without exits"},
 	{KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER", false, "cheap guest timers"},
 	{KVM_CAP_CLOCKSOURCE, "KVM_CAP_CLOCKSOURCE", false, "the paravirtual clock"},
+	{0},
 };
 
 const char *machine_open_remedy(int error)
@@ -70,12 +87,12 @@ static int open_kvm(struct machine *m, struct error *e)
 	if (r != KVM_API_VERSION)
 		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, and skep needs %d", r,
 				 KVM_API_VERSION);
-	for (size_t i = 0; i < MACHINE_NUM_CAPS && machine_caps[i].required; i++)
-		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, machine_caps[i].cap) <= 0)
+	for (const struct machine_cap *cap = machine_caps; cap->required; cap++)
+		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, cap->cap) <= 0)
 			return error_set(e, -ENOTSUP,
 					 "/dev/kvm lacks %s: skep needs Linux " MACHINE_MIN_LINUX
 					 " or newer (`skep check` lists what this host has)",
-					 machine_caps[i].name);
+					 cap->name);
 	return 0;
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -73,6 +74,15 @@ struct mp_interrupt { /* 4.3.4 */
 #define CPU_BOOT       2u
 #define ACTIVE_HIGH    1u
 #define EDGE	       (1u << 2)
+
+static_assert(sizeof(struct mp_floating) + sizeof(struct mp_header) +
+			      LAYOUT_MAX_CPUS * sizeof(struct mp_processor) +
+			      sizeof(struct mp_bus) + sizeof(struct mp_ioapic) +
+			      LAYOUT_MAX_GSIS * sizeof(struct mp_interrupt) <=
+		      LAYOUT_MPTABLE_SIZE,
+	      "the largest machine fits");
+static_assert(LAYOUT_MPTABLE + LAYOUT_MPTABLE_SIZE <= LAYOUT_RESET_VECTOR,
+	      "the reset vector is behind the tables");
 
 struct area {
 	uint8_t *base;

@@ -165,7 +165,7 @@ int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struc
 	s.es = s.fs = s.gs = s.ss = s.ds;
 	s.tr = (struct kvm_segment){.limit = 0x67, .selector = 0x20, .type = 0xb, .present = 1};
 	s.gdt.base = LAYOUT_GDT;
-	s.gdt.limit = 5 * 8 - 1;
+	s.gdt.limit = LAYOUT_GDT_SIZE - 1;
 	s.idt.base = 0;
 	s.idt.limit = 0;
 	s.cr0 = X86_CR0_PE | X86_CR0_ET;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* How a VM ended: as an exit status, as a line for the user, as JSON. */
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ static const struct {
 	[VM_FAILED] = {"failed", 125, "skep failed"},
 	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},
 };
+static_assert(ARRAY_SIZE(ends) == VM_STOPPED + 1, "each way to end has a name");
 
 void vm_result_destroy(struct vm_result *result)
 {

@@ -20,6 +20,7 @@
  * force that takes too long, because a disk does not answer or the guest has left it too much to
  * do. Then, or while the VM is still being built, the process ends as it is.
  */
+#include <assert.h>
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -56,6 +57,8 @@
 #define FORCED_END_NS (NSEC_PER_SEC * 3 / 2)
 #define HALT_CHECK_NS NSEC_PER_SEC
 #define MAX_DEVICES   (CONFIG_MAX_DISKS + 2u)
+static_assert(MAX_DEVICES <= LAYOUT_MAX_DEVICES, "all devices have a register page");
+static_assert(CONFIG_MAX_CPUS <= LAYOUT_MAX_CPUS, "all CPUs are in the tables");
 
 struct disk {
 	struct virtio_dev *dev;

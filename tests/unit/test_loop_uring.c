@@ -183,8 +183,8 @@ static void prepare_any(struct io_uring_sqe *sqe)
 
 static bool is_listed(uint8_t op)
 {
-	for (size_t i = 0; i < LOOP_NUM_OPCODES; i++)
-		if (loop_opcodes[i].op == op)
+	for (const struct loop_opcode *o = loop_opcodes; o->name; o++)
+		if (o->op == op)
 			return true;
 	return false;
 }
