@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The measuring half of tools/bench, which prepares the directory that this reads."""
+"""The measuring half of tools/bench/run, which prepares the directory that this reads."""
 import argparse
 import os
 import shutil
