@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
 #
-# QEMU for labs of several processors: Debian's source with one line mended, in the tools' cache.
+# QEMU for labs of several processors: Debian's source, mended, in the tools' cache.
 # Nothing of it is installed. Sourced after common.sh. docs/testing.md, "The lab's processors", says
 # what is wrong with the others.
 
@@ -26,12 +26,29 @@ fetch_qemu() (
 	rm -rf "$new/apt"
 )
 
-# mend_qemu SOURCE: VMRUN delivers the interrupt that it injects, and leaves it pending as well.
+# mend_qemu SOURCE: what its VMRUN does wrong. Some of it is right in later versions.
 mend_qemu() {
-	local file delivered='do_interrupt_x86_hardirq(env, vector, 1);'
+	local file lock=qemu_mutex_lock_iothread unlock=qemu_mutex_unlock_iothread
+	local shadow='x86_ldl_phys(cs, addr + offsetof(struct vmcb, control.int_state)) \& SVM_INTERRUPT_SHADOW_MASK'
 	file=$(find "$1/target/i386/tcg" -name svm_helper.c)
-	[ "$(grep -cF "$delivered" "$file")" = 1 ] || die "QEMU's VMRUN is another than it was: see tools/lib/qemu.sh"
-	sed -i "/$delivered/a cs->exception_index = -1;" "$file"
+	! grep -q bql_lock "$1/include/qemu/main-loop.h" || lock=bql_lock unlock=bql_unlock
+	mend '#include "cpu.h"' '&\n#include "qemu/main-loop.h"'
+	# It delivers the interrupt that it injects, and leaves it pending as well.
+	mend 'do_interrupt_x86_hardirq(env, vector, 1);' '& cs->exception_index = -1;'
+	# It sets a bit of a word while other processors set theirs, and theirs may be lost: interrupts.
+	grep -qF 'cpu_set_interrupt(cs, CPU_INTERRUPT_VIRQ);' "$file" ||
+		mend 'cs->interrupt_request |= CPU_INTERRUPT_VIRQ;' "$lock(); & $unlock();"
+	# It forgets that the guest's last instruction was STI. If that is for HLT, the guest misses the
+	# interrupt that comes between the two, and sleeps on.
+	[ "$(grep -cF 'control.int_state' "$file")" != 2 ] ||
+		mend 'env->hflags |= HF_GUEST_MASK;' \
+			"& env->hflags \&= ~HF_INHIBIT_IRQ_MASK; if ($shadow) env->hflags |= HF_INHIBIT_IRQ_MASK;"
+}
+
+# mend LINE NEW: NEW takes the place of LINE in $file, which has it once.
+mend() {
+	[ "$(grep -cF "$1" "$file")" = 1 ] || die "QEMU's VMRUN is another than it was: see tools/lib/qemu.sh"
+	sed -i "s@$1@$2@" "$file"
 }
 
 # build_qemu SOURCE: what a lab needs, and no more.
@@ -60,7 +77,7 @@ make_qemu_dir() {
 # or there are several processors, else Debian's.
 lab_qemu() {
 	local key dir
-	key=$(declare -f mend_qemu build_qemu | sha256sum)
+	key=$(declare -f mend_qemu mend build_qemu | sha256sum)
 	dir=$(tools_cache)/qemu/${key:0:16}
 	[ "$1" = 1 ] || once "$dir" make_qemu_dir
 	if [ -d "$dir" ]; then
