@@ -18,22 +18,23 @@ prepare_kernels() {
 	done
 }
 
+kernel_story() { # kernel_story SUITE
+	# A serial number has 20 characters.
+	local name=${1/backports/bpo} tools=${kernel_of[$1]}
+	echo "# $1: Linux $(cat "$tools/release")"
+	named_image "$work/one" solo
+	boot -k "$tools/vmlinuz" -i "$tools/initrd" -m 256M -c 2 -d "$work/one,serial=solo" \
+		-a 'skep.mount=off -- /t/machine panic'
+	ends "$name: panic is 121" 121
+	is "$name: sees both CPUs" "$(value online)" 0-1
+	is "$name: finds its disk" "$(value right)" 1
+	is "$name: the clock is kvmclock" "$(value clock)" kvm-clock
+	truncate -s 512M "$work/on/ext4/$name.disk"
+	devices_story uring "$name.ext4=$work/on/ext4/$name.disk"
+	rm "$work/on/ext4/$name.disk"
+}
+
 test_kernels() {
-	local suite name tools
-	for suite in $kernel_suites; do
-		# A serial number has 20 characters.
-		name=${suite/backports/bpo}
-		tools=${kernel_of[$suite]}
-		echo "# $suite: Linux $(cat "$tools/release")"
-		named_image "$work/one" solo
-		boot -k "$tools/vmlinuz" -i "$tools/initrd" -m 256M -c 2 -d "$work/one,serial=solo" \
-			-a 'skep.mount=off -- /t/machine panic'
-		ends "$name: panic is 121" 121
-		is "$name: sees both CPUs" "$(value online)" 0-1
-		is "$name: finds its disk" "$(value right)" 1
-		is "$name: the clock is kvmclock" "$(value clock)" kvm-clock
-		truncate -s 512M "$work/on/ext4/$name.disk"
-		devices_story uring "$name.ext4=$work/on/ext4/$name.disk"
-		rm "$work/on/ext4/$name.disk"
-	done
+	local suite
+	for suite in $kernel_suites; do attempt "$suite" kernel_story "$suite"; done
 }
