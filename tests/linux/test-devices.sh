@@ -169,6 +169,55 @@ assert all(disk["space_pauses"] == 0 for disk in disks), disks' "$vm/result"
 	rm "$work/stays"
 }
 
+# A disk of the device mapper that does not answer until it is resumed. What skep has asked of it waits in the
+# kernel, where no signal reaches it; the end is told before.
+suspended_disk() { # suspended_disk ENGINE HOW SKEP-OPTION...
+	local tag="a suspended disk, $1, $2"
+	truncate -s 64M "$work/suspended.disk"
+	suspended_loop=$(losetup -f --show "$work/suspended.disk")
+	mapper skep-suspended "0 131072 linear $suspended_loop 0"
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256M -d "/dev/mapper/skep-suspended,engine=$1" "${@:3}" \
+		-a rdinit=/t/write-on
+	await '^@up'
+	dmsetup suspend skep-suspended
+	check "$tag: a request waits in the kernel" eventually in_kernel
+	kill -TERM "$vm_pid"
+	if [ "$2" = "second signal" ]; then
+		eventually signal_was_taken
+		kill -TERM "$vm_pid"
+	fi
+	check "$tag: there is a result" eventually test -s "$vm/result"
+	is "$tag: before the disk answers" "$(dmsetup info -c --noheadings -o suspended skep-suspended)" Suspended
+	dmsetup resume skep-suspended
+	finish
+	ends "$tag: the status is that of the signal" 143
+	# The kernel ends rings in the background.
+	check "$tag: nothing holds the disk" eventually dmsetup remove skep-suspended
+	losetup -d "$suspended_loop"
+	suspended_loop=
+}
+in_kernel() { grep -q '^State:.D' /proc/"$vm_pid"/task/*/status; }
+signal_was_taken() { ! grep -q '^ShdPnd:.*[4-7c-f]...$' "/proc/$vm_pid/status"; }
+
+# shellcheck disable=SC2317 # the trap calls it
+clean_up_suspended() {
+	dmsetup resume skep-suspended 2>/dev/null || true
+	end_vm
+	dmsetup remove --retry skep-suspended 2>/dev/null || true
+	[ -z "$suspended_loop" ] || losetup -d "$suspended_loop"
+}
+
+test_suspended_disk() {
+	local engine
+	# Not local, for the trap.
+	suspended_loop=
+	trap clean_up_suspended EXIT
+	for engine in uring sync; do
+		suspended_disk $engine "second signal" --stop-timeout 100000
+		suspended_disk $engine "--stop-timeout" --stop-timeout 1
+	done
+}
+
 # The host's tests need no guest, but devices that not every host has.
 test_host_devices() {
 	local line said=''
