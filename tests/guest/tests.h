@@ -10,6 +10,7 @@
 	X(cpus)                                                                                    \
 	X(msrs)                                                                                    \
 	X(apic)                                                                                    \
+	X(mptable)                                                                                 \
 	X(unknown)                                                                                 \
 	X(end)                                                                                     \
 	X(transport)                                                                               \

@@ -113,7 +113,9 @@ int strcmp(const char *a, const char *b);
 /* A pseudo-random sequence (xorshift64*). */
 uint64_t random64(uint64_t *state);
 
-/* The command line. The last of several words with the same key counts. */
+/* The value of the first word with this key after the one whose value is `after` (NULL: of all). */
+const char *cmdline_next(const char *key, const char *after);
+/* The last of several words with the same key counts. */
 const char *cmdline_get(const char *key); /* up to the next blank: NUL-terminated; NULL: absent */
 uint64_t cmdline_u64(const char *key, uint64_t otherwise);
 

@@ -19,14 +19,23 @@ struct hvm_start_info {
 static char cmdline[4096]; /* blanks are NULs; ends with two */
 static unsigned passed, failed;
 
+const char *cmdline_next(const char *key, const char *after)
+{
+	const char *w = after ? after + strlen(after) + 1 : cmdline;
+	size_t n = strlen(key);
+
+	for (; w < cmdline + sizeof(cmdline) - 1; w += strlen(w) + 1)
+		if (!memcmp(w, key, n) && (w[n] == '=' || w[n] == '\0') && *w)
+			return w[n] ? w + n + 1 : w + n;
+	return NULL;
+}
+
 const char *cmdline_get(const char *key)
 {
-	size_t n = strlen(key);
 	const char *found = NULL;
 
-	for (const char *w = cmdline; w < cmdline + sizeof(cmdline) - 1; w += strlen(w) + 1)
-		if (!memcmp(w, key, n) && (w[n] == '=' || w[n] == '\0') && *w)
-			found = w[n] ? w + n + 1 : w + n;
+	for (const char *w = NULL; (w = cmdline_next(key, w));)
+		found = w;
 	return found;
 }
 
