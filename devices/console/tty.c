@@ -245,7 +245,7 @@ int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
 		break;
 	}
 	if (!r && ret->out_fd >= 0)
-		r = writer_new(&ret->writer, ret->out_fd, e);
+		r = writer_new(&ret->writer, ret->out_fd, "console", e);
 	open_log(ret);
 	if (r < 0)
 		tty_close(ret);

@@ -9,10 +9,10 @@
 #include "base/error.h"
 
 enum file_lock {
-	FILE_LOCK_READ,	 /* to read: nobody writes; `fd` is open for reading */
-	FILE_LOCK_WRITE,	 /* to write: nobody else reads or writes; `fd` is open for writing */
+	FILE_LOCK_READ,	  /* to read: nobody writes; `fd` is open for reading */
+	FILE_LOCK_WRITE,  /* to write: nobody else reads or writes; `fd` is open for writing */
 	FILE_LOCK_OUTPUT, /* the same, of a file that is to be no image */
-	FILE_LOCK_LOOK,	 /* takes no lock; refuses where FILE_LOCK_WRITE would be */
+	FILE_LOCK_LOOK,	  /* takes no lock; refuses where FILE_LOCK_WRITE would be */
 };
 
 /*
@@ -29,7 +29,8 @@ void file_unlock(int fd);
  * opened instead, up to so many times.
  */
 #define FILE_OPEN_TRIES 100u
-int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret, struct error *e);
+int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret,
+		    struct error *e);
 /* The pause between two looks at what may yet go away; false when two seconds have passed so. */
 bool file_look_again(unsigned *looks);
 

@@ -10,7 +10,6 @@
 #define SKEP_GUARD_H
 
 #include <pthread.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,10 +27,6 @@ struct guard {
 
 	pthread_t thread;
 	bool started;
-	int (*setup)(void *arg);
-	void *setup_arg;
-	int setup_result;
-	sem_t ready;
 	_Atomic bool quit;
 };
 

@@ -170,7 +170,8 @@ void loop_post(struct loop *loop, struct loop_work *work);
 void loop_on_failure(struct loop *loop, void (*fn)(void *ctx, const char *why), void *ctx);
 
 /* Starts a thread that seals the loop, calls setup(arg) there (e.g. to enter the sandbox) and runs.
- * Returns once the ring is sealed and setup was called; a negative setup result is returned. */
+ * Returns once the ring is sealed and setup was called; what is not 0 of that ends the loop, and
+ * is returned. */
 int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct error *e);
 
 /* The same on the calling thread, until loop_quit(). A negative errno when it could not start, or

@@ -3,7 +3,6 @@
 #ifndef SKEP_UTIL_H
 #define SKEP_UTIL_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -83,12 +82,5 @@ int open_descriptors(int **ret);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now_ns(void);
-
-/*
- * Blocks signals on the calling thread, whose mask a new thread inherits: all are for the main
- * thread but `except` (0: none) and those that a thread causes itself; blocked, these would kill
- * the process without the handler that restores the terminal. The mask before is in *old.
- */
-void block_signals(int except, sigset_t *old);
 
 #endif

@@ -21,8 +21,9 @@ struct writer_count {
 
 struct writer;
 
-/* A writer to `fd`, which stays the caller's and may block or not. -ENOMEM with a message. */
-int writer_new(struct writer **ret, int fd, struct error *e);
+/* A writer to `fd`, which stays the caller's and may block or not. `name` is borrowed: for messages
+ * and its thread. -ENOMEM with a message. */
+int writer_new(struct writer **ret, int fd, const char *name, struct error *e);
 
 /* Starts the thread, once setup(arg) has succeeded on it (e.g. to enter the sandbox). What was put
  * before is written then. Again after writer_stop(), if need be. A negative errno with a message. */

@@ -52,11 +52,7 @@ struct vcpu {
 	size_t run_size;
 	pthread_t thread;
 	bool started;
-	int (*setup)(
-		void *arg); /* runs first on the thread; `ready` is posted with what it returned */
-	void *setup_arg;
-	int setup_result;
-	sem_t ready, go;
+	sem_t go;
 	unsigned refused;    /* times in a row that KVM_RUN said EAGAIN */
 	uint32_t halt_round; /* the last that it answered; its thread alone */
 	/* Written by the vCPU thread alone, read after it ended. */

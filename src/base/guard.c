@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <errno.h>
 #include <stdatomic.h>
-#include <string.h>
-#include <sys/prctl.h>
 
 #include "base/guard.h"
+#include "base/thread.h"
 #include "base/util.h"
 
 #define WAKE_SIGNAL (SIGRTMIN + 2)
@@ -24,50 +23,30 @@ static int wait_until(const struct guard *guard, uint64_t until)
 	return sig < 0 || sig == WAKE_SIGNAL ? 0 : sig;
 }
 
-static void *guard_thread(void *arg)
+static void guard_main(void *arg)
 {
 	struct guard *guard = arg;
-	int r, sig = 0;
+	int sig = 0;
 
-	prctl(PR_SET_NAME, "guard");
-	r = guard->setup_result = guard->setup ? guard->setup(guard->setup_arg) : 0;
-	sem_post(&guard->ready);
-	if (r)
-		return NULL;
 	do
 		sig = wait_until(guard, guard->look(guard, sig));
 	while (sig || !atomic_load(&guard->quit));
-	return NULL;
 }
 
 int guard_start(struct guard *guard, int (*setup)(void *arg), void *arg, struct error *e)
 {
-	pthread_attr_t attr;
-	sigset_t old;
+	const struct thread_start start = {.name = "guard",
+					   .stack = GUARD_STACK,
+					   .setup = setup,
+					   .setup_arg = arg,
+					   .main = guard_main,
+					   .main_arg = guard};
 	int r;
 
-	sem_init(&guard->ready, 0, 0);
-	guard->setup = setup;
-	guard->setup_arg = arg;
 	atomic_store(&guard->quit, false);
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, GUARD_STACK);
-	block_signals(0, &old);
-	r = -pthread_create(&guard->thread, &attr, guard_thread, guard);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (r)
-		return error_set(e, r, "cannot start a thread: %s%s", strerror(-r),
-				 error_task_remedy(r));
-	guard->started = true;
-	while (sem_wait(&guard->ready) < 0 && errno == EINTR)
-		;
-	r = guard->setup_result;
-	if (r) {
-		guard_stop(guard);
-		return error_set(e, r, "guard: cannot set up its thread: %s", strerror(-r));
-	}
-	return 0;
+	r = thread_start(&guard->thread, &start, e);
+	guard->started = r == 0;
+	return r;
 }
 
 void guard_wake(struct guard *guard)

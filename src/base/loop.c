@@ -13,16 +13,15 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "loop_engine.h"
 
@@ -122,9 +121,7 @@ static void woken(struct loop_fd *w, uint32_t events)
 
 static void wake_up(struct loop *loop)
 {
-	uint64_t one = 1;
-
-	(void)!write(loop->wake.fd, &one, sizeof(one));
+	eventfd_write(loop->wake.fd, 1);
 }
 
 static int open_engine(struct loop *loop, enum loop_engine engine, unsigned entries,
@@ -478,70 +475,50 @@ void loop_quit(struct loop *loop)
 	wake_up(loop);
 }
 
-struct start {
+struct setup {
 	struct loop *loop;
-	int (*setup)(void *arg);
+	int (*fn)(void *arg);
 	void *arg;
 	struct error *e;
-	int result;
-	bool done;
 };
 
-static void *thread_main(void *arg)
+static int set_up(void *arg)
 {
-	struct start *start = arg;
-	struct loop *loop = start->loop;
+	const struct setup *s = arg;
 	int r;
 
-	prctl(PR_SET_NAME, loop->name);
-	set_state(loop, LOOP_RUNNING);
-	r = loop->engine->seal(loop, start->e);
-	if (r >= 0 && start->setup) {
-		r = start->setup(start->arg);
-		if (r < 0 && start->e && !start->e->msg[0]) /* setup() may have said more */
-			error_set(start->e, r, "%s: cannot set up its thread: %s", loop->name,
-				  strerror(-r));
-	}
-	if (r < 0)
-		end(loop);
-	pthread_mutex_lock(&loop->lock);
-	start->result = r;
-	start->done = true;
-	pthread_cond_broadcast(&loop->called);
-	pthread_mutex_unlock(&loop->lock);
-	if (r >= 0)
-		run(loop);
-	return NULL;
+	set_state(s->loop, LOOP_RUNNING);
+	r = s->loop->engine->seal(s->loop, s->e);
+	if (!r && s->fn)
+		r = s->fn(s->arg);
+	if (r)
+		end(s->loop);
+	return r;
+}
+
+static void loop_main(void *arg)
+{
+	run(arg);
 }
 
 int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct error *e)
 {
-	struct start start = {.loop = loop, .setup = setup, .arg = arg, .e = e};
-	pthread_attr_t attr;
-	sigset_t old;
+	struct setup s = {.loop = loop, .fn = setup, .arg = arg, .e = e};
+	const struct thread_start start = {.name = loop->name,
+					   .stack = LOOP_STACK,
+					   .setup = set_up,
+					   .setup_arg = &s,
+					   .main = loop_main,
+					   .main_arg = loop};
 	int r;
 
 	if (loop->state != LOOP_NEW)
 		return error_set(e, -EBUSY, "%s: the event loop was started before", loop->name);
-	error_set(e, 0, "%s", "");
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, LOOP_STACK);
-	block_signals(0, &old);
-	r = -pthread_create(&loop->thread, &attr, thread_main, &start);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (r < 0)
-		return error_set(e, r, "%s: cannot start a thread: %s%s", loop->name, strerror(-r),
-				 error_task_remedy(r));
-
-	pthread_mutex_lock(&loop->lock);
-	while (!start.done)
-		pthread_cond_wait(&loop->called, &loop->lock);
-	pthread_mutex_unlock(&loop->lock);
-	loop->has_thread = true;
-	if (start.result < 0)
-		loop_stop(loop);
-	return start.result;
+	r = thread_start(&loop->thread, &start, e);
+	loop->has_thread = r == 0;
+	if (r && loop->state == LOOP_ENDED)
+		loop->owner = pthread_self();
+	return r;
 }
 
 void loop_stop(struct loop *loop)

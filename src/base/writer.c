@@ -16,10 +16,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "base/writer.h"
 
@@ -33,19 +33,17 @@
 struct writer {
 	int fd;
 	bool is_file; /* which another one may replace */
-	int (*setup)(void *arg);
-	void *setup_arg;
+	const char *name;
 	pthread_t thread;
 	bool started, stuck; /* stuck: in the kernel, which lets go of it when it likes */
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t news;  /* any of it changed; CLOCK_MONOTONIC */
-	bool ready, done;     /* of the thread: setup() returned `result`; it has no more to do */
-	int result;
-	bool ending, cut;  /* the thread ends when all is written; at once */
-	bool gone;	   /* nobody will ever read there */
-	size_t start, len; /* of what waits in the ring */
-	uint64_t gap;	   /* bytes lost after that, and not told yet */
+	bool done;	      /* the thread has no more to do */
+	bool ending, cut;     /* it ends when all is written; at once */
+	bool gone;	      /* nobody will ever read there */
+	size_t start, len;    /* of what waits in the ring */
+	uint64_t gap;	      /* bytes lost after that, and not told yet */
 	struct writer_count count;
 	uint8_t ring[WRITER_SIZE];
 };
@@ -84,7 +82,7 @@ static void handle_error(struct writer *w, int error)
 	uint64_t retry = now_ns() + RETRY_NS;
 
 	w->gone = error == EPIPE || error == ECONNRESET || (error == EIO && !w->is_file);
-	log_guest("console: %s: %s", strerror(error),
+	log_guest("%s: %s: %s", w->name, strerror(error),
 		  w->gone ? "its output is lost" : "trying again");
 	w->cut |= w->ending; /* it was tried once more */
 	while (!w->gone && !w->ending && wait_until(w, retry))
@@ -149,26 +147,18 @@ static void write_all(struct writer *w)
 	w->gap = 0;
 }
 
-static void *writer_thread(void *arg)
+static void writer_main(void *arg)
 {
 	struct writer *w = arg;
-	int r;
 
-	prctl(PR_SET_NAME, "console");
-	r = w->setup ? w->setup(w->setup_arg) : 0;
 	pthread_mutex_lock(&w->lock);
-	w->result = r;
-	w->ready = true;
-	pthread_cond_broadcast(&w->news);
-	if (!r)
-		write_all(w);
+	write_all(w);
 	w->done = true;
 	pthread_cond_broadcast(&w->news);
 	pthread_mutex_unlock(&w->lock);
-	return NULL;
 }
 
-int writer_new(struct writer **ret, int fd, struct error *e)
+int writer_new(struct writer **ret, int fd, const char *name, struct error *e)
 {
 	struct writer *w = calloc(1, sizeof(*w));
 	pthread_condattr_t attr;
@@ -177,6 +167,7 @@ int writer_new(struct writer **ret, int fd, struct error *e)
 	if (!w)
 		return error_set(e, -ENOMEM, "out of memory");
 	w->fd = fd;
+	w->name = name;
 	w->is_file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_condattr_init(&attr);
@@ -194,31 +185,21 @@ static void on_signal(int sig)
 
 int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e)
 {
+	const struct thread_start start = {.name = w->name,
+					   .stack = WRITER_STACK,
+					   .signal = WRITER_SIGNAL,
+					   .setup = setup,
+					   .setup_arg = arg,
+					   .main = writer_main,
+					   .main_arg = w};
 	struct sigaction sa = {.sa_handler = on_signal};
-	pthread_attr_t attr;
-	sigset_t old;
 	int r;
 
 	sigaction(WRITER_SIGNAL, &sa, NULL);
-	w->setup = setup;
-	w->setup_arg = arg;
-	w->ready = w->done = w->ending = w->cut = false;
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, WRITER_STACK);
-	block_signals(WRITER_SIGNAL, &old);
-	r = -pthread_create(&w->thread, &attr, writer_thread, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (r)
-		return error_set(e, r, "cannot start the console's thread: %s%s", strerror(-r),
-				 error_task_remedy(r));
-	w->started = true;
-	pthread_mutex_lock(&w->lock);
-	while (!w->ready)
-		pthread_cond_wait(&w->news, &w->lock);
-	r = w->result;
-	pthread_mutex_unlock(&w->lock);
-	return r ? error_set(e, r, "cannot set up the console's thread: %s", strerror(-r)) : 0;
+	w->done = w->ending = w->cut = false;
+	r = thread_start(&w->thread, &start, e);
+	w->started = r == 0;
+	return r;
 }
 
 void writer_stop(struct writer *w, uint64_t ns)

@@ -13,9 +13,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 
-#include "base/log.h"
+#include "base/thread.h"
 #include "base/util.h"
 #include "kvm/layout.h"
 #include "kvm/x86.h"
@@ -93,7 +92,6 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	int r;
 
 	*v = (struct vcpu){.machine = m, .index = index, .fd = -1};
-	sem_init(&v->ready, 0, 0);
 	sem_init(&v->go, 0, 0);
 	v->fd = ioctl(m->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (v->fd < 0)
@@ -330,63 +328,35 @@ static void run_loop(struct vcpu *v)
 	}
 }
 
-static void wait_for(sem_t *sem)
-{
-	while (sem_wait(sem) < 0 && errno == EINTR)
-		;
-}
-
-static void *vcpu_thread(void *arg)
+static void vcpu_main(void *arg)
 {
 	struct vcpu *v = arg;
-	char name[16];
-	int r;
 
-	snprintf(name, sizeof(name), "vcpu%u", v->index);
-	prctl(PR_SET_NAME, name);
 	current = v;
-	r = v->setup_result = v->setup ? v->setup(v->setup_arg) : 0;
-	sem_post(&v->ready);
-	if (!r) {
-		wait_for(&v->go);
-		run_loop(v);
-	}
+	while (sem_wait(&v->go) < 0 && errno == EINTR)
+		;
+	run_loop(v);
 	current = NULL;
 	if (v->machine->inside && atomic_fetch_sub(&v->machine->inside, 1) == 1)
 		v->machine->left(v->machine->ctx);
-	return NULL;
-}
-
-static int create_thread(struct vcpu *v)
-{
-	pthread_attr_t attr;
-	sigset_t old;
-	int r;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setstacksize(&attr, VCPU_STACK);
-	block_signals(VCPU_SIGNAL, &old);
-	r = -pthread_create(&v->thread, &attr, vcpu_thread, v);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return r;
 }
 
 int vcpu_start(struct vcpu *v, int (*setup)(void *arg), void *arg, struct error *e)
 {
 	struct sigaction sa = {.sa_handler = on_vcpu_signal};
+	char name[16];
+	const struct thread_start start = {.name = name,
+					   .stack = VCPU_STACK,
+					   .signal = VCPU_SIGNAL,
+					   .setup = setup,
+					   .setup_arg = arg,
+					   .main = vcpu_main,
+					   .main_arg = v};
 	int r;
 
+	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	sigaction(VCPU_SIGNAL, &sa, NULL);
-	v->setup = setup;
-	v->setup_arg = arg;
-	r = create_thread(v);
-	if (!r) {
-		v->started = true;
-		wait_for(&v->ready);
-		r = v->setup_result;
-	}
-	return r ? error_set(e, r, "cannot start the thread of vCPU %u: %s%s", v->index,
-			     strerror(-r), error_task_remedy(r))
-		 : 0;
+	r = thread_start(&v->thread, &start, e);
+	v->started = r == 0;
+	return r;
 }

@@ -60,7 +60,7 @@ static struct fixture *start_with(void **state, int in, int out, uint64_t featur
 	f->tty.log_fd = -1;
 	f->hook.fn = count_turn;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||
-	    (out >= 0 && writer_new(&f->tty.writer, out, &e)) ||
+	    (out >= 0 && writer_new(&f->tty.writer, out, "console", &e)) ||
 	    console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop, &e) ||
 	    tty_start(&f->tty, NULL, NULL, &e))
 		fail_msg("%s", e.msg);

@@ -26,7 +26,7 @@ static struct writer *start(int fd)
 	struct error e = {""};
 	struct writer *w;
 
-	if (writer_new(&w, fd, &e) || writer_start(w, NULL, NULL, &e))
+	if (writer_new(&w, fd, "test", &e) || writer_start(w, NULL, NULL, &e))
 		fail_msg("%s", e.msg);
 	return w;
 }
@@ -174,7 +174,7 @@ static void test_a_thread_that_cannot_be_set_up(void **state)
 	struct writer *w;
 
 	(void)state;
-	assert_int_equal(writer_new(&w, STDOUT_FILENO, &e), 0);
+	assert_int_equal(writer_new(&w, STDOUT_FILENO, "console", &e), 0);
 	assert_int_equal(writer_start(w, refuse, NULL, &e), -EPERM);
 	assert_non_null(strstr(e.msg, "console"));
 	end(w, 0);
