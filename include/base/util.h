@@ -44,6 +44,7 @@ static inline void closep_(const int *fd)
 ssize_t read_full(int fd, void *buf, size_t len);
 ssize_t write_full(int fd, const void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
+ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
 
 /* Whether all `len` bytes are zero; none are. Any alignment. Each byte is read once, so of memory
  * that somebody else writes to, "yes" means that every byte was zero when it was looked at. */

@@ -22,6 +22,9 @@ struct acpi_machine {
 int acpi_build(const struct gmem *mem, const struct acpi_machine *machine, gpa_t *ret_rsdp,
 	       struct error *e);
 
+/* The byte that makes the sum of all `len` bytes 0, where there is a 0 yet. */
+uint8_t acpi_checksum(const void *data, size_t len);
+
 /*
  * The control ports at LAYOUT_ACPI_PORT, the only ports there are:
  *   +0 sleep control (write SLP_EN | SLP_TYP 5 << 2: power-off)   +1 sleep status

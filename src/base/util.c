@@ -67,56 +67,39 @@ int error_prefix(struct error *e, int code, const char *fmt, ...)
 	return code;
 }
 
+/* Repeats a transfer of what is left of `len` bytes from `done` on, until there is no more. */
+#define TRANSFER(call)                                                                             \
+	do {                                                                                       \
+		size_t done = 0;                                                                   \
+		ssize_t n = 1;                                                                     \
+                                                                                                   \
+		while (done < len && n != 0) {                                                     \
+			n = call;                                                                  \
+			if (n < 0 && errno != EINTR)                                               \
+				return -errno;                                                     \
+			done += n > 0 ? (size_t)n : 0;                                             \
+		}                                                                                  \
+		return (ssize_t)done;                                                              \
+	} while (0)
+
 ssize_t read_full(int fd, void *buf, size_t len)
 {
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t n = read(fd, (char *)buf + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+	TRANSFER(read(fd, (char *)buf + done, len - done));
 }
 
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset)
 {
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t n = pread(fd, (char *)buf + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+	TRANSFER(pread(fd, (char *)buf + done, len - done, (off_t)(offset + done)));
 }
 
 ssize_t write_full(int fd, const void *buf, size_t len)
 {
-	size_t done = 0;
+	TRANSFER(write(fd, (const char *)buf + done, len - done));
+}
 
-	while (done < len) {
-		ssize_t n = write(fd, (const char *)buf + done, len - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset)
+{
+	TRANSFER(pwrite(fd, (const char *)buf + done, len - done, (off_t)(offset + done)));
 }
 
 bool mem_is_zero(const void *buf, size_t len)

@@ -96,8 +96,8 @@ static bool piece_is_zero(const struct image_piece *p, int fd)
 	for (uint64_t at = 0; at < p->len; at += sizeof(page)) {
 		size_t len = MIN(p->len - at, sizeof(page));
 
-		if (pread_full(fd, page, len, p->file_offset + at) != (ssize_t)len || page[0] ||
-		    memcmp(page, page + 1, len - 1))
+		if (pread_full(fd, page, len, p->file_offset + at) != (ssize_t)len ||
+		    !mem_is_zero(page, len))
 			return false;
 	}
 	return true;

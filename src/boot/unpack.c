@@ -55,19 +55,9 @@ struct builder {
 
 static int write_at(int fd, const void *data, size_t len, uint64_t offset)
 {
-	size_t done = 0;
+	ssize_t n = pwrite_full(fd, data, len, offset);
 
-	while (done < len) {
-		ssize_t n =
-			pwrite(fd, (const char *)data + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		done += (size_t)n;
-	}
-	return 0;
+	return n < 0 ? (int)n : (size_t)n < len ? -EIO : 0;
 }
 
 static int add_piece(struct builder *b, enum image_piece_kind kind, uint64_t file_offset,
@@ -87,15 +77,10 @@ static int add_piece(struct builder *b, enum image_piece_kind kind, uint64_t fil
 	return write_at(b->fd, data, len, file_offset);
 }
 
-static bool is_zero(const uint8_t *p, size_t len)
-{
-	return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
-}
-
 /* Where the run of zero pages (or of others) that begins at `at` ends. */
 static size_t run_end(const uint8_t *data, size_t at, size_t len, bool zero)
 {
-	while (at < len && is_zero(data + at, MIN(len - at, PAGE)) == zero)
+	while (at < len && mem_is_zero(data + at, MIN(len - at, PAGE)) == zero)
 		at += MIN(len - at, PAGE);
 	return at;
 }

@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/util.h"
 #include "kvm/acpi.h"
@@ -276,14 +277,14 @@ static void add_sleep_state(struct writer *w)
 	aml_close(w, at);
 }
 
-static void set_checksum(struct writer *w, size_t start, size_t end, size_t at)
+uint8_t acpi_checksum(const void *data, size_t len)
 {
+	const uint8_t *p = data;
 	uint8_t sum = 0;
 
-	w->base[at] = 0;
-	for (size_t i = start; i < end; i++)
-		sum = (uint8_t)(sum + w->base[i]);
-	w->base[at] = (uint8_t)-sum;
+	while (len--)
+		sum = (uint8_t)(sum + *p++);
+	return (uint8_t)-sum;
 }
 
 #define TABLE_LENGTH   4
@@ -316,7 +317,7 @@ static void table_close(struct writer *w, size_t start)
 	if (w->full)
 		return;
 	memcpy(w->base + start + TABLE_LENGTH, &len, sizeof(len));
-	set_checksum(w, start, w->len, start + TABLE_CHECKSUM);
+	w->base[start + TABLE_CHECKSUM] = acpi_checksum(w->base + start, len);
 }
 
 static size_t add_dsdt(struct writer *w, const struct acpi_machine *machine)
@@ -435,8 +436,8 @@ static void add_rsdp(struct writer *area, uint64_t xsdt)
 	put32(&rsdp, RSDP_SIZE);
 	put64(&rsdp, xsdt);
 	put32(&rsdp, 0); /* extended checksum */
-	set_checksum(&rsdp, 0, RSDP_V1_SIZE, RSDP_CHECKSUM);
-	set_checksum(&rsdp, 0, RSDP_SIZE, RSDP_EXTENDED);
+	rsdp.base[RSDP_CHECKSUM] = acpi_checksum(rsdp.base, RSDP_V1_SIZE);
+	rsdp.base[RSDP_EXTENDED] = acpi_checksum(rsdp.base, RSDP_SIZE);
 }
 
 int acpi_build(const struct gmem *mem, const struct acpi_machine *machine, gpa_t *ret_rsdp,
@@ -508,10 +509,6 @@ const struct bus_ops acpi_pm_bus_ops = {.read = pm_read, .write = pm_write};
 
 void acpi_pm_power_button(struct acpi_pm *pm)
 {
-	uint64_t one = 1;
-
 	atomic_fetch_or(&pm->events, ACPI_EVENT_POWER_BUTTON);
-	if (write(pm->irq_fd, &one, sizeof(one)) < 0) {
-		/* EAGAIN alone: the counter is full, so an interrupt is pending. */
-	}
+	eventfd_write(pm->irq_fd, 1); /* EAGAIN: an interrupt is pending already */
 }

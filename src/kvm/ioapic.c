@@ -44,17 +44,10 @@
 
 void ioapic_init(struct ioapic *ioapic, unsigned pins)
 {
+	*ioapic = (struct ioapic){.pins = MIN(pins, IOAPIC_MAX_PINS)};
 	pthread_mutex_init(&ioapic->lock, NULL);
-	ioapic->pins = MIN(pins, IOAPIC_MAX_PINS);
-	ioapic->id = 0;
-	ioapic->select = 0;
-	ioapic->was_used = false;
-	ioapic->level_reported = false;
-	ioapic->stale = false;
-	for (unsigned i = 0; i < ioapic->pins; i++) {
+	for (unsigned i = 0; i < ioapic->pins; i++)
 		ioapic->redirection[i] = ENTRY_MASKED;
-		ioapic->route[i] = (struct ioapic_route){.valid = false};
-	}
 }
 
 static struct ioapic_route entry_to_route(uint64_t entry)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "kvm/acpi.h"
 #include "kvm/layout.h"
 #include "kvm/mptable.h"
 
@@ -129,17 +130,6 @@ static int add_entries(struct area *area, unsigned cpus, unsigned pins)
 	return r;
 }
 
-/* The byte that makes the sum of all `len` bytes 0. */
-static uint8_t checksum(const void *data, size_t len)
-{
-	const uint8_t *p = data;
-	uint8_t sum = 0;
-
-	while (len--)
-		sum = (uint8_t)(sum + *p++);
-	return (uint8_t)-sum;
-}
-
 int mptable_build(const struct gmem *mem, unsigned cpus, unsigned pins, struct error *e)
 {
 	struct mp_floating floating = {
@@ -167,12 +157,12 @@ int mptable_build(const struct gmem *mem, unsigned cpus, unsigned pins, struct e
 	if (r)
 		return error_set(e, r, "the MP tables of %u CPUs and %u interrupts do not fit",
 				 cpus, pins);
-	floating.checksum = checksum(&floating, sizeof(floating));
+	floating.checksum = acpi_checksum(&floating, sizeof(floating));
 	header.length = (uint16_t)(area.len - sizeof(floating));
 	header.entries = area.entries;
 	memcpy(area.base, &floating, sizeof(floating));
 	memcpy(area.base + sizeof(floating), &header, sizeof(header));
-	header.checksum = checksum(area.base + sizeof(floating), header.length);
+	header.checksum = acpi_checksum(area.base + sizeof(floating), header.length);
 	memcpy(area.base + sizeof(floating), &header, sizeof(header));
 	return 0;
 }
