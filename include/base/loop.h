@@ -27,6 +27,7 @@
 #include <sys/uio.h>
 
 #include "base/error.h"
+#include "base/fifo.h"
 
 struct loop;
 struct io_uring_sqe;
@@ -56,7 +57,8 @@ struct loop_fd {
 	bool queued;	  /* in the loop's list of ready watches, with ... */
 	uint32_t revents; /* ... these events */
 	void (*ready)(struct loop_fd *w, uint32_t events);
-	struct loop_fd *next, *ready_next;
+	struct loop_fd *next;
+	struct fifo_link ready_link;
 };
 
 /* A one-shot timer (a watched timerfd). */
@@ -68,7 +70,7 @@ struct loop_timer {
 /* Work that loop_post() runs on the loop's thread; owned by the caller until `fn` is called. */
 struct loop_work {
 	void (*fn)(struct loop_work *work);
-	struct loop_work *next;
+	struct fifo_link link;
 };
 
 /*
@@ -153,7 +155,7 @@ void loop_wait_ops(struct loop *loop, const unsigned *pending);
  * what else is ready has its turn first. Before the loop starts. */
 struct loop_hook {
 	bool (*fn)(struct loop_hook *hook);
-	struct loop_hook *next;
+	struct fifo_link link;
 };
 void loop_add_hook(struct loop *loop, struct loop_hook *hook);
 

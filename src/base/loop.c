@@ -29,29 +29,22 @@
 
 void loop_mark_ready(struct loop_fd *w, uint32_t events)
 {
-	struct loop *loop = w->loop;
-
 	if (w->paused)
 		return;
 	w->revents |= events;
 	if (w->queued)
 		return;
 	w->queued = true;
-	w->ready_next = NULL;
-	*loop->ready_end = w;
-	loop->ready_end = &w->ready_next;
+	fifo_append(&w->loop->ready, &w->ready_link);
 }
 
 static void run_ready(struct loop *loop)
 {
 	struct loop_fd *w;
 
-	while ((w = loop->ready)) {
+	while ((w = fifo_take(&loop->ready, struct loop_fd, ready_link))) {
 		uint32_t events = w->revents;
 
-		loop->ready = w->ready_next;
-		if (!loop->ready)
-			loop->ready_end = &loop->ready;
 		w->queued = false;
 		w->revents = 0;
 		if (events)
@@ -64,13 +57,9 @@ static struct loop_work *next_work(struct loop *loop)
 	struct loop_work *work;
 
 	pthread_mutex_lock(&loop->lock);
-	work = loop->work;
-	if (work) {
+	work = fifo_take(&loop->work, struct loop_work, link);
+	if (work)
 		loop->num_work--;
-		loop->work = work->next;
-		if (!loop->work)
-			loop->work_end = &loop->work;
-	}
 	pthread_mutex_unlock(&loop->lock);
 	return work;
 }
@@ -153,9 +142,6 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsig
 	strncpy(loop->name, name, sizeof(loop->name) - 1);
 	pthread_mutex_init(&loop->lock, NULL);
 	pthread_cond_init(&loop->called, NULL);
-	loop->ready_end = &loop->ready;
-	loop->hooks_end = &loop->hooks;
-	loop->work_end = &loop->work;
 	loop->owner = pthread_self();
 	loop->wake.fd = -1;
 
@@ -259,13 +245,8 @@ void loop_unwatch(struct loop_fd *w)
 	while (*at != w)
 		at = &(*at)->next;
 	*at = w->next;
-	if (!w->queued)
-		return;
-	for (at = &loop->ready; *at != w;)
-		at = &(*at)->ready_next;
-	*at = w->ready_next;
-	if (!*at)
-		loop->ready_end = at;
+	if (w->queued)
+		fifo_remove(&loop->ready, &w->ready_link);
 }
 
 /* The timer is read on both engines: a time that was set anew meanwhile has not come yet. */
@@ -314,9 +295,7 @@ void loop_timer_close(struct loop_timer *t)
 
 void loop_add_hook(struct loop *loop, struct loop_hook *hook)
 {
-	hook->next = NULL;
-	*loop->hooks_end = hook;
-	loop->hooks_end = &hook->next;
+	fifo_append(&loop->hooks, &hook->link);
 }
 
 void loop_wait_ops(struct loop *loop, const unsigned *pending)
@@ -344,10 +323,8 @@ void loop_on_failure(struct loop *loop, void (*fn)(void *ctx, const char *why), 
 
 static void append_work(struct loop *loop, struct loop_work *work)
 {
-	work->next = NULL;
 	loop->num_work++;
-	*loop->work_end = work;
-	loop->work_end = &work->next;
+	fifo_append(&loop->work, &work->link);
 }
 
 void loop_post(struct loop *loop, struct loop_work *work)
@@ -413,7 +390,7 @@ static void end(struct loop *loop)
 	while (!ended) {
 		run_work(loop);
 		pthread_mutex_lock(&loop->lock);
-		ended = !loop->work;
+		ended = !loop->work.first;
 		if (ended)
 			loop->state = LOOP_ENDED;
 		pthread_mutex_unlock(&loop->lock);
@@ -427,8 +404,11 @@ static void turn(struct loop *loop)
 	bool block = true;
 	int r;
 
-	for (struct loop_hook *h = loop->hooks; h; h = h->next)
-		block = !h->fn(h) && block;
+	for (struct fifo_link *l = loop->hooks.first; l; l = l->next) {
+		struct loop_hook *hook = container_of(l, struct loop_hook, link);
+
+		block = !hook->fn(hook) && block;
+	}
 	for (struct loop_fd *w = loop->watches; w; w = w->next) {
 		if (!w->always || w->paused)
 			continue;

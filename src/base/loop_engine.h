@@ -39,15 +39,15 @@ enum loop_state { LOOP_NEW, LOOP_RUNNING, LOOP_ENDED };
 struct loop {
 	const struct loop_engine_ops *engine;
 	char name[16];
-	struct loop_fd *watches;	    /* all; last added first */
-	struct loop_fd *ready, **ready_end; /* reported, not yet handled */
-	struct loop_hook *hooks, **hooks_end;
+	struct loop_fd *watches; /* all; last added first */
+	struct fifo ready;	 /* watches: reported, not yet handled */
+	struct fifo hooks;
 
 	pthread_mutex_t lock; /* of what follows, up to `wake` */
 	pthread_cond_t called;
 	enum loop_state state;
 	pthread_t owner; /* who made the loop, then who runs it, then who joined it */
-	struct loop_work *work, **work_end;
+	struct fifo work;
 	size_t num_work;
 
 	struct loop_fd wake; /* an eventfd: work was posted, or quit */
