@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What blk.c (the device), blk_request.c (its requests) and blk_flush.c (what makes them stable)
- * share; nobody else includes this. */
+/* The disk and its queues: what the files of devices/blk/ share, and nobody else includes. */
 #ifndef SKEP_BLK_DEVICE_H
 #define SKEP_BLK_DEVICE_H
 
-#include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "base/util.h"
 #include "blk.h"
 #include "devices.h"
 #include "poll.h"
 #include "rate.h"
+#include "request.h"
 
 /* Ranges in one DISCARD or WRITE_ZEROES request: what a request's slot of buffers holds. */
 #define BLK_MAX_RANGES VIRTQ_MAX_SIZE
@@ -38,84 +36,8 @@
 /* Requests of a queue that go through bounce buffers at once, and the size of these. */
 #define BLK_MAX_BOUNCES 4u
 #define BLK_BOUNCE_SIZE (256 * KIB)
-/* How often an operation is tried again that failed for no lasting reason. */
-#define BLK_MAX_RETRIES 16u
-/* Buffers of a request that need no more memory than the request itself. */
-#define BLK_SMALL 8u
 
-union blk_buffers {
-	struct iovec iov;
-	struct virtio_blk_discard_write_zeroes range;
-};
-
-/* One request of the guest; its place in the table is its head descriptor. */
-struct blk_request {
-	struct blk_req io; /* the operation in flight for it */
-	struct blk_queue *queue;
-	struct blk_request *next;   /* in a lane, or among riders */
-	struct blk_request *riders; /* discards that go on where this one ends, in the same step */
-	uint8_t *status;	    /* in guest memory */
-	uint64_t offset, length;    /* IN, OUT: of the whole, bytes */
-	uint64_t moved;		    /* IN, OUT: bytes done; ranges: bytes done of the current one */
-	uint32_t type;
-	uint32_t in_bytes; /* device-writable, the status byte included */
-	uint16_t head;
-	uint16_t current;      /* range at work */
-	unsigned num;	       /* buffers or ranges */
-	uint8_t retries;       /* of transient errors */
-	uint32_t share;	       /* of the `max` of its lane, while it is at work there */
-	uint8_t bounce;	       /* index of the bounce buffer */
-	bool hole;	       /* OUT of zeros that is carried out as a WRITE_ZEROES */
-	bool held;	       /* found no space; not done since */
-	bool stable;	       /* is to be on stable storage when it is done */
-	uint64_t flush_number; /* of the sync that it waits for */
-	void (*again)(struct blk_request *r); /* held: how it goes on */
-	struct iovec piece; /* a bounce buffer, zeros, or a part of the first of `buffers` */
-	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
-	union blk_buffers small[BLK_SMALL];
-};
-
-/* A first-come queue for requests of which only some may be at work. */
-struct blk_lane {
-	struct blk_request *first, **end;
-	uint64_t at_work, max; /* their shares; the last one may be too much; max 0: closed */
-	bool waits;	       /* for the disk's limits */
-	/* Submits the request's next operation. Its share. */
-	uint32_t (*step)(struct blk_request *r);
-};
-
-static inline void lane_reset(struct blk_lane *lane, uint64_t max,
-			      uint32_t (*step)(struct blk_request *r))
-{
-	*lane = (struct blk_lane){.end = &lane->first, .max = max, .step = step};
-}
-
-static inline struct blk_request *lane_take(struct blk_lane *lane)
-{
-	struct blk_request *r = lane->first;
-
-	lane->first = r->next;
-	if (!lane->first)
-		lane->end = &lane->first;
-	return r;
-}
-
-static inline void lane_append(struct blk_lane *lane, struct blk_request *r)
-{
-	r->next = NULL;
-	*lane->end = r;
-	lane->end = &r->next;
-}
-
-static inline void lane_prepend(struct blk_lane *lane, struct blk_request *r)
-{
-	r->next = lane->first;
-	lane->first = r;
-	if (!r->next)
-		lane->end = &r->next;
-}
-
-/* One mapping a queue; a page is only used once it is touched. */
+/* One mapping per queue; a page is only used once it is touched. */
 struct blk_memory {
 	struct blk_request request[VIRTQ_MAX_SIZE];
 	struct iovec scratch[VIRTQ_MAX_SIZE]; /* of the chain just popped */
@@ -144,13 +66,13 @@ struct blk_queue {
 	uint64_t reads_seen;	      /* of all queues, when the last step began */
 	unsigned short_steps;	      /* still to come */
 	bool ranges_at_work;	      /* as told to blk_space_begin() */
-	struct blk_lane held;	      /* those that wait for space, to be tried again */
+	struct fifo held;	      /* requests that wait for space, to be tried again */
 	unsigned num_held;	      /* `held` requests, in the list or being tried */
 	uint64_t held_ns;	      /* until the next try */
 	struct loop_timer held_timer; /* with werror=enospc-pause */
-	struct blk_lane flushes;      /* those that wait for a sync, in the order of its number */
-	uint64_t flush_number;	      /* of the last of them */
-	struct blk_req sync;	      /* the disk's, when this queue began it */
+	struct fifo flushes;   /* requests that wait for a sync, in the order of its number */
+	uint64_t flush_number; /* of the last of them */
+	struct blk_req sync;   /* the disk's, when this queue began it */
 	unsigned sync_retries;
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
@@ -193,37 +115,37 @@ struct blk_device {
 	struct blk_queue queue[];
 };
 
-/* Starts the request in `chain`, of which the descriptors are in memory->scratch. 0, or -EBADMSG
- * when the driver broke the protocol; where there is a status byte, it says so. */
-int blk_request_start(struct blk_queue *q, const struct virtq_chain *chain, const char **why);
+static inline struct blk_device *blk_of(const struct virtio_dev *dev)
+{
+	return container_of(dev, struct blk_device, dev);
+}
 
-/* The request is over: its status, and used entry. Not while the queue stops. */
-void blk_request_finish(struct blk_request *r, uint8_t status);
+/* The queues' part of the device (struct virtio_ops): queue.c. */
+void blk_kick(struct virtio_dev *dev, unsigned index);
+void blk_start_queue(struct virtio_dev *dev, unsigned index);
+void blk_stop_queue(struct virtio_dev *dev, unsigned index);
+/* Makes queue `index` on `loop`, without its engine; in any case blk_queue_close() undoes it. */
+int blk_queue_init(struct blk_device *blk, unsigned index, struct loop *loop,
+		   const struct disk_config *config, struct error *e);
+void blk_queue_close(struct blk_queue *q);
+/* Something in the queue has to wait so long, nanoseconds, for the disk's limits: after that it is
+ * kicked. */
+void blk_wait_for_limits(struct blk_queue *q, uint64_t wait);
 
-/* The request is over when all that was written before is on stable storage, or was lost. */
-void blk_flush_enter(struct blk_request *r);
 /* Ends requests of the queue that waited for a sync which is done, and begins one where there are
  * more and none is at work: then true. At the end of a turn of the queue's loop. */
 bool blk_flush_look(struct blk_queue *q);
 /* The driver reset the device, no queue is active: what was lost before is forgotten. */
 void blk_flush_forget(struct blk_device *blk);
 
-/* Ranges of the queue are at work from now on, or not any more; one more step of theirs is done.
+/* Requests that wait for space: what all of the queue's do is tried again; they are forgotten. */
+void blk_held_retry(struct blk_queue *q);
+void blk_held_reset(struct blk_queue *q);
+
+/* Ranges of the queue are at work from now on, or not any more; one more of their steps is done.
  * What the image shrank by meanwhile is what discards gave back. */
 void blk_space_begin(struct blk_device *blk);
 void blk_space_sample(struct blk_device *blk);
 void blk_space_end(struct blk_device *blk);
-
-/* Something of the queue has to wait so long, nanoseconds, for the disk's limits: after that it is
- * kicked. */
-void blk_wait_for_limits(struct blk_queue *q, uint64_t wait);
-/* The ranges that wait for them look again. */
-void blk_ranges_go_on(struct blk_queue *q);
-
-/* Tries all again that wait for space. */
-void blk_requests_retry(struct blk_queue *q);
-
-/* Sets up the lanes of an idle queue. */
-void blk_requests_reset(struct blk_queue *q);
 
 #endif

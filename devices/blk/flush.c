@@ -34,7 +34,7 @@ void blk_flush_enter(struct blk_request *r)
 	pthread_mutex_lock(&f->lock);
 	r->flush_number = q->flush_number = f->begun + 1;
 	pthread_mutex_unlock(&f->lock);
-	lane_append(&q->flushes, r);
+	fifo_append(&q->flushes, &r->link);
 }
 
 static void wake(struct blk_device *blk, uint64_t queues)
@@ -93,6 +93,7 @@ bool blk_flush_look(struct blk_queue *q)
 {
 	struct blk_flush *f = &q->blk->flush;
 	uint64_t bit = 1ull << q->vq->index, done;
+	struct blk_request *r;
 	bool waits, begins;
 	int error;
 
@@ -109,9 +110,10 @@ bool blk_flush_look(struct blk_queue *q)
 	}
 	f->waiting = waits ? f->waiting | bit : f->waiting & ~bit;
 	pthread_mutex_unlock(&f->lock);
-	while (q->flushes.first && q->flushes.first->flush_number <= done)
-		blk_request_finish(lane_take(&q->flushes),
-				   error ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	while ((r = fifo_first(&q->flushes, struct blk_request, link)) && r->flush_number <= done) {
+		fifo_take_link(&q->flushes);
+		blk_request_finish(r, error ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK);
+	}
 	if (begins)
 		begin(q);
 	return begins;

@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "base/magic.h"
 #include "base/util.h"
-#include "blk.h"
+#include "engine.h"
 
 /* The most that one operation discards, so that the lock it holds in the host's file system or
  * driver does not keep reads waiting for long: docs/performance.md. */

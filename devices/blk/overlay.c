@@ -29,7 +29,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "blk.h"
+#include "engine.h"
 
 #define WORD_BITS 64u
 

@@ -15,11 +15,11 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "blk.h"
+#include "engine.h"
 
 struct sync_engine {
 	struct blk_engine engine;
-	struct blk_list queue;
+	struct fifo queue;
 };
 
 int blk_fallocate_mode(enum blk_op op)
@@ -105,12 +105,13 @@ static void sync_submit(struct blk_engine *engine, struct blk_req *req)
 	if (engine->worker && (req->op == BLK_FLUSH || (req->op >= BLK_DISCARD && req->aside)))
 		blk_worker_submit(engine, req);
 	else
-		blk_list_append(&s->queue, req);
+		fifo_append(&s->queue, &req->link);
 }
 
 static bool sync_commit(struct blk_engine *engine)
 {
-	struct blk_req *req = blk_list_take(&((struct sync_engine *)engine)->queue);
+	struct sync_engine *s = (struct sync_engine *)engine;
+	struct blk_req *req = fifo_take(&s->queue, struct blk_req, link);
 
 	if (!req)
 		return false;
@@ -123,7 +124,7 @@ static void sync_drain(struct blk_engine *engine)
 	struct sync_engine *s = (struct sync_engine *)engine;
 	struct blk_req *req;
 
-	while ((req = blk_list_take(&s->queue)))
+	while ((req = fifo_take(&s->queue, struct blk_req, link)))
 		req->done(req, -ECANCELED);
 	blk_worker_drain(engine);
 }
@@ -150,7 +151,6 @@ int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	s->engine = (struct blk_engine){
 		.ops = &sync_ops, .image = image, .loop = loop, .worker = worker};
-	blk_list_init(&s->queue);
 	*ret = &s->engine;
 	return 0;
 }

@@ -31,7 +31,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "blk.h"
+#include "engine.h"
 
 /* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
 #ifndef BLOCK_URING_CMD_DISCARD
@@ -51,10 +51,10 @@ struct uring_engine {
 	int file; /* index of the registered file */
 
 	enum { INLINE_UNKNOWN, INLINE_WANTED, INLINE_NOT } inlined;
-	struct blk_list writes; /* to be carried out inline, by commit */
-	uint64_t not_before;	/* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
+	struct fifo writes;  /* to be carried out inline, by commit */
+	uint64_t not_before; /* CLOCK_MONOTONIC_COARSE, nanoseconds: the next that is inline */
 
-	struct blk_list refused;   /* for want of a worker: to be carried out by commit */
+	struct fifo refused;	   /* for want of a worker: to be carried out by commit */
 	uint64_t no_worker_before; /* the same clock, 0: workers can be made */
 };
 
@@ -76,7 +76,7 @@ static void refuse(struct uring_engine *u, struct blk_req *req)
 			 "after the other%s",
 			 u->engine.image->path, error_task_remedy(-EAGAIN));
 	u->no_worker_before = coarse_ns() + NO_WORKER_NS;
-	blk_list_append(&u->refused, req);
+	fifo_append(&u->refused, &req->link);
 }
 
 static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
@@ -172,42 +172,16 @@ static void prepare_transfer(struct io_uring_sqe *sqe, int file, const struct bl
 		sqe->buf_index = (uint16_t)buffer;
 }
 
-static void prepare(struct io_uring_sqe *sqe, int file, const struct blk_image *image,
-		    const struct blk_req *req)
+static void prepare_other(struct io_uring_sqe *sqe, int file, const struct blk_image *image,
+			  const struct blk_req *req)
 {
-	switch (req->op) {
-	case BLK_READ:
-	case BLK_WRITE:
-		prepare_transfer(sqe, file, req);
-		break;
-	case BLK_FLUSH:
+	if (req->op == BLK_FLUSH)
 		io_uring_prep_fsync(sqe, file, IORING_FSYNC_DATASYNC);
-		break;
-	case BLK_DISCARD:
-		if (image->device) {
-			prepare_discard(sqe, file, req->offset, req->length);
-			break;
-		}
-		/* fallthrough */
-	case BLK_ZERO_PUNCH:
-	case BLK_ZERO_RANGE:
+	else if (req->op == BLK_DISCARD && image->device)
+		prepare_discard(sqe, file, req->offset, req->length);
+	else
 		io_uring_prep_fallocate(sqe, file, blk_fallocate_mode(req->op), (off_t)req->offset,
 					(off_t)req->length);
-		break;
-	case BLK_SECURE_ERASE: /* the worker's */
-		break;
-	}
-}
-
-static void to_ring(struct uring_engine *u, struct blk_req *req)
-{
-	struct io_uring_sqe *sqe = loop_sqe(u->engine.loop);
-
-	blk_engine_began(&u->engine, req);
-	req->ring.done = ring_done;
-	prepare(sqe, u->file, u->engine.image, req);
-	sqe->flags = IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data(sqe, &req->ring);
 }
 
 static bool may_block(const struct uring_engine *u)
@@ -226,15 +200,25 @@ static bool is_inline(const struct uring_engine *u, const struct blk_req *req)
 static void uring_submit(struct blk_engine *engine, struct blk_req *req)
 {
 	struct uring_engine *u = (struct uring_engine *)engine;
+	struct io_uring_sqe *sqe;
 
-	if (is_inline(u, req))
-		blk_list_append(&u->writes, req);
-	else if (on_worker(u, req))
+	if (is_inline(u, req)) {
+		fifo_append(&u->writes, &req->link);
+	} else if (on_worker(u, req)) {
 		blk_worker_submit(engine, req);
-	else if (lacks_worker(u, req))
-		blk_list_append(&u->refused, req);
-	else
-		to_ring(u, req);
+	} else if (lacks_worker(u, req)) {
+		fifo_append(&u->refused, &req->link);
+	} else {
+		sqe = loop_sqe(engine->loop);
+		blk_engine_began(engine, req);
+		req->ring.done = ring_done;
+		if (req->op == BLK_READ || req->op == BLK_WRITE)
+			prepare_transfer(sqe, u->file, req);
+		else
+			prepare_other(sqe, u->file, engine->image, req);
+		sqe->flags = IOSQE_FIXED_FILE;
+		io_uring_sqe_set_data(sqe, &req->ring);
+	}
 }
 
 /* The first write tells: RWF_NOWAIT is what io_uring tries, and where it is not supported each
@@ -262,14 +246,14 @@ static void write_inline(struct uring_engine *u, struct blk_req *req)
 static bool uring_commit(struct blk_engine *engine)
 {
 	struct uring_engine *u = (struct uring_engine *)engine;
-	struct blk_req *req = blk_list_take(&u->refused);
+	struct blk_req *req = fifo_take(&u->refused, struct blk_req, link);
 	int64_t result;
 
 	if (req) {
 		req->done(req, blk_sync_run(engine->image, req));
 		return true;
 	}
-	req = blk_list_take(&u->writes);
+	req = fifo_take(&u->writes, struct blk_req, link);
 	if (!req)
 		return false;
 	if (u->inlined == INLINE_UNKNOWN && try_inline(u, req, &result)) {
@@ -277,7 +261,7 @@ static bool uring_commit(struct blk_engine *engine)
 	} else if (u->inlined == INLINE_WANTED && may_block(u)) {
 		write_inline(u, req);
 	} else {
-		to_ring(u, req);
+		uring_submit(engine, req);
 	}
 	return true;
 }
@@ -287,7 +271,8 @@ static void uring_drain(struct blk_engine *engine)
 	struct uring_engine *u = (struct uring_engine *)engine;
 	struct blk_req *req;
 
-	while ((req = blk_list_take(&u->writes)) || (req = blk_list_take(&u->refused)))
+	while ((req = fifo_take(&u->writes, struct blk_req, link)) ||
+	       (req = fifo_take(&u->refused, struct blk_req, link)))
 		req->done(req, -ECANCELED);
 	blk_worker_drain(engine);
 }
@@ -313,8 +298,6 @@ int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struc
 	if (!u)
 		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
 	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
-	blk_list_init(&u->writes);
-	blk_list_init(&u->refused);
 	u->engine.worker = blk_uring_needs_worker(image) ? worker : NULL;
 	u->file = loop_register_file(loop, image->fd);
 	if (u->file < 0) {

@@ -35,7 +35,7 @@ struct seen {
 
 struct fake {
 	struct blk_engine engine;
-	struct blk_list queue;
+	struct fifo queue;
 	_Atomic bool hold; /* carries nothing out */
 	struct seen log[MAX_LOG];
 	_Atomic unsigned submitted, carried_out;
@@ -50,7 +50,7 @@ static inline void fake_submit(struct blk_engine *engine, struct blk_req *req)
 	struct fake *fake = (struct fake *)engine;
 	unsigned n = fake->submitted;
 
-	blk_list_append(&fake->queue, req);
+	fifo_append(&fake->queue, &req->link);
 	if (n < MAX_LOG)
 		fake->log[n] = (struct seen){req->op, req->offset, req->length, req->num_iov};
 	fake->submitted = n + 1;
@@ -59,7 +59,7 @@ static inline void fake_submit(struct blk_engine *engine, struct blk_req *req)
 static inline bool fake_commit(struct blk_engine *engine)
 {
 	struct fake *fake = (struct fake *)engine;
-	struct blk_req *req = fake->hold ? NULL : blk_list_take(&fake->queue);
+	struct blk_req *req = fake->hold ? NULL : fifo_take(&fake->queue, struct blk_req, link);
 
 	if (!req)
 		return false;
@@ -70,9 +70,10 @@ static inline bool fake_commit(struct blk_engine *engine)
 
 static inline void fake_drain(struct blk_engine *engine)
 {
+	struct fake *fake = (struct fake *)engine;
 	struct blk_req *req;
 
-	while ((req = blk_list_take(&((struct fake *)engine)->queue)))
+	while ((req = fifo_take(&fake->queue, struct blk_req, link)))
 		req->done(req, -ECANCELED);
 }
 
@@ -113,7 +114,6 @@ static inline void up_with(struct fixture *f, const struct disk_options *options
 	q = queue_of(f);
 	f->fake = (struct fake){.engine = *q->engine, .script = script};
 	f->fake.engine.ops = &fake_ops;
-	blk_list_init(&f->fake.queue);
 	q->engine->ops->close(q->engine);
 	q->engine = &f->fake.engine;
 	disk_start(&f->disk);
