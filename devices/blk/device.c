@@ -165,30 +165,15 @@ static void set_detect_zeroes(struct blk_device *blk, const struct disk_config *
 			 image->path);
 }
 
-int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_image *image,
-		   const struct disk_config *config, struct loop *const *loops, struct error *e)
+static void configure(struct blk_device *blk, struct blk_image *image,
+		      const struct disk_config *config)
 {
-	unsigned n = config->queues;
-	struct blk_device *blk = calloc(1, sizeof(*blk) + n * sizeof(blk->queue[0]));
-	int r;
-
-	if (!blk) {
-		blk_image_close(image);
-		return error_set(e, -ENOMEM, "out of memory");
-	}
-	r = virtio_dev_init(&blk->dev, &blk_ops, mem, n, VIRTQ_MAX_SIZE, loops[0], e);
-	if (r < 0) {
-		blk_image_close(image);
-		free(blk);
-		return r;
-	}
 	pthread_mutex_init(&blk->space.lock, NULL);
 	pthread_mutex_init(&blk->flush.lock, NULL);
 	blk_rate_init(&blk->rate,
 		      &(struct blk_limits){config->bps, config->iops, config->burst_ns});
 	blk->space.start = blk_image_allocated(image);
 	blk->image = image;
-	blk->num_queues = n;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
 	blk->discard = image->discard && config->discard == DISCARD_UNMAP;
 	blk->secure_erase = image->secure_erase && config->discard == DISCARD_UNMAP;
@@ -196,6 +181,24 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	set_detect_zeroes(blk, config);
 	blk->wce = config->cache != CACHE_WRITETHROUGH;
 	memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_SERIAL_LEN));
+}
+
+int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_image *image,
+		   const struct disk_config *config, struct loop *const *loops, struct error *e)
+{
+	unsigned n = config->queues;
+	struct blk_device *blk = calloc(1, sizeof(*blk) + n * sizeof(blk->queue[0]));
+	int r;
+
+	r = blk ? virtio_dev_init(&blk->dev, &blk_ops, mem, n, VIRTQ_MAX_SIZE, loops[0], e)
+		: error_set(e, -ENOMEM, "out of memory for the disk");
+	if (r < 0) {
+		blk_image_close(image);
+		free(blk);
+		return r;
+	}
+	blk->num_queues = n;
+	configure(blk, image, config);
 	if (needs_worker(blk, config, loops))
 		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);
 	for (unsigned i = 0; i < n && r >= 0; i++)

@@ -192,10 +192,8 @@ void virtio_dev_reset(struct virtio_dev *dev)
 
 void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q)
 {
-	uint64_t one = 1;
-
-	/* Fails only when the counter is at its end, and then a kick is pending anyway. */
-	(void)!write(dev->queue[q].kick_fd, &one, sizeof(one));
+	/* Fails only at the counter's end, when a kick is pending anyway. */
+	eventfd_write(dev->queue[q].kick_fd, 1);
 }
 
 void virtio_queue_publish(struct virtio_dev *dev, unsigned q)

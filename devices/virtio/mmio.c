@@ -51,6 +51,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -150,20 +151,13 @@ static void drain_acks(struct virtio_dev *dev)
 		dev->drain_acks(dev->drain_ctx);
 }
 
-static void raise_irq(struct virtio_dev *dev)
-{
-	uint64_t one = 1;
-
-	/* Fails only when the counter is at its end, and then an interrupt is pending anyway. */
-	(void)!write(dev->irq_fd, &one, sizeof(one));
-}
-
 void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit)
 {
 	drain_acks(dev);
 	atomic_fetch_or(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), bit);
+	/* Writing fails only at the counter's end, when an interrupt is pending anyway. */
 	if (atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
-		raise_irq(dev);
+		eventfd_write(dev->irq_fd, 1);
 }
 
 static void out_of_order(const struct virtio_dev *dev, uint32_t offset, uint32_t value)
@@ -193,7 +187,7 @@ static void add_status(struct virtio_dev *dev, uint32_t bits)
 	if (bits & VIRTIO_CONFIG_S_DRIVER_OK) {
 		drain_acks(dev);
 		if (atomic_load(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS)))
-			raise_irq(dev);
+			eventfd_write(dev->irq_fd, 1);
 	}
 	pthread_mutex_unlock(&dev->state_lock);
 }
@@ -264,14 +258,19 @@ static void write_features(struct virtio_dev *dev, uint32_t value)
 	}
 }
 
-static void set_low(gpa_t *addr, uint32_t value)
+/* One half of a ring's address, whose register is at `offset`. */
+static void set_address(struct virtq *vq, uint32_t offset, uint32_t value)
 {
-	addr->v = (addr->v & ~0xffffffffull) | value;
-}
+	gpa_t *addr = offset <= VIRTIO_MMIO_QUEUE_DESC_HIGH    ? &vq->desc_gpa
+		      : offset <= VIRTIO_MMIO_QUEUE_AVAIL_HIGH ? &vq->avail_gpa
+							       : &vq->used_gpa;
+	uint64_t low = addr->v & UINT32_MAX, high = addr->v >> 32;
 
-static void set_high(gpa_t *addr, uint32_t value)
-{
-	addr->v = (addr->v & 0xffffffffull) | (uint64_t)value << 32;
+	if (offset & 4)
+		high = value;
+	else
+		low = value;
+	addr->v = high << 32 | low;
 }
 
 /* The registers behind QueueSel: between FEATURES_OK and DRIVER_OK, and while QueueReady is 0. They
@@ -294,32 +293,13 @@ static void write_queue(struct virtio_dev *dev, uint32_t offset, uint32_t value)
 		out_of_order(dev, offset, value);
 		return;
 	}
-	switch (offset) {
-	case VIRTIO_MMIO_QUEUE_NUM:
+	if (offset == VIRTIO_MMIO_QUEUE_NUM) {
 		vq->size = value <= vq->max_size ? (uint16_t)value : 0; /* 0 fails later */
-		break;
-	case VIRTIO_MMIO_QUEUE_READY:
+	} else if (offset == VIRTIO_MMIO_QUEUE_READY) {
 		vq->ready = true;
 		show_queue(dev);
-		break;
-	case VIRTIO_MMIO_QUEUE_DESC_LOW:
-		set_low(&vq->desc_gpa, value);
-		break;
-	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-		set_high(&vq->desc_gpa, value);
-		break;
-	case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
-		set_low(&vq->avail_gpa, value);
-		break;
-	case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-		set_high(&vq->avail_gpa, value);
-		break;
-	case VIRTIO_MMIO_QUEUE_USED_LOW:
-		set_low(&vq->used_gpa, value);
-		break;
-	case VIRTIO_MMIO_QUEUE_USED_HIGH:
-		set_high(&vq->used_gpa, value);
-		break;
+	} else {
+		set_address(vq, offset, value);
 	}
 }
 
