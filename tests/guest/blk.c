@@ -331,6 +331,39 @@ void test_blk_zeros(void)
 	vio_reset(d);
 }
 
+/* Reads a sector: whether the device asked for a kick. */
+static bool read_needs_kick(struct vq *q)
+{
+	uint8_t buf[SECTOR];
+	struct blk r;
+	bool kick;
+
+	blk_add(q, &r, VIRTIO_BLK_T_IN, 0, &(struct sg){buf, SECTOR}, 1);
+	vq_publish(q);
+	kick = vq_wants_notify(q);
+	if (kick)
+		vq_notify(q);
+	CHECK(vq_wait(q, &r.written) >= 0 && r.status == VIRTIO_BLK_S_OK, "a read");
+	return kick;
+}
+
+/* One read after the other. Each needs a kick, unless the disk polls ("poll=1"). */
+void test_blk_kicks(void)
+{
+	struct vio *d = need(VIRTIO_ID_BLOCK, 0);
+	unsigned kicks = 0;
+
+	CHECK(vio_start(d, FEATURES, 1, 128), "start");
+	if (cmdline_u64("poll", 0)) {
+		CHECK(WAIT_UNTIL(!read_needs_kick(&d->vq[0])), "a read without a kick");
+	} else {
+		for (unsigned i = 0; i < 100; i++)
+			kicks += read_needs_kick(&d->vq[0]);
+		CHECK_EQ(kicks, 100, "kicks");
+	}
+	vio_reset(d);
+}
+
 /* Writes of almost 1 GiB each, of the same memory over and over, as many as the queue takes: how long
  * a reset waits for them is not the driver's to say. The runner looks at how much was written. */
 void test_blk_huge(void)

@@ -19,6 +19,7 @@
 	X(blk)                                                                                     \
 	X(blk_cache)                                                                               \
 	X(blk_huge)                                                                                \
+	X(blk_kicks)                                                                               \
 	X(blk_bad)                                                                                 \
 	X(blk_readonly)                                                                            \
 	X(blk_zeros)                                                                               \
