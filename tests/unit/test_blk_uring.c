@@ -3,16 +3,14 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
 #include "blk_fixture.h"
 #include "child.h"
+#include "pages.h"
 
 /* Whether io_uring has a worker in this process. */
 static bool has_io_worker(void)
@@ -46,7 +44,7 @@ static bool knows_nowait(const char *path)
 	return known;
 }
 
-/* Gives the page at `arg` after a while: who needs it waits. */
+/* Gives its page after a while: who needs it waits. */
 struct late_page {
 	int fd;
 	void *page;
@@ -55,47 +53,26 @@ struct late_page {
 
 static void *be_late(void *arg)
 {
-	static uint8_t content[4096] __attribute__((aligned(4096)));
 	const struct late_page *late = arg;
-	struct uffd_msg message;
-	struct uffdio_copy copy = {.dst = (uintptr_t)late->page, .len = 4096};
+	bool is_write;
 
-	memset(content, 0x77, sizeof(content));
-	copy.src = (uintptr_t)content;
-	assert_int_equal(read(late->fd, &message, sizeof(message)), sizeof(message));
+	assert_ptr_equal(pages_wait(late->fd, patience_ms(), &is_write), late->page);
 	while (late->resets && !*late->resets)
 		usleep(1000);
 	usleep(20000);
-	assert_int_equal(ioctl(late->fd, UFFDIO_COPY, &copy), 0);
+	pages_give(late->fd, late->page, 0x77);
 	return NULL;
 }
 
-/* The page at `page` is there when somebody gave it; false where a test cannot do that. */
-static bool make_late(struct late_page *late)
-{
-	struct uffdio_api api = {.api = UFFD_API};
-	struct uffdio_register range = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-
-	late->fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (late->fd < 0)
-		return false;
-	assert_int_equal(ioctl(late->fd, UFFDIO_API, &api), 0);
-	assert_ptr_equal(mmap(late->page, 4096, PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
-			 late->page);
-	range.range = (struct uffdio_range){(uintptr_t)late->page, 4096};
-	assert_int_equal(ioctl(late->fd, UFFDIO_REGISTER, &range), 0);
-	return true;
-}
-
-/* A write the data of which lets wait for 20 ms. */
+/* A write whose data comes 20 ms late. */
 static bool write_slowly(struct fixture *f, uint64_t sector)
 {
 	struct drv_buf buf = {GPA(f->disk.buffer.v + 2 * MIB), 4096, false};
 	struct late_page late = {.page = drv_ptr(&f->disk.drv, buf.addr, 4096)};
 	pthread_t thread;
 
-	if (!make_late(&late))
+	late.fd = pages_take(late.page, 4096);
+	if (late.fd < 0)
 		return false;
 	assert_int_equal(pthread_create(&thread, NULL, be_late, &late), 0);
 	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_OUT, sector, &buf, 1), VIRTIO_BLK_S_OK);
@@ -242,7 +219,8 @@ static void test_reset_cancels_what_is_queued(void **state)
 	assert_int_equal(truncate(f->path, (off_t)(4 * GIB)), 0);
 	up(f, 0);
 	late.page = drv_ptr(&d->drv, d->buffer, 4096);
-	if (!make_late(&late))
+	late.fd = pages_take(late.page, 4096);
+	if (late.fd < 0)
 		skip();
 	for (size_t i = 0; i < ARRAY_SIZE(bufs); i++)
 		bufs[i] = (struct drv_buf){d->buffer, DISK_BUFFER, false};

@@ -18,6 +18,7 @@
 #include "console/tty.h"
 #include "devices.h"
 #include "disk.h"
+#include "pages.h"
 
 #define BIT(n)	(1ull << (n))
 #define SIZE	(8 * MIB)
@@ -41,7 +42,7 @@ struct fixture {
 	struct drv own, *d;
 	struct loop *loop;
 	struct tty tty;
-	int user;
+	int user, input[2];
 	struct virtio_dev *dev;
 };
 
@@ -105,7 +106,8 @@ static void open_other(struct fixture *f, const struct kind *kind)
 	f->d = &f->own;
 	drv_init(f->d, 16 * MIB);
 	assert_int_equal(loop_new(&f->loop, "test", LOOP_EPOLL, 8, NULL), 0);
-	f->tty.in_fd = -1;
+	assert_int_equal(pipe(f->input), 0);
+	f->tty.in_fd = f->input[0];
 	if (kind->terminal)
 		assert_int_equal(openpty(&f->user, &f->tty.out_fd, NULL, NULL, &size), 0);
 	else
@@ -139,6 +141,8 @@ static void for_each_kind(void (*check)(struct fixture *f, const struct kind *ki
 		loop_free(f.loop);
 		drv_free(f.d);
 		close(f.tty.out_fd);
+		close(f.input[0]);
+		close(f.input[1]);
 		if (f.user >= 0)
 			close(f.user);
 	}
@@ -278,6 +282,107 @@ static void test_what_is_the_drivers_is_not_written(void **state)
 	free(path);
 }
 
+/* Notes how the pages that the device may only write are touched first, and gives them. */
+struct watch {
+	int fd;
+	pthread_t thread;
+	_Atomic bool ends;
+	_Atomic unsigned reads, writes;
+};
+
+static void *watch(void *arg)
+{
+	struct watch *w = arg;
+	bool is_write;
+	void *page;
+
+	while (!w->ends) {
+		page = pages_wait(w->fd, 1, &is_write);
+		if (!page)
+			continue;
+		if (is_write)
+			w->writes++;
+		else
+			w->reads++;
+		pages_give(w->fd, page, 0x5a);
+	}
+	return NULL;
+}
+
+static void watch_begin(struct watch *w, void *pages, size_t len)
+{
+	*w = (struct watch){.fd = pages_take(pages, len)};
+	if (w->fd < 0) {
+		print_message("# no userfaultfd here\n");
+		skip();
+	}
+	assert_int_equal(pthread_create(&w->thread, NULL, watch, w), 0);
+}
+
+static void watch_end(struct watch *w)
+{
+	w->ends = true;
+	pthread_join(w->thread, NULL);
+	close(w->fd);
+	assert_int_equal(w->reads, 0);
+	assert_true(w->writes > 0);
+}
+
+/* Requests of each type, of which data and status are on pages of their own. */
+static void watch_disk(struct fixture *f)
+{
+	gpa_t header = drv_alloc(f->d, 16, 16), pages = drv_alloc(f->d, 3 * 4096, 4096);
+	struct drv_buf bufs[] = {{header, 16, false},
+				 {pages, 4096, true},
+				 {GPA(pages.v + 4096), 4096, true},
+				 {GPA(pages.v + 2 * 4096), 1, true}};
+	struct watch w;
+
+	disk_start(&f->disk);
+	for (uint32_t type = 0; type < 32; type++) {
+		*(struct virtio_blk_outhdr *)drv_ptr(f->d, header, 16) =
+			(struct virtio_blk_outhdr){.type = type};
+		watch_begin(&w, drv_ptr(f->d, pages, 3 * 4096), 3 * 4096);
+		assert_true(drv_add(&f->d->queue[0], bufs, ARRAY_SIZE(bufs)) >= 0);
+		drv_kick(&f->d->queue[0]);
+		drv_wait_used(&f->d->queue[0], NULL, NULL);
+		watch_end(&w);
+	}
+}
+
+static void watch_other(struct fixture *f)
+{
+	gpa_t pages = drv_alloc(f->d, 2 * 4096, 4096);
+	struct drv_buf bufs[] = {{pages, 4096, true}, {GPA(pages.v + 4096), 4096, true}};
+	struct watch w;
+
+	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);
+	drv_start(f->d, UINT64_MAX, 0);
+	watch_begin(&w, drv_ptr(f->d, pages, 2 * 4096), 2 * 4096);
+	assert_true(drv_add(&f->d->queue[0], bufs, ARRAY_SIZE(bufs)) >= 0);
+	drv_kick(&f->d->queue[0]);
+	assert_int_equal(write(f->input[1], "typed", 5), 5);
+	drv_wait_used(&f->d->queue[0], NULL, NULL);
+	watch_end(&w);
+	virtio_dev_quiesce(f->dev);
+	loop_stop(f->loop);
+}
+
+/* Section 2.7.5.1: the first touch of what is device-writable is a write. */
+static void check_writable(struct fixture *f, const struct kind *kind)
+{
+	if (kind->id == VIRTIO_ID_BLOCK)
+		watch_disk(f);
+	else
+		watch_other(f);
+}
+
+static void test_what_is_device_writable_is_not_read(void **state)
+{
+	(void)state;
+	for_each_kind(check_writable);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -285,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_every_subset_of_the_features_is_accepted),
 		cmocka_unit_test(test_the_configuration_is_readable_before_features_ok),
 		cmocka_unit_test(test_what_is_the_drivers_is_not_written),
+		cmocka_unit_test(test_what_is_device_writable_is_not_read),
 	};
 
 	log_set_level(LOG_ERROR); /* the driver here asks for all that it must not */
