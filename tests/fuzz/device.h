@@ -167,11 +167,6 @@ static inline uint64_t guest_reap(struct drv_queue *q)
 	return bytes;
 }
 
-static inline bool guest_is_broken(void)
-{
-	return drv_read32(&guest.drv, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
-}
-
 /* Only memory that the driver gave away for writing is written, and no chain is answered twice. */
 static inline void guest_check(void)
 {

@@ -110,7 +110,8 @@ static void command(void)
 	guest_reap(q);
 	guest_check();
 	/* As long as the driver keeps the rules, all of it is answered. */
-	check(guest.changing || guest_is_broken() || guest.lawless || guest.answered == guest.sent);
+	check(guest.changing || drv_is_broken(&guest.drv) || guest.lawless ||
+	      guest.answered == guest.sent);
 }
 
 static void set_up(uint8_t options, uint64_t declined)
@@ -159,7 +160,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	options = (uint8_t)take(1);
 	/* Features 0 to 15, the ring's, and VERSION_1 always. */
 	set_up(options, take(2) | take(1) << 28);
-	while (input_left(&guest.in) && !guest_is_broken() && commands++ < 64)
+	while (input_left(&guest.in) && !drv_is_broken(&guest.drv) && commands++ < 64)
 		command();
 	check(fstat(fuzz.image_fd, &st) == 0 && st.st_size == IMAGE_SIZE);
 	guest_end();

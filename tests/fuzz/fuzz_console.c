@@ -71,7 +71,7 @@ static void command(void)
 	guest_reap(&guest.drv.queue[TX]);
 	guest_check();
 	check(guest.changing || guest.lawless || fuzz.received <= fuzz.typed);
-	check(guest.changing || guest_is_broken() || guest.lawless ||
+	check(guest.changing || drv_is_broken(&guest.drv) || guest.lawless ||
 	      guest.drv.queue[TX].last_used == guest.drv.queue[TX].avail_idx);
 }
 
@@ -87,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			     .user = pipe_fds[1]};
 	check(console_device_new(&guest.dev, &guest.drv.mem, &fuzz.tty, guest.loop, NULL) == 0);
 	guest_start(take(1) << 28);
-	while (input_left(&guest.in) && !guest_is_broken() && commands++ < 64)
+	while (input_left(&guest.in) && !drv_is_broken(&guest.drv) && commands++ < 64)
 		command();
 	guest_end();
 	close(pipe_fds[0]);

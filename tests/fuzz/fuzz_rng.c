@@ -19,7 +19,8 @@ static void command(void)
 	guest_kick(q);
 	guest_reap(q);
 	guest_check();
-	check(guest.changing || guest_is_broken() || guest.lawless || guest.answered == guest.sent);
+	check(guest.changing || drv_is_broken(&guest.drv) || guest.lawless ||
+	      guest.answered == guest.sent);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -30,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	guest_init(take(1) & 1);
 	check(rng_device_new(&guest.dev, &guest.drv.mem, guest.loop, NULL) == 0);
 	guest_start(take(1) << 28);
-	while (input_left(&guest.in) && !guest_is_broken() && commands++ < 64)
+	while (input_left(&guest.in) && !drv_is_broken(&guest.drv) && commands++ < 64)
 		command();
 	guest_end();
 	return 0;

@@ -28,9 +28,9 @@ static void test_loop_discard(void **state)
 	/* The page cache over the device does not show what is gone. */
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, MIB));
-	assert_true(disk_is_zero(f->data + MIB, MIB));
+	assert_true(mem_is_zero(f->data + MIB, MIB));
 	assert_true(disk_is_fill(f->data + 2 * MIB, 2 * MIB, 2 * MIB));
-	assert_true(disk_is_zero(f->data + 4 * MIB, 2 * MIB));
+	assert_true(mem_is_zero(f->data + 4 * MIB, 2 * MIB));
 	assert_true(disk_is_fill(f->data + 6 * MIB, 6 * MIB, 2 * MIB));
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
 			 VIRTIO_BLK_S_OK);
@@ -57,11 +57,11 @@ static void test_loop_write_zeroes(void **state)
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 12289, 1, UNMAP),
 			 VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(mem_is_zero(f->data, MIB));
 	assert_true(disk_is_fill(f->data + MIB, MIB, MIB));
-	assert_true(disk_is_zero(f->data + 2 * MIB, MIB));
+	assert_true(mem_is_zero(f->data + 2 * MIB, MIB));
 	assert_true(disk_is_fill(f->data + 3 * MIB, 3 * MIB, 3 * MIB + 512));
-	assert_true(disk_is_zero(f->data + 6 * MIB + 512, 512));
+	assert_true(mem_is_zero(f->data + 6 * MIB + 512, 512));
 	assert_true(disk_is_fill(f->data + 6 * MIB + 1024, 6 * MIB + 1024, 2 * MIB - 1024));
 }
 
@@ -78,7 +78,7 @@ static void test_loop_of_4096_byte_blocks(void **state)
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 2048, 8, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, MIB));
-	assert_true(disk_is_zero(f->data + MIB, 4096));
+	assert_true(mem_is_zero(f->data + MIB, 4096));
 	assert_true(disk_is_fill(f->data + MIB + 4096, MIB + 4096, 3 * MIB - 4096));
 	memset(f->data, 1, 512);
 	assert_int_equal(disk_write(&f->disk, 1, f->data, 512),
@@ -218,7 +218,7 @@ static void test_device_errors(void **state)
 	up_on_loop(f, 0, 0);
 	assert_int_equal(truncate(f->backing, MIB), 0);
 	if (disk_read(&f->disk, SECTORS / 2, f->data, 65536) == VIRTIO_BLK_S_OK) {
-		assert_true(disk_is_zero(f->data, 65536));
+		assert_true(mem_is_zero(f->data, 65536));
 		print_message("# the loop driver of this kernel adds zeros to a short file\n");
 		skip();
 	}
@@ -654,9 +654,9 @@ static void test_a_device_with_the_images_blocks(void **state)
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 2048, 16, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 2 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, 512));
-	assert_true(disk_is_zero(f->data + 512, 10 * 512));
+	assert_true(mem_is_zero(f->data + 512, 10 * 512));
 	assert_true(disk_is_fill(f->data + 11 * 512, 11 * 512, MIB - 11 * 512));
-	assert_true(disk_is_zero(f->data + MIB, 8192));
+	assert_true(mem_is_zero(f->data + MIB, 8192));
 }
 
 /* A throw-away disk is a clone where the file system has them. */
@@ -751,7 +751,7 @@ static void test_ramfs_offers_no_discard(void **state)
 			 VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
 	assert_int_equal(f->data[511], 1);
-	assert_true(disk_is_zero(f->data + 512, 2000 * 512));
+	assert_true(mem_is_zero(f->data + 512, 2000 * 512));
 	assert_int_equal(f->data[2001 * 512], 1);
 	down(f);
 	unmount();

@@ -11,6 +11,8 @@
 /* Runs fn(arg) in a child process; what it returns, 0 when all was well, or -1 when a signal ended
  * it. */
 int in_child(int (*fn)(const char *arg), const char *arg);
+/* A mount namespace of this process's own, from which nothing spreads. 0 or -1. */
+int own_mounts(void);
 /* Install a seccomp filter; one under which system call `nr` does `action` (SECCOMP_RET_...). 0 or
  * a negative errno. */
 int filter_install(struct sock_filter *code, size_t n);

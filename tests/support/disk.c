@@ -284,10 +284,3 @@ bool disk_is_fill(const void *data, uint64_t offset, size_t len)
 			return false;
 	return true;
 }
-
-bool disk_is_zero(const void *data, size_t len)
-{
-	const uint8_t *p = data;
-
-	return !len || (p[0] == 0 && memcmp(p, p + 1, len - 1) == 0);
-}

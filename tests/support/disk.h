@@ -84,8 +84,7 @@ char *disk_file(uint64_t size);
 uint64_t disk_allocated(const char *path);
 /* Fills [offset, offset + len) of the file with bytes that depend on their place. */
 void disk_fill(const char *path, uint64_t offset, uint64_t len);
-/* Whether data read at `offset` is what disk_fill() wrote there; whether it is zeros. */
+/* Whether data read at `offset` is what disk_fill() wrote there. */
 bool disk_is_fill(const void *data, uint64_t offset, size_t len);
-bool disk_is_zero(const void *data, size_t len);
 
 #endif

@@ -119,6 +119,11 @@ void drv_write32(struct drv *d, uint32_t offset, uint32_t value)
 	virtio_mmio_write(d->dev, offset, &value, sizeof(value));
 }
 
+bool drv_is_broken(struct drv *d)
+{
+	return drv_read32(d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
+}
+
 uint64_t drv_device_features(struct drv *d)
 {
 	uint64_t low;

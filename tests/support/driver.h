@@ -99,6 +99,7 @@ uint32_t drv_read32(struct drv *d, uint32_t offset);
 uint32_t drv_page32(struct drv *d, uint32_t offset);
 void drv_write32(struct drv *d, uint32_t offset, uint32_t value);
 uint64_t drv_device_features(struct drv *d);
+bool drv_is_broken(struct drv *d); /* DEVICE_NEEDS_RESET */
 
 /* Life cycle. drv_negotiate(): reset up to FEATURES_OK with exactly `features`; true when the
  * device kept the bit. drv_queue_setup(): places and readies queue `q` (size 0: the maximum).

@@ -20,12 +20,8 @@
 
 #include <cmocka.h>
 
-#include "base/loop.h"
-#include "base/util.h"
+#include "loops.h"
 #include "patience.h"
-
-/* What cmocka hands to a test. */
-static const enum loop_engine uring = LOOP_URING, epoll = LOOP_EPOLL;
 
 static inline struct loop *new_loop(void **state)
 {
@@ -43,19 +39,6 @@ static inline void start(struct loop *loop)
 
 	if (loop_start(loop, NULL, NULL, &e) < 0)
 		fail_msg("%s", e.msg);
-}
-
-static inline void nothing(void *arg)
-{
-	(void)arg;
-}
-
-/* After this, whatever was ready before was handled. (The first call may run in a turn that began
- * before, the second one just before its neighbours.) */
-static inline void settle(struct loop *loop)
-{
-	for (int i = 0; i < 3; i++)
-		loop_call(loop, nothing, NULL);
 }
 
 static inline void await(const _Atomic unsigned *counter, unsigned at_least)
@@ -113,15 +96,5 @@ static inline void flip(void *arg)
 		loop_resume(f->watch);
 	}
 }
-
-#define URING(f)                                                                                   \
-	{                                                                                          \
-#f "/uring", f, NULL, NULL, (void *)&uring                                         \
-	}
-#define EPOLL(f)                                                                                   \
-	{                                                                                          \
-#f "/epoll", f, NULL, NULL, (void *)&epoll                                         \
-	}
-#define BOTH(f) URING(f), EPOLL(f)
 
 #endif

@@ -149,7 +149,7 @@ static void test_framing_means_nothing(void **state)
 				3, GPA(b + 8192)),
 			 VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(d, 200, f->data, 4096), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 4096));
+	assert_true(mem_is_zero(f->data, 4096));
 }
 
 static void test_a_request_of_many_buffers(void **state)
@@ -273,7 +273,7 @@ static void test_refused_before_any_side_effect(void **state)
 	ranges[0].num_sectors = 1;
 	assert_int_equal(disk_ranges(&f->disk, VIRTIO_BLK_T_DISCARD, ranges, 256), VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 128 * 1024), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 128 * 1024));
+	assert_true(mem_is_zero(f->data, 128 * 1024));
 }
 
 static void test_unknown_types_are_unsupported(void **state)

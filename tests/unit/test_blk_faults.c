@@ -235,7 +235,7 @@ static void test_zeros_are_written_as_a_last_resort(void **state)
 	assert_int_equal(f->fake.log[2].op, BLK_WRITE);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, 3 * 512));
-	assert_true(disk_is_zero(f->data + 3 * 512, 5000 * 512));
+	assert_true(mem_is_zero(f->data + 3 * 512, 5000 * 512));
 	assert_true(disk_is_fill(f->data + 5003 * 512, 5003 * 512, MIB));
 	/* It is known from now on, to the driver as well. */
 	assert_int_equal(may_unmap(f), 0);
@@ -275,7 +275,7 @@ static void test_zeros_are_written_where_no_hole_can_be(void **state)
 	assert_int_equal(f->fake.log[0].op, BLK_ZERO_PUNCH);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 16384), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, 4096));
-	assert_true(disk_is_zero(f->data + 4096, 8192));
+	assert_true(mem_is_zero(f->data + 4096, 8192));
 	assert_true(disk_is_fill(f->data + 12288, 12288, 4096));
 	/* From now on a write is a write. */
 	f->fake.submitted = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Many requests at once: each is completed, once, whatever comes between. */
 #include "blk_fixture.h"
+#include "loops.h"
 
 static void test_a_head_in_flight_is_not_taken_twice(void **state)
 {
@@ -230,11 +231,6 @@ static void test_a_queue_stopped_with_requests_in_flight(void **state)
 		disk_restart(&f->disk);
 	}
 	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
-}
-
-static void nothing(void *arg)
-{
-	(void)arg;
 }
 
 /* Limits so tight that a request or two are all that a test will see, until they change. */

@@ -51,8 +51,7 @@ static bool is_as_it_was(const struct fixture *f)
 {
 	int fd = open(f->path, O_RDONLY | O_CLOEXEC);
 	bool same = pread_full(fd, f->data, SIZE, 0) == (ssize_t)SIZE &&
-		    disk_is_fill(f->data, 0, SIZE / 2) &&
-		    disk_is_zero(f->data + SIZE / 2, SIZE / 2);
+		    disk_is_fill(f->data, 0, SIZE / 2) && mem_is_zero(f->data + SIZE / 2, SIZE / 2);
 
 	close(fd);
 	return same;
@@ -99,7 +98,7 @@ static void test_writes_are_seen_and_forgotten(void **state)
 	assert_memory_equal(f->data + 101 * 512, mine, 3 * 512);
 	assert_true(disk_is_fill(f->data + 104 * 512, 104 * 512, 152 * 512));
 	assert_int_equal(disk_read(&f->disk, SIZE / 512 - 2, f->data, 1024), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 512));
+	assert_true(mem_is_zero(f->data, 512));
 	assert_memory_equal(f->data + 512, mine, 512);
 	disk_close(&f->disk);
 	up(f);
@@ -191,13 +190,13 @@ static void test_discards_give_back_and_read_as_zeros(void **state)
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
 	for (size_t i = 0; i < 2 * MIB; i++)
 		assert_int_equal(f->data[i], 0xa5);
-	assert_true(disk_is_zero(f->data + 2 * MIB, 4 * MIB));
+	assert_true(mem_is_zero(f->data + 2 * MIB, 4 * MIB));
 	assert_true(disk_is_fill(f->data + 6 * MIB, 6 * MIB, 2 * MIB));
 	assert_int_equal(disk_read(&f->disk, 16384, f->data, 128 * 512), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 8 * MIB, 512));
-	assert_true(disk_is_zero(f->data + 512, 77 * 512));
+	assert_true(mem_is_zero(f->data + 512, 77 * 512));
 	assert_true(disk_is_fill(f->data + 78 * 512, 8 * MIB + 78 * 512, 11 * 512));
-	assert_true(disk_is_zero(f->data + 89 * 512, 2 * 512));
+	assert_true(mem_is_zero(f->data + 89 * 512, 2 * 512));
 	assert_true(disk_is_fill(f->data + 91 * 512, 8 * MIB + 91 * 512, 37 * 512));
 }
 
@@ -314,7 +313,7 @@ static int in_a_small_directory(struct fixture *f)
 	struct disk_options o = options(f);
 	struct error e = {""};
 
-	if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+	if (own_mounts())
 		return 77;
 	CHECK(mkdtemp(dir) && mount("none", dir, "tmpfs", 0, "size=1m") == 0);
 	CHECK(setenv("TMPDIR", dir, 1) == 0);

@@ -10,7 +10,7 @@ static void test_ranges_are_in_sectors_of_512(void **state)
 	up(f, 4 * MIB);
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 2048, 8, 0), VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 2048, f->data, 4096), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 4096));
+	assert_true(mem_is_zero(f->data, 4096));
 	assert_true(file_holds_fill(f, 0, MIB));
 	assert_true(file_holds_fill(f, MIB + 4096, MIB));
 	assert_in_range(disk_allocated(f->path), 4 * MIB - 4096, 4 * MIB + 20 * KIB);
@@ -36,7 +36,7 @@ static void test_discard_frees_blocks(void **state)
 	assert_true(file_holds_fill(f, MIB, 3 * MIB));
 	assert_true(file_holds_fill(f, 8 * MIB, 4 * MIB));
 	assert_int_equal(disk_read(&f->disk, 8192, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 4 * MIB));
+	assert_true(mem_is_zero(f->data, 4 * MIB));
 	/* All of it in one range. */
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_DISCARD, 0, SECTORS, 0),
 			 VIRTIO_BLK_S_OK);
@@ -113,7 +113,7 @@ static void test_ranges_may_overlap(void **state)
 		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 2), VIRTIO_BLK_S_OK);
 		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 256), VIRTIO_BLK_S_OK);
 		assert_int_equal(disk_read(&f->disk, 0, f->data, 8 * MIB), VIRTIO_BLK_S_OK);
-		assert_true(disk_is_zero(f->data, 8 * MIB));
+		assert_true(mem_is_zero(f->data, 8 * MIB));
 		ranges[255].num_sectors++;
 		assert_int_equal(disk_ranges(&f->disk, types[i], ranges, 256), VIRTIO_BLK_S_IOERR);
 		ranges[255].num_sectors--;
@@ -132,19 +132,19 @@ static void test_write_zeroes(void **state)
 			 VIRTIO_BLK_S_OK);
 	assert_in_range(disk_allocated(f->path), 8 * MIB, 8 * MIB + 64 * KIB);
 	assert_int_equal(disk_read(&f->disk, 2048, f->data, MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(mem_is_zero(f->data, MIB));
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 8192, 2048, UNMAP),
 			 VIRTIO_BLK_S_OK);
 	assert_in_range(disk_allocated(f->path), 7 * MIB, 7 * MIB + 64 * KIB);
 	assert_int_equal(disk_read(&f->disk, 8192, f->data, MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(mem_is_zero(f->data, MIB));
 	/* One odd sector, with neighbours. */
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 77, 1, UNMAP),
 			 VIRTIO_BLK_S_OK);
 	assert_true(file_holds_fill(f, 0, 77 * 512));
 	assert_true(file_holds_fill(f, 78 * 512, MIB - 78 * 512));
 	assert_int_equal(disk_read(&f->disk, 77, f->data, 512), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 512));
+	assert_true(mem_is_zero(f->data, 512));
 }
 
 static void test_discard_ignore_keeps_what_is_allocated(void **state)
@@ -160,7 +160,7 @@ static void test_discard_ignore_keeps_what_is_allocated(void **state)
 	assert_int_equal(disk_range(&f->disk, VIRTIO_BLK_T_WRITE_ZEROES, 0, 2048, UNMAP),
 			 VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(mem_is_zero(f->data, MIB));
 	assert_in_range(disk_allocated(f->path), 2 * MIB, 2 * MIB + 64 * KIB);
 }
 
@@ -202,10 +202,10 @@ static void test_zeros_become_holes(void **state)
 	assert_int_equal(result.discards, 0);
 	assert_int_equal(disk_read(&f->disk, 0, f->data, 4 * MIB), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, MIB));
-	assert_true(disk_is_zero(f->data + MIB, MIB + 8191));
+	assert_true(mem_is_zero(f->data + MIB, MIB + 8191));
 	assert_int_equal(f->data[2 * MIB + 8191], 0x40);
 	assert_true(disk_is_fill(f->data + 2 * MIB + 8192, 2 * MIB + 8192, MIB - 8192));
-	assert_true(disk_is_zero(f->data + 3 * MIB, 8192 + 512));
+	assert_true(mem_is_zero(f->data + 3 * MIB, 8192 + 512));
 	assert_true(disk_is_fill(f->data + 3 * MIB + 8704, 3 * MIB + 8704, MIB - 8704));
 	/* A disk that grows by zeros takes no space. */
 	memset(f->data, 0, 4 * MIB);

@@ -114,7 +114,7 @@ static void grows(void **state, enum disk_engine engine)
 	assert_int_equal(disk_read(d, 0, f->data, SIZE), VIRTIO_BLK_S_OK);
 	assert_true(disk_is_fill(f->data, 0, SIZE));
 	assert_int_equal(disk_read(d, SECTORS, f->data, 65536), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 65536));
+	assert_true(mem_is_zero(f->data, 65536));
 	memset(f->data, 0x5a, 4096);
 	assert_int_equal(disk_write(d, SECTORS + 8 * GIB / BLK_SECTOR - 8, f->data, 4096),
 			 VIRTIO_BLK_S_OK);

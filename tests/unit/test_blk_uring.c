@@ -153,7 +153,7 @@ static void test_reads_pass_discards(void **state)
 	assert_int_equal(disk_reap(d, 0, &status, NULL), head);
 	assert_int_equal(status, VIRTIO_BLK_S_OK);
 	assert_int_equal(disk_read(d, 0, f->data, MIB), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, MIB));
+	assert_true(mem_is_zero(f->data, MIB));
 	sem_destroy(&busy.end);
 }
 
@@ -317,7 +317,7 @@ static void test_pinned_pages_are_used(void **state)
 	two[0] = (struct drv_buf){f->disk.buffer, 4096, true};
 	assert_int_equal(disk_do(&f->disk, VIRTIO_BLK_T_IN, 0, two, 1), VIRTIO_BLK_S_OK);
 	assert_int_equal(f->disk.length, 4097);
-	assert_true(fixed ? disk_is_zero(page, 4096) : disk_is_fill(page, 0, 4096));
+	assert_true(fixed ? mem_is_zero(page, 4096) : disk_is_fill(page, 0, 4096));
 	/* Of two pieces: as always. */
 	two[1] = (struct drv_buf){GPA(f->disk.buffer.v + 4096), 4096, true};
 	two[0].len = 512;
@@ -346,7 +346,7 @@ static int at_the_limit_on_processes(const char *path)
 	CHECK(disk_range(&d, VIRTIO_BLK_T_DISCARD, 0, 8, 0) == VIRTIO_BLK_S_OK);
 	CHECK(disk_range(&d, VIRTIO_BLK_T_WRITE_ZEROES, 8, 8, 0) == VIRTIO_BLK_S_OK);
 	CHECK(disk_read(&d, 0, data, sizeof(data)) == VIRTIO_BLK_S_OK);
-	CHECK(disk_is_zero(data, 8 * KIB) && data[8 * KIB] == 0x5a);
+	CHECK(mem_is_zero(data, 8 * KIB) && data[8 * KIB] == 0x5a);
 	disk_close(&d);
 	return 0;
 }

@@ -81,7 +81,7 @@ static void test_writes_wait_for_space(void **state)
 	for (unsigned i = 0; i < 6 * 32 * 512; i++)
 		assert_int_equal(f->data[i], 0x33);
 	assert_int_equal(disk_read(&f->disk, 2048, f->data, 6 * 8192), VIRTIO_BLK_S_OK);
-	assert_true(disk_is_zero(f->data, 6 * 8192));
+	assert_true(mem_is_zero(f->data, 6 * 8192));
 }
 
 static int64_t run_half_full(struct fake *fake, const struct blk_req *req)

@@ -107,8 +107,7 @@ static void test_identity_has_the_path_in_it(void **state)
 	snprintf(moved, sizeof(moved), "%s/sub", home);
 	assert_int_equal(mkdir(moved, 0700), 0);
 	snprintf(moved, sizeof(moved), "%s/sub/bzImage", home);
-	if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    close(open(moved, O_CREAT | O_WRONLY, 0600)) ||
+	if (own_mounts() || close(open(moved, O_CREAT | O_WRONLY, 0600)) ||
 	    mount(kernel, moved, NULL, MS_BIND, NULL))
 		skip();
 	snprintf(kernel, sizeof(kernel), "%s", moved);

@@ -22,13 +22,12 @@
 #include "console/tty.h"
 #include "devices.h"
 #include "driver.h"
+#include "loops.h"
 #include "patience.h"
 
 #define RX    0u
 #define TX    1u
 #define INPUT 4096u /* bytes that the device takes without a buffer of the guest's */
-
-static const enum loop_engine uring = LOOP_URING, epoll = LOOP_EPOLL;
 
 struct fixture {
 	struct drv d;
@@ -36,15 +35,8 @@ struct fixture {
 	struct tty tty;
 	struct virtio_dev *dev;
 	int user_in, user_out; /* the user's ends: to write to, to read from */
-	struct loop_hook hook;
-	_Atomic unsigned turns;
+	struct turns turns;
 };
-
-static bool count_turn(struct loop_hook *hook)
-{
-	container_of(hook, struct fixture, hook)->turns++;
-	return false;
-}
 
 /* The device on `in` and `out`, at DRIVER_OK, its loop running. */
 static struct fixture *start_with(void **state, int in, int out, uint64_t features)
@@ -58,13 +50,12 @@ static struct fixture *start_with(void **state, int in, int out, uint64_t featur
 	f->tty.in_fd = in;
 	f->tty.out_fd = out;
 	f->tty.log_fd = -1;
-	f->hook.fn = count_turn;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||
 	    (out >= 0 && writer_new(&f->tty.writer, out, "console", &e)) ||
 	    console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop, &e) ||
 	    tty_start(&f->tty, NULL, NULL, &e))
 		fail_msg("%s", e.msg);
-	loop_add_hook(f->loop, &f->hook);
+	count_turns(f->loop, &f->turns);
 	drv_attach(&f->d, f->dev);
 	if (loop_start(f->loop, NULL, NULL, &e))
 		fail_msg("%s", e.msg);
@@ -112,17 +103,6 @@ static void end(struct fixture *f)
 	free(f);
 }
 
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
-static void settle(struct fixture *f)
-{
-	for (int i = 0; i < 4; i++)
-		loop_call(f->loop, nothing, NULL);
-}
-
 /* Input flows: the pause after DRIVER_OK is over. */
 static void await_input(struct fixture *f)
 {
@@ -136,8 +116,8 @@ static void await_input(struct fixture *f)
 
 static bool is_broken(struct fixture *f)
 {
-	settle(f);
-	return drv_read32(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	settle(f->loop);
+	return drv_is_broken(&f->d);
 }
 
 /* Exactly `len` bytes from the user's end. */
@@ -240,7 +220,7 @@ static void test_input_fills_buffers(void **state)
 
 		/* Input before the buffer. */
 		assert_int_equal(write(f->user_in, "7", 1), 1);
-		settle(f);
+		settle(f->loop);
 		c = offer(f, 4);
 		drv_wait_used(&f->d.queue[RX], NULL, &len);
 		assert_int_equal(len, 1);
@@ -478,11 +458,11 @@ static void test_regular_files(void **state)
 
 	/* At the end of the input the loop sleeps. */
 	offer(f, 100);
-	settle(f);
-	f->turns = 0;
+	settle(f->loop);
+	f->turns.n = 0;
 	usleep(20000);
-	settle(f);
-	assert_true(f->turns < 20);
+	settle(f->loop);
+	assert_true(f->turns.n < 20);
 	end(f);
 }
 
@@ -493,11 +473,11 @@ static void test_no_input_at_all(void **state)
 	send(f, "discarded", 9);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	offer(f, 100);
-	settle(f);
-	f->turns = 0;
+	settle(f->loop);
+	f->turns.n = 0;
 	usleep(20000);
-	settle(f);
-	assert_true(f->turns < 20);
+	settle(f->loop);
+	assert_true(f->turns.n < 20);
 	assert_false(drv_used(&f->d.queue[RX], NULL, NULL));
 	end(f);
 }
@@ -509,11 +489,11 @@ static void test_hung_up_input_does_not_spin(void **state)
 	assert_int_equal(write(f->user_in, "last", 4), 4);
 	close(f->user_in);
 	f->user_in = -1;
-	settle(f);
-	f->turns = 0;
+	settle(f->loop);
+	f->turns.n = 0;
 	usleep(20000);
-	settle(f);
-	assert_true(f->turns < 20);
+	settle(f->loop);
+	assert_true(f->turns.n < 20);
 	offer(f, 100); /* what came before is not lost */
 	drv_wait_used(&f->d.queue[RX], NULL, NULL);
 	end(f);
@@ -530,7 +510,7 @@ static void test_wrong_direction_is_an_error(void **state)
 
 		await_input(f);
 		assert_int_equal(write(f->user_in, "x", 1), 1);
-		settle(f);
+		settle(f->loop);
 		assert_true(drv_add(&f->d.queue[q], buf, 2) >= 0);
 		drv_kick(&f->d.queue[q]);
 		assert_true(is_broken(f));
@@ -663,7 +643,7 @@ static void test_emergency_write(void **state)
 	virtio_mmio_write(f->dev, VIRTIO_MMIO_CONFIG + 8, "!", 1);
 	read_all(f->user_out, got, 3);
 	assert_memory_equal(got, "oh!", 3);
-	settle(f);
+	settle(f->loop);
 	assert_int_equal(read(f->user_out, got, 1), -1);
 	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG), 0);
 	end(f);
@@ -677,13 +657,13 @@ static void test_work_of_a_turn_is_bounded(void **state)
 
 	for (unsigned i = 0; i < 64; i++)
 		buf[i] = (struct drv_buf){drv_alloc(&f->d, 65536, 1), 65536, false};
-	settle(f);
-	f->turns = 0;
+	settle(f->loop);
+	f->turns.n = 0;
 	drv_add_indirect(&f->d.queue[TX], buf, 64);
 	drv_kick(&f->d.queue[TX]);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
-	settle(f);
-	assert_true(f->turns >= 64);
+	settle(f->loop);
+	assert_true(f->turns.n >= 64);
 
 	/* Nobody else kicks: the last one is found all the same. */
 	for (unsigned i = 0; i < 64; i++)
@@ -700,7 +680,7 @@ static void test_last_words(void **state)
 	struct drv_buf buf = {drv_alloc(&f->d, 6, 1), 6, false};
 	char got[6];
 
-	settle(f);
+	settle(f->loop);
 	memcpy(drv_ptr(&f->d, buf.addr, 6), "panic!", 6);
 	drv_add(&f->d.queue[TX], &buf, 1); /* and no time left to kick */
 	virtio_dev_quiesce(f->dev);
@@ -761,15 +741,6 @@ static void test_escape_key_works_after_any_amount_of_input(void **state)
 
 int main(void)
 {
-#define URING(f)                                                                                   \
-	{                                                                                          \
-#f "/uring", f, NULL, NULL, (void *)&uring                                         \
-	}
-#define EPOLL(f)                                                                                   \
-	{                                                                                          \
-#f "/epoll", f, NULL, NULL, (void *)&epoll                                         \
-	}
-#define BOTH(f) URING(f), EPOLL(f)
 	const struct CMUnitTest tests[] = {
 		BOTH(test_output_arrives_as_it_is),
 		BOTH(test_output_of_many_buffers),

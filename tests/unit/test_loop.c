@@ -120,17 +120,6 @@ static void test_pausing_and_resuming_at_once_reports(void **state)
 	close(pipefd[1]);
 }
 
-struct turns {
-	struct loop_hook hook;
-	_Atomic unsigned n;
-};
-
-static bool turn(struct loop_hook *hook)
-{
-	container_of(hook, struct turns, hook)->n++;
-	return false;
-}
-
 static bool never_rests(struct loop_hook *hook)
 {
 	container_of(hook, struct turns, hook)->n++;
@@ -204,13 +193,13 @@ static void test_pausing_a_busy_watch(void **state)
 static void test_hung_up_paused_pipe_does_not_spin(void **state)
 {
 	struct loop *loop = new_loop(state);
-	struct turns turns = {.hook = {.fn = turn}};
+	struct turns turns = {0};
 	struct counter c = {.drain = false};
 	int pipefd[2];
 
 	assert_int_equal(pipe(pipefd), 0);
 	assert_int_equal(loop_watch(loop, &c.watch, pipefd[0], EPOLLIN, count), 0);
-	loop_add_hook(loop, &turns.hook);
+	count_turns(loop, &turns);
 	loop_pause(&c.watch);
 	close(pipefd[1]);
 	start(loop);
@@ -239,12 +228,12 @@ static void count_to_ten(struct loop_fd *w, uint32_t events)
 static void test_unpollable_files_are_always_ready(void **state)
 {
 	const int file[] = {open("/dev/null", O_RDONLY), memfd_create("file", 0)};
-	struct turns turns = {.hook = {.fn = turn}};
+	struct turns turns = {0};
 	struct counter c[ARRAY_SIZE(file)] = {0};
 	struct loop *loop = new_loop(state);
 	unsigned n;
 
-	loop_add_hook(loop, &turns.hook);
+	count_turns(loop, &turns);
 	for (size_t i = 0; i < ARRAY_SIZE(file); i++)
 		assert_int_equal(loop_watch(loop, &c[i].watch, file[i], EPOLLIN, count_to_ten), 0);
 	start(loop);

@@ -11,6 +11,7 @@
 #include "base/util.h"
 #include "devices.h"
 #include "driver.h"
+#include "loops.h"
 
 #define ALL	    UINT64_MAX
 #define PLAIN	    (1ull << VIRTIO_F_VERSION_1) /* no EVENT_IDX */
@@ -20,15 +21,8 @@ struct fixture {
 	struct drv d;
 	struct loop *loop;
 	struct virtio_dev *dev;
-	struct loop_hook hook;
-	_Atomic unsigned turns;
+	struct turns turns;
 };
-
-static bool count_turn(struct loop_hook *hook)
-{
-	container_of(hook, struct fixture, hook)->turns++;
-	return false;
-}
 
 static struct fixture *start(uint64_t features)
 {
@@ -36,10 +30,9 @@ static struct fixture *start(uint64_t features)
 
 	assert_non_null(f);
 	drv_init(&f->d, 16 * MIB);
-	f->hook.fn = count_turn;
 	assert_int_equal(loop_new(&f->loop, "test", LOOP_EPOLL, 8, NULL), 0);
 	assert_int_equal(rng_device_new(&f->dev, &f->d.mem, f->loop, NULL), 0);
-	loop_add_hook(f->loop, &f->hook);
+	count_turns(f->loop, &f->turns);
 	drv_attach(&f->d, f->dev);
 	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);
 	drv_start(&f->d, features, 0);
@@ -56,16 +49,10 @@ static void end(struct fixture *f)
 	free(f);
 }
 
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
 static bool is_broken(struct fixture *f)
 {
-	for (int i = 0; i < 3; i++)
-		loop_call(f->loop, nothing, NULL);
-	return drv_read32(&f->d, VIRTIO_MMIO_STATUS) & VIRTIO_CONFIG_S_NEEDS_RESET;
+	settle(f->loop);
+	return drv_is_broken(&f->d);
 }
 
 /* Adds one request; returns the bytes that it got. */
@@ -81,15 +68,6 @@ static uint32_t request(struct fixture *f, const struct drv_buf *bufs, unsigned 
 	return len;
 }
 
-static bool is_zero(const uint8_t *p, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		if (p[i])
-			return false;
-	}
-	return true;
-}
-
 static void test_fills_what_is_asked_for(void **state)
 {
 	(void)state;
@@ -100,12 +78,12 @@ static void test_fills_what_is_asked_for(void **state)
 
 		assert_int_equal(request(f, &buf, 1), 64);
 		memcpy(first, p, 64);
-		assert_false(is_zero(first, 64));
+		assert_false(mem_is_zero(first, 64));
 		for (int i = 0; i < 100; i++) { /* more than the queue is long */
 			assert_int_equal(request(f, &buf, 1), 64);
 			assert_memory_not_equal(p, first, 64);
 		}
-		assert_true(is_zero(p + 64, 64)); /* and nothing beyond */
+		assert_true(mem_is_zero(p + 64, 64)); /* and nothing beyond */
 		end(f);
 	}
 }
@@ -122,8 +100,8 @@ static void test_many_buffers(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		uint8_t *p = drv_ptr(&f->d, buf[i].addr, 1024);
 
-		assert_int_equal(is_zero(p, 1000), i == 2);
-		assert_true(is_zero(p + 1000, 24));
+		assert_int_equal(mem_is_zero(p, 1000), i == 2);
+		assert_true(mem_is_zero(p + 1000, 24));
 	}
 	end(f);
 }
@@ -138,8 +116,8 @@ static void test_large_request_gets_a_part(void **state)
 
 	(void)state;
 	assert_int_equal(request(f, buf, 2), MAX_REQUEST);
-	assert_true(is_zero((uint8_t *)drv_ptr(&f->d, buf[1].addr, MIB) + MAX_REQUEST - 40000,
-			    MIB - (MAX_REQUEST - 40000)));
+	assert_true(mem_is_zero((uint8_t *)drv_ptr(&f->d, buf[1].addr, MIB) + MAX_REQUEST - 40000,
+				MIB - (MAX_REQUEST - 40000)));
 	end(f);
 }
 
@@ -150,7 +128,7 @@ static void test_work_of_a_turn_is_bounded(void **state)
 	uint32_t len;
 
 	(void)state;
-	f->turns = 0;
+	f->turns.n = 0;
 	for (int i = 0; i < 16; i++)
 		assert_true(drv_add(&f->d.queue[0], &buf, 1) >= 0);
 	drv_kick(&f->d.queue[0]);
@@ -158,7 +136,7 @@ static void test_work_of_a_turn_is_bounded(void **state)
 		drv_wait_used(&f->d.queue[0], NULL, &len);
 		assert_int_equal(len, MAX_REQUEST);
 	}
-	assert_true(f->turns >= 15);
+	assert_true(f->turns.n >= 15);
 	end(f);
 }
 
@@ -187,7 +165,7 @@ static void test_readable_buffers_are_an_error(void **state)
 		drv_kick(&f->d.queue[0]);
 		assert_true(is_broken(f));
 		assert_false(drv_used(&f->d.queue[0], NULL, NULL));
-		assert_true(is_zero(drv_ptr(&f->d, buf[1].addr, 16), 16));
+		assert_true(mem_is_zero(drv_ptr(&f->d, buf[1].addr, 16), 16));
 
 		/* A reset mends it. */
 		drv_start(&f->d, ALL, 0);
