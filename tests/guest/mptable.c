@@ -58,6 +58,8 @@ static const struct table *find_table(void)
 /* Notes an entry, and returns its size. */
 static size_t read_entry(const uint8_t *e)
 {
+	uint32_t address;
+
 	switch (e[0]) {
 	case PROCESSOR:
 		if (e[3] & 1 && cpus < MAX_CPUS) {
@@ -71,8 +73,8 @@ static size_t read_entry(const uint8_t *e)
 			isa = e[1];
 		return 8;
 	case IOAPIC:
-		CHECK_EQ(e[4] | e[5] << 8 | e[6] << 16 | (uint32_t)e[7] << 24, 0xfec00000,
-			 "the I/O APIC's address");
+		memcpy(&address, e + 4, sizeof(address));
+		CHECK_EQ(address, 0xfec00000, "the I/O APIC's address");
 		return 8;
 	default:
 		if (e[0] != INTERRUPT)
