@@ -198,7 +198,7 @@ static int refuse(enum file_lock how, const struct flock *other, const struct ho
 				 or);
 	if (holder->pid == getpid())
 		return error_set(e, -EBUSY,
-				 "is given twice: what is written can be there only once; "
+				 "is given twice, but only one user may write to it; "
 				 "leave one out, or add `,readonly` to both");
 	return error_set(e, -EBUSY, "is in use by process %d%s%s%s: stop it, %s", (int)holder->pid,
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
@@ -252,7 +252,7 @@ int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *r
 	struct stat named;
 
 	if (r == -ENOLCK)
-		log_warn("'%s': %s: see to it yourself that nobody else %s it", path, why.msg,
+		log_warn("'%s': %s: make sure that nobody else %s it", path, why.msg,
 			 how == FILE_LOCK_READ ? "writes" : "uses");
 	else if (r < 0)
 		return error_set(e, r, "%s", why.msg);

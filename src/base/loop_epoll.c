@@ -47,7 +47,7 @@ static void epoll_arm(struct loop_fd *w)
 	int r = epoll_add(w->loop, w);
 
 	if (r < 0)
-		log_error("%s: descriptor %d is not watched any more: %s", w->loop->name, w->fd,
+		log_error("%s: descriptor %d is no longer watched: %s", w->loop->name, w->fd,
 			  strerror(-r));
 }
 

@@ -196,8 +196,9 @@ static int explain_unpinned(int r, size_t bytes, struct error *e)
 		return error_set(
 			e, r,
 			"cannot pin %zu MiB of guest memory, which count once for each queue: "
-			"memory is short, or the limit of %llu KiB on what may be locked: raise it "
-			"(`ulimit -l unlimited`, LimitMEMLOCK=infinity in systemd's unit)",
+			"there is too little memory, or the limit on locked memory (%llu KiB) is "
+			"too low: raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity in "
+			"systemd's unit)",
 			bytes >> 20, (unsigned long long)limit.rlim_cur >> 10);
 	return error_set(e, r, "cannot pin %zu MiB of guest memory: %s", bytes >> 20, strerror(-r));
 }
@@ -342,7 +343,7 @@ static void polled(struct loop_op *op, int res, uint32_t cqe_flags)
 	if (w->paused)
 		return;
 	if (res < 0 && res != -ECANCELED && res != -ENOMEM && res != -EAGAIN)
-		log_error("%s: descriptor %d is not watched any more: %s", w->loop->name, w->fd,
+		log_error("%s: descriptor %d is no longer watched: %s", w->loop->name, w->fd,
 			  strerror(-res));
 	else
 		uring_arm(w);
@@ -427,8 +428,7 @@ static void uring_release(struct loop *loop)
 	if (r >= 0 && loop->num_memory)
 		r = ring_register(loop, IORING_UNREGISTER_BUFFERS, NULL, 0);
 	if (r < 0)
-		log_warn("%s: its files are in use for a moment longer: %s", loop->name,
-			 strerror(-r));
+		log_warn("%s: its files stay in use a moment longer: %s", loop->name, strerror(-r));
 	loop->sealed = false;
 }
 

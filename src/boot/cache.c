@@ -85,7 +85,8 @@ int cache_open(struct cache *ret, struct error *e)
 	if (ret->dir_fd < 0 && errno == ENOENT) {
 		r = make_directory(ret->path);
 		if (r)
-			return error_set(e, r, "%s: cannot be made: %s", ret->path, strerror(-r));
+			return error_set(e, r, "%s: cannot be created: %s", ret->path,
+					 strerror(-r));
 		ret->dir_fd = open(ret->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	}
 	if (ret->dir_fd < 0)

@@ -44,16 +44,16 @@ static void warn(const char *append)
 
 	value = last_value(append, "console=", &len);
 	if (value && strncmp(value, "hvc", 3) != 0)
-		log_warn("--append: console=%.*s: there is no %s here, and what the guest's "
-			 "programs print goes nowhere: leave it out, or let console=hvc0 follow",
+		log_warn("--append: console=%.*s: there is no %s, so what the guest's programs "
+			 "print would be lost: leave it out, or add console=hvc0 after it",
 			 (int)(len < 40 ? len : 40), value,
 			 strncmp(value, "tty", 3) == 0 && strspn(value + 3, "0123456789") == len - 3
 				 ? "screen"
 				 : "serial port");
 	value = last_value(append, "panic=", &len);
 	if (value && len == 1 && *value == '0')
-		log_warn("--append: panic=0: after a panic Linux spins for ever, which does not "
-			 "end the VM: leave it out");
+		log_warn("--append: panic=0: after a panic Linux spins for ever, and the VM "
+			 "does not end: leave it out");
 }
 
 /*
@@ -90,7 +90,7 @@ int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, 
 		return error_set(e, -ENOMEM, "out of memory for the command line");
 	if (size >= LAYOUT_CMDLINE_MAX)
 		return error_set(e, -E2BIG,
-				 "the kernel command line has %zu bytes, and %u fit: shorten "
+				 "the kernel command line has %zu bytes, but only %u fit: shorten "
 				 "--append",
 				 size, LAYOUT_CMDLINE_MAX - 1);
 	return 0;

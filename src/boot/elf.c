@@ -227,7 +227,8 @@ static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
 			return 0;
 		}
 	}
-	return error_set(e, -EINVAL, "is an ELF file whose entry point 0x%llx it does not load",
+	return error_set(e, -EINVAL,
+			 "is an ELF file whose entry point 0x%llx is outside its segments",
 			 (unsigned long long)entry);
 }
 
@@ -263,10 +264,11 @@ static int check_extent(uint64_t start, uint64_t end, struct error *e)
 {
 	if (start < LAYOUT_HIGH_RAM)
 		return error_set(e, -EINVAL,
-				 "is an ELF kernel that loads at 0x%llx: the first MiB is not free",
+				 "is an ELF kernel that loads at 0x%llx: the first MiB is reserved",
 				 (unsigned long long)start);
 	if (end - start > IMAGE_MAX_SPAN)
-		return error_set(e, -EINVAL, "is an ELF kernel of %llu MiB in memory: %llu at most",
+		return error_set(e, -EINVAL,
+				 "is an ELF kernel of %llu MiB in memory: the maximum is %llu",
 				 (unsigned long long)((end - start) / MIB), IMAGE_MAX_SPAN / MIB);
 	return 0;
 }
@@ -314,7 +316,7 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 
 	image = calloc(1, sizeof(*image) + IMAGE_MAX_PIECES * sizeof(image->piece[0]));
 	if (!elf || !image)
-		return error_set(e, -ENOMEM, "is an ELF file, and memory is out");
+		return error_set(e, -ENOMEM, "out of memory");
 	r = read_elf(src, elf, e);
 	if (r)
 		return r;

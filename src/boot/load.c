@@ -238,23 +238,23 @@ static int no_room(const struct boot_image *b, const struct gmem *mem, struct er
 	/* Below the hole, whatever else there is; and sums of what lies far above it wrap. */
 	if (kernel > GMEM_HOLE_START || b->initrd_size > GMEM_HOLE_START - kernel)
 		return error_set(e, -EINVAL,
-				 "the kernel takes guest memory from 0x%" PRIx64 " to 0x%" PRIx64
+				 "the kernel needs guest memory from 0x%" PRIx64 " to 0x%" PRIx64
 				 ", where no VM has room for it%s below 0x%" PRIx64,
 				 b->kernel->h.base, kernel, b->initrd_size ? " and the initrd" : "",
 				 (uint64_t)GMEM_HOLE_START);
 	if (b->initrd_size)
 		return error_set(e, -ENOMEM,
-				 "the kernel takes guest memory up to %" PRIu64
-				 " MiB and the initrd %" PRIu64 " MiB, and the VM has %" PRIu64
+				 "the kernel needs guest memory up to %" PRIu64
+				 " MiB and the initrd %" PRIu64 " MiB, but the VM has %" PRIu64
 				 " MiB: give it more with --memory (%" PRIu64
-				 "M holds them, and to run it takes more)",
+				 "M is enough to load them, but not to run)",
 				 ALIGN_UP(kernel, MIB) / MIB, ALIGN_UP(b->initrd_size, MIB) / MIB,
 				 gmem_size(mem) / MIB, need / MIB);
 	return error_set(e, -ENOMEM,
-			 "the kernel takes guest memory up to %" PRIu64
-			 " MiB, and the VM has %" PRIu64
+			 "the kernel needs guest memory up to %" PRIu64
+			 " MiB, but the VM has %" PRIu64
 			 " MiB: give it more with --memory (%" PRIu64
-			 "M holds it, and to run it takes more)",
+			 "M is enough to load it, but not to run)",
 			 ALIGN_UP(kernel, MIB) / MIB, gmem_size(mem) / MIB, need / MIB);
 }
 
@@ -287,7 +287,7 @@ static int place(struct boot_image *b, const struct gmem *mem, bool kaslr, int64
 	if (!r)
 		r = random_address(h->base, IMAGE_MAX_SPAN - h->span, h->align, &virt);
 	if (r)
-		return error_set(e, r, "getrandom: %s; --no-kaslr does without", strerror(-r));
+		return error_set(e, r, "getrandom: %s; try --no-kaslr", strerror(-r));
 	*ret_delta = (int64_t)(virt - h->base);
 	return 0;
 }

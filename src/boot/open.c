@@ -52,7 +52,8 @@ static int read_pipe(int *fd, struct stat *ret_st, struct error *e)
 
 	*fd = memfd_create("pipe", MFD_CLOEXEC);
 	if (*fd < 0)
-		return error_set(e, -errno, "is a pipe, and there is no file to read it to: %s",
+		return error_set(e, -errno,
+				 "is a pipe, and no file can be made for its content: %s",
 				 strerror(errno));
 	while (n && (uint64_t)end <= IMAGE_MAX_FILE) {
 		n = splice(pipe, NULL, *fd, &end, MIB, SPLICE_F_NONBLOCK);
@@ -104,7 +105,8 @@ static int open_initrd(const char *path, int *ret_fd, uint64_t *ret_size, struct
 	if (r)
 		return r;
 	if ((uint64_t)st.st_size > IMAGE_MAX_FILE)
-		return error_set(e, -EFBIG, "has %" PRIu64 " MiB: an initrd has %llu at most",
+		return error_set(e, -EFBIG,
+				 "has %" PRIu64 " MiB: the maximum for an initrd is %llu",
 				 (uint64_t)st.st_size / MIB, IMAGE_MAX_FILE / MIB);
 	image_identify(&(struct image_source){.fd = *ret_fd, .size = (uint64_t)st.st_size}, &id);
 	if (id.type == FILE_BZIMAGE || id.type == FILE_ELF)
@@ -142,7 +144,7 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 	int r = 0;
 
 	if (several && (files->initrd_fd = memfd_create("initrd", MFD_CLOEXEC)) < 0)
-		return error_set(e, -errno, "there is no file to put several initrds in: %s",
+		return error_set(e, -errno, "cannot make a file for several initrds: %s",
 				 strerror(errno));
 	for (; !r && *paths; paths++) {
 		_cleanup_close_ int fd = -1;
@@ -151,7 +153,8 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 		r = open_initrd(*paths, several ? &fd : &files->initrd_fd, &size, e);
 		*total = ALIGN_UP(*total, 4u);
 		if (!r && *total + size > IMAGE_MAX_FILE)
-			r = error_set(e, -EFBIG, "makes %" PRIu64 " MiB: initrds have %llu at most",
+			r = error_set(e, -EFBIG,
+				      "brings the initrds to %" PRIu64 " MiB: the maximum is %llu",
 				      (*total + size) / MIB, IMAGE_MAX_FILE / MIB);
 		if (!r && several && (r = add_file(files->initrd_fd, *total, fd, size)))
 			error_set(e, r, "cannot be read: %s", strerror(-r));
@@ -247,8 +250,8 @@ static bool use_entry(struct unpacking *u, const char *name)
 			return true;
 		close(fd);
 	}
-	log_warn("%s/%s: %s; making it anew", u->cache.path, name,
-		 r == -EPERM ? "others could have written it" : "damaged");
+	log_warn("%s/%s: %s; making it again", u->cache.path, name,
+		 r == -EPERM ? "others could have changed it" : "damaged");
 	cache_remove(&u->cache, name);
 	return false;
 }
@@ -260,7 +263,7 @@ static int read_bzimage(struct unpacking *u, struct error *e)
 
 	map = mmap(NULL, u->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (map == MAP_FAILED)
-		return error_set(e, -errno, "no memory for %zu bytes", u->size);
+		return error_set(e, -errno, "out of memory for %zu bytes", u->size);
 	u->file = map;
 	madvise(map, u->size, MADV_HUGEPAGE);
 	n = pread_full(u->files->kernel_fd, map, u->size, 0);
@@ -314,11 +317,11 @@ static int build_in(struct unpacking *u, struct cache_file *file, struct error *
 		return r;
 	r = use_image(u, file->fd, false);
 	if (r)
-		return error_set(e, r, "is damaged: it unpacks to no kernel");
+		return error_set(e, r, "is damaged: it does not unpack to a kernel");
 	if (u->cache.dir_fd >= 0) {
 		r = cache_publish(&u->cache, file, u->content);
 		if (r)
-			log_warn("%s: the unpacked kernel cannot be kept: %s", u->cache.path,
+			log_warn("%s: cannot keep the unpacked kernel: %s", u->cache.path,
 				 strerror(-r));
 	}
 	file->fd = -1; /* it is files->cache_fd now, which boot_close() closes */
@@ -338,7 +341,7 @@ static int build_once(struct unpacking *u, struct error *e)
 		r = -errno;
 	}
 	if (r)
-		return error_set(e, r, "there is no file to unpack it to: %s", strerror(-r));
+		return error_set(e, r, "cannot make a file to unpack it to: %s", strerror(-r));
 	r = build_in(u, &file, e);
 	cache_file_close(&u->cache, &file);
 	return r;
@@ -471,7 +474,7 @@ int boot_rebuild(struct boot_files *files, const struct boot_request *request, s
 		r = read_bzimage(&u, e);
 	if (!r && u.cache.dir_fd >= 0) {
 		name_by_content(&u);
-		log_warn("%s/%s: damaged; making it anew", u.cache.path, u.content);
+		log_warn("%s/%s: damaged; making it again", u.cache.path, u.content);
 		cache_remove(&u.cache, u.identity);
 		cache_remove(&u.cache, u.content);
 	}
@@ -502,7 +505,8 @@ static int open_kernel(struct boot_files *files, const struct boot_request *requ
 	if (id.type != FILE_BZIMAGE)
 		return not_a("an x86-64 kernel", &id, e);
 	if (src.size > IMAGE_MAX_KERNEL)
-		return error_set(e, -EFBIG, "has %" PRIu64 " MiB: a bzImage has %llu at most",
+		return error_set(e, -EFBIG,
+				 "has %" PRIu64 " MiB: the maximum for a bzImage is %llu",
 				 src.size / MIB, IMAGE_MAX_KERNEL / MIB);
 	return open_bzimage(files, request, &src, e);
 }

@@ -104,7 +104,7 @@ static int write_cmdline(const struct boot_image *b, const struct gmem *mem, con
 	if (more_len + len > max)
 		return error_set(
 			e, -E2BIG,
-			"the kernel command line has %zu bytes, and this kernel takes %zu: "
+			"the kernel command line has %zu bytes, but this kernel takes at most %zu: "
 			"shorten --append",
 			more_len + len, max);
 	r = gmem_write(mem, GPA(LAYOUT_CMDLINE), more, more_len);

@@ -231,7 +231,8 @@ static int build_from_vmlinux(const uint8_t *vmlinux, size_t size, const struct 
 	if (r)
 		return error_prefix(e, -EBADMSG, "is damaged: its payload");
 	if (elf->h.foreign || elf->h.protocol != BOOT_LINUX64)
-		return error_set(e, -EBADMSG, "is damaged: its payload is no x86-64 Linux kernel");
+		return error_set(e, -EBADMSG,
+				 "is damaged: its payload is not an x86-64 Linux kernel");
 	b.image = calloc(1, sizeof(*b.image) + IMAGE_MAX_PIECES * sizeof(b.image->piece[0]));
 	if (!b.image)
 		return error_set(e, -ENOMEM, "out of memory");
@@ -267,7 +268,7 @@ int image_build(const uint8_t *file, size_t size, int fd, struct error *e)
 	out = mmap(NULL, out_len + 1u, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (out == MAP_FAILED)
-		return error_set(e, -errno, "no memory for %u bytes", out_len);
+		return error_set(e, -errno, "out of memory for %u bytes", out_len);
 	madvise(out, out_len + 1u, MADV_HUGEPAGE);
 	r = payload_unpack(file + start, len, out, out_len, e);
 	if (!r)

@@ -43,11 +43,10 @@ int gmem_create(struct gmem *ret, uint64_t bytes, struct error *e)
 
 	memset(ret, 0, sizeof(*ret));
 	if (bytes < MIB || !IS_ALIGNED(bytes, 4096u))
-		return error_set(
-			e, -EINVAL,
-			"guest memory of %llu bytes: it takes a multiple of 4096, at least "
-			"1 MiB",
-			(unsigned long long)bytes);
+		return error_set(e, -EINVAL,
+				 "%llu bytes of guest memory: must be a multiple of 4096, and at "
+				 "least 1 MiB",
+				 (unsigned long long)bytes);
 	r = map_region(&ret->region[0], GPA(0), low);
 	if (!r) {
 		ret->num_regions = 1;

@@ -78,7 +78,8 @@ static void write_entry(struct ioapic *ioapic, unsigned pin, uint64_t entry)
 	ioapic->redirection[pin] = entry;
 	if (route.valid && (entry & ENTRY_LEVEL) && !ioapic->level_reported) {
 		ioapic->level_reported = true;
-		log_warn("ioapic: the guest made pin %u level-triggered: all pins are edges here",
+		log_warn("ioapic: the guest made pin %u level-triggered: only edge-triggered pins "
+			 "exist",
 			 pin);
 	}
 	if (same_route(&route, &ioapic->route[pin]) && !ioapic->stale)

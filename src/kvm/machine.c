@@ -62,14 +62,14 @@ const char *machine_open_remedy(int error)
 			return "add your user to the group kvm (usermod -aG kvm \"$USER\") and "
 			       "log in again";
 		return "give it to a group (chgrp kvm /dev/kvm, chmod g+rw /dev/kvm), and add your "
-		       "user to that";
+		       "user to that group";
 	case ENOENT:
 	case ENODEV:
 	case ENXIO:
 		return "load kvm_intel or kvm_amd (modprobe), with virtualisation enabled in the "
 		       "firmware, or nested virtualisation in the hypervisor";
 	case EMFILE:
-		return "too many are open already (ulimit -n)";
+		return "too many files are open already (ulimit -n)";
 	default:
 		return "see the kernel's log (dmesg)";
 	}
@@ -85,7 +85,7 @@ static int open_kvm(struct machine *m, struct error *e)
 				 machine_open_remedy(errno));
 	r = ioctl(m->kvm_fd, KVM_GET_API_VERSION, 0);
 	if (r != KVM_API_VERSION)
-		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, and skep needs %d", r,
+		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, but skep needs %d", r,
 				 KVM_API_VERSION);
 	for (const struct machine_cap *cap = machine_caps; cap->required; cap++)
 		if (ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, cap->cap) <= 0)
@@ -231,8 +231,7 @@ static int add_vcpus(struct machine *m, unsigned cpus, struct error *e)
 	int max = ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 
 	if (max > 0 && cpus > (unsigned)max)
-		return error_set(e, -EINVAL,
-				 "%u vCPUs asked for, and this host's KVM has at most %d", cpus,
+		return error_set(e, -EINVAL, "%u vCPUs: this host's KVM supports at most %d", cpus,
 				 max);
 	m->vcpu = calloc(cpus, sizeof(*m->vcpu));
 	if (!m->vcpu)

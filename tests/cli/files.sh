@@ -290,7 +290,7 @@ if strace -o /dev/null true 2>/dev/null; then
 		# shellcheck disable=SC2086
 		strace -o /dev/null -e trace=fcntl -e inject=fcntl:error=ENOLCK:when=1+ "$skep" $command >out 2>err || status=$?
 		ok "no locks: ${command% -d*} says what it could not make sure of" \
-			err_has "warning: 'img': cannot be locked .*: see to it yourself that nobody else uses it"
+			err_has "warning: 'img': cannot be locked .*: make sure that nobody else uses it"
 	done
 else
 	skip "no locks: what could not be made sure of" "needs strace"

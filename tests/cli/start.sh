@@ -81,7 +81,7 @@ else
 		-d "$tmp/disk,pin" >"$tmp/out" 2>"$tmp/err" </dev/null || status=$?
 	ok "pin: more than may be locked: status 125" [ "$status" = 125 ]
 	ok "pin: more than may be locked: the remedy" \
-		err_has 'cannot pin 64 MiB.* 64 KiB .*ulimit -l unlimited.*LimitMEMLOCK=infinity'
+		err_has 'cannot pin 64 MiB.*(64 KiB).*ulimit -l unlimited.*LimitMEMLOCK=infinity'
 	ok "pin: more than may be locked: one line" err_is_one_line
 fi
 ok "pin without io_uring, asked for" complains 2 'pin is for io_uring' \

@@ -99,7 +99,7 @@ static void link_further(const char *path, uint64_t by)
 	close(fd);
 }
 
-/* However much memory there is: "0M holds it". */
+/* However much memory there is: "0M is enough". */
 static void test_a_kernel_linked_where_no_memory_is(void **state)
 {
 	static const uint64_t bases[] = {3 * GIB - 4096, 4 * GIB, UINT64_MAX - 64 * MIB + 1};
@@ -131,8 +131,8 @@ static void test_too_little_memory_is_refused_with_numbers(void **state)
 	(void)state;
 	assert_int_equal(boot(&b, CMDLINE, 22 * MIB), -ENOMEM);
 	assert_string_equal(
-		b.e.msg, "the kernel takes guest memory up to 24 MiB, and the VM has 22 MiB: give "
-			 "it more with --memory (24M holds it, and to run it takes more)");
+		b.e.msg, "the kernel needs guest memory up to 24 MiB, but the VM has 22 MiB: give "
+			 "it more with --memory (24M is enough to load it, but not to run)");
 	done(&b);
 	must_boot(&b, CMDLINE, 24 * MIB);
 	assert_int_equal(b.files.image->base, VMLINUX_BASE);
@@ -143,8 +143,8 @@ static void test_too_little_memory_is_refused_with_numbers(void **state)
 	b.request.initrds = (char *const[]){path, NULL};
 	assert_int_equal(boot(&b, CMDLINE, 26 * MIB), -ENOMEM);
 	assert_non_null(
-		strstr(b.e.msg, "up to 24 MiB and the initrd 4 MiB, and the VM has 26 MiB"));
-	assert_non_null(strstr(b.e.msg, "(28M holds them"));
+		strstr(b.e.msg, "up to 24 MiB and the initrd 4 MiB, but the VM has 26 MiB"));
+	assert_non_null(strstr(b.e.msg, "(28M is enough to load them"));
 	done(&b);
 	assert_int_equal(boot(&b, CMDLINE, 2 * MIB), -ENOMEM);
 	done(&b);

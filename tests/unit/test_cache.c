@@ -237,7 +237,7 @@ static void expect_entry_refused(void)
 
 	capture();
 	boot_touched();
-	expect_one_line("others could have written it");
+	expect_one_line("others could have changed it");
 	entry_path(path, sizeof(path));
 	assert_true(is_cached());
 }

@@ -279,7 +279,7 @@ static void count_failure(void *ctx, const char *why)
 {
 	struct broken *b = ctx;
 
-	assert_non_null(strstr(why, "test: the event loop does not work any more: "));
+	assert_non_null(strstr(why, "test: the event loop has failed: "));
 	b->failures++;
 }
 
