@@ -7,7 +7,6 @@
 #include <stdatomic.h>
 
 #include "blk.h"
-#include "devices.h"
 #include "poll.h"
 #include "rate.h"
 #include "request.h"

@@ -27,8 +27,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "devices.h"
-#include "tty.h"
+#include "console.h"
 
 #define RX 0u
 #define TX 1u

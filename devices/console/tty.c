@@ -3,9 +3,8 @@
  * DOC: Theory of operation. Standard input and output belong to whoever started skep: they are open
  * file descriptions that it shares. Non-blocking mode would be seen by all of them (and outlive
  * us). So output is written by a thread of its own (writer.c), which may block, and for input a
- * terminal or a pipe is opened a second time through /proc/self/fd, which makes a description of
- * our own, non-blocking. Input that cannot be opened again (a socket, another user's terminal) is
- * polled before it is read.
+ * terminal or a pipe is opened a second time (open_again()). Input that cannot be opened again (a
+ * socket, another user's terminal) is polled before it is read.
  *
  * Raw mode is the terminal's, not the description's. What it was before is kept in static memory,
  * where tty_restore() finds it in any context: atexit(3), the handlers below, the sandbox's
@@ -143,18 +142,6 @@ static int open_terminal(struct tty *tty, struct error *e)
 	return r ? error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r)) : 0;
 }
 
-/* A description of our own of the terminal or pipe behind `fd`, or -1. */
-static int open_again(int fd, int flags)
-{
-	char path[32];
-	struct stat st;
-
-	if (fstat(fd, &st) < 0 || !(S_ISFIFO(st.st_mode) || isatty(fd)))
-		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return open(path, flags | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 /* Not closed, and not open in the wrong way, as main() leaves one that was closed. */
 static bool is_open(int fd, int wrong)
 {
@@ -189,13 +176,14 @@ static bool is_regular(int fd)
 }
 
 /* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
-static int open_output_file(struct tty *tty, const struct vm_config *config, struct error *e)
+static int open_output_file(struct tty *tty, const struct console_config *config,
+			    const struct device_host *host, struct error *e)
 {
-	tty->out_fd = output_open(config->console.path, O_APPEND | O_NONBLOCK, 0600, config, e);
+	tty->out_fd = output_open(config->path, O_APPEND | O_NONBLOCK, 0600, host->config, e);
 	if (tty->out_fd == -ENXIO)
 		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
 	if (tty->out_fd < 0)
-		return error_prefix(e, tty->out_fd, "console file %s", config->console.path);
+		return error_prefix(e, tty->out_fd, "console file %s", config->path);
 	tty->owns_out = true;
 	tty->is_file = is_regular(tty->out_fd);
 	return 0;
@@ -216,37 +204,29 @@ int tty_replace_file(struct tty *tty, int fd, struct error *e)
 	return 0;
 }
 
-/* Lines of vCPUs wait for nobody, not even where poll(2) promised too much. */
-static void open_log(struct tty *tty)
-{
-	tty->log_fd = open_again(STDERR_FILENO, O_WRONLY);
-	if (tty->log_fd >= 0)
-		log_set_fd(tty->log_fd);
-}
-
-int tty_open(struct tty *ret, const struct vm_config *config, struct error *e)
+int tty_open(struct tty *ret, const struct console_config *config, const struct device_host *host,
+	     struct error *e)
 {
 	int r = 0;
 
-	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
+	*ret = (struct tty){.in_fd = -1, .out_fd = -1};
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
-	switch (config->console.mode) {
+	switch (config->mode) {
 	case CONSOLE_STDIO:
 		if (is_open(STDOUT_FILENO, O_RDONLY))
 			ret->out_fd = STDOUT_FILENO;
 		r = open_input(ret, e);
 		break;
 	case CONSOLE_FILE:
-		r = open_output_file(ret, config, e);
+		r = open_output_file(ret, config, host, e);
 		break;
 	case CONSOLE_OFF:
 		break;
 	}
 	if (!r && ret->out_fd >= 0)
 		r = writer_new(&ret->writer, ret->out_fd, "console", e);
-	open_log(ret);
 	if (r < 0)
 		tty_close(ret);
 	return r;
@@ -275,11 +255,7 @@ void tty_close(struct tty *tty)
 		close(tty->in_fd);
 	if (tty->owns_out)
 		close(tty->out_fd);
-	if (tty->log_fd >= 0) {
-		log_set_fd(STDERR_FILENO);
-		close(tty->log_fd);
-	}
-	*tty = (struct tty){.in_fd = -1, .out_fd = -1, .log_fd = -1};
+	*tty = (struct tty){.in_fd = -1, .out_fd = -1};
 }
 
 static bool is_ready(int fd, short events)
@@ -289,14 +265,14 @@ static bool is_ready(int fd, short events)
 	return poll(&p, 1, 0) != 0;
 }
 
-static void print_help(const struct tty *tty)
+static void print_help(void)
 {
 	static const char help[] = "\r\n"
 				   "Ctrl-A x  end the VM at once\r\n"
 				   "Ctrl-A a  send Ctrl-A to the guest\r\n"
 				   "Ctrl-A h  this help\r\n";
 
-	int fd = tty->log_fd >= 0 ? tty->log_fd : STDERR_FILENO;
+	int fd = log_fd();
 
 	if (is_ready(fd, POLLOUT))
 		(void)!write(fd, help, sizeof(help) - 1);
@@ -327,7 +303,7 @@ size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len)
 			return n;
 		case 'h':
 		case '?':
-			print_help(tty);
+			print_help();
 			break;
 		}
 	}

@@ -13,7 +13,8 @@
 
 #include "base/error.h"
 #include "base/writer.h"
-#include "config/config.h"
+#include "console/config.h"
+#include "virtio/type.h"
 
 struct tty {
 	int in_fd;	  /* -1: no input */
@@ -22,7 +23,6 @@ struct tty {
 	bool background;  /* the terminal is another job's: there is no input */
 	bool owns_in, owns_out;
 	bool is_file;		 /* out_fd is a regular file of --console */
-	int log_fd;		 /* stderr without blocking; -1: it is what it is */
 	struct writer *writer;	 /* of out_fd; NULL: none */
 	bool escape;		 /* Ctrl-A was typed */
 	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
@@ -33,9 +33,11 @@ struct tty {
  * Opens what the config asks for and, on a terminal, enters raw mode: then log lines end in CR LF,
  * and a signal that would end the process restores the terminal first. SIGPIPE, SIGTTOU and SIGTTIN
  * are ignored from here on. A terminal of which skep is not the foreground job is left alone.
- * Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell.
+ * Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell. Of `host`
+ * a file's other uses are looked for in the config.
  */
-int tty_open(struct tty *ret, const struct vm_config *config, struct error *e);
+int tty_open(struct tty *ret, const struct console_config *config, const struct device_host *host,
+	     struct error *e);
 /* What is written from now on goes to the regular file that `fd`, which stays the caller's, is open
  * on to append. Any thread. -ENOTSUP where the console is not in a file, or another negative errno,
  * with a message. */

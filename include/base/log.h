@@ -16,6 +16,7 @@ void log_set_level(enum log_level level);
 /* Where lines go from now on: a description of stderr that does not block, or STDERR_FILENO, which
  * is the default. Returns what it was. Any thread. */
 int log_set_fd(int fd);
+int log_fd(void); /* what it is */
 
 /* End lines with CR LF: the terminal is in raw mode. Callable from any thread. */
 void log_set_crlf(bool on);

@@ -77,6 +77,14 @@ const char *file_kind(mode_t mode);
 /* Whether these are of one file, or of one block device, whatever their names. */
 bool is_same_file(const struct stat *a, const struct stat *b);
 
+/* Opens the terminal or pipe behind `fd` once more, so that it has a description of its own that
+ * does not block: those of a user's shell are others' too. `flags` are open(2)'s. -1 where it is
+ * something else, or another user's. */
+int open_again(int fd, int flags);
+
+/* Empties a regular file; another kind, or -1, is left as it is. 0 or a negative errno. */
+int empty_file(int fd);
+
 /* The process's descriptors beyond the standard streams, in an array that the caller frees: how
  * many, or a negative errno, as where /proc is missing. */
 int open_descriptors(int **ret);

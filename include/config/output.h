@@ -26,8 +26,4 @@ int output_open(const char *path, int flags, mode_t mode, const struct vm_config
  */
 int output_check(int fd, const char *path, const struct vm_config *config, struct error *e);
 
-/* Empties a regular file, once all else is known to work; another kind, or -1, is left as it is. 0
- * or a negative errno. */
-int output_empty(int fd);
-
 #endif

@@ -15,22 +15,20 @@
 
 #include "base/error.h"
 #include "base/loop.h"
-#include "config/config.h"
-#include "virtio/virtio.h"
+#include "virtio/type.h"
 
 #define CONTROL_MAX_CLIENTS 16u
 #define CONTROL_MAX_LINE    65536u /* bytes, the newline included */
 
 /* What the commands look at and act on, on the loop's thread. */
 struct control_vm {
-	const struct vm_config *config;
-	struct virtio_dev *const *disks; /* config->num_disks */
-	uint64_t started_ns;		 /* now_ns(), when the guest began to run */
-	_Atomic bool stopping;		 /* a signal pressed the power button */
+	const struct device_type *const *types; /* of all devices, ends with NULL */
+	struct vm_device *devices;		/* in the order of `types` */
+	unsigned num_devices;
+	uint64_t started_ns;   /* now_ns(), when the guest began to run */
+	_Atomic bool stopping; /* a signal pressed the power button */
 	void (*power_button)(void *ctx);
 	void (*stop)(void *ctx); /* ends the VM by force */
-	/* The console goes to this file from now on; 0 or a negative errno with a message. */
-	int (*console_file)(void *ctx, int fd, struct error *e);
 	void *ctx;
 	int file; /* what came with the request that is carried out; -1: none */
 };

@@ -8,28 +8,22 @@
 
 #include "base/error.h"
 
-enum sandbox_role {
-	SANDBOX_CONTROL,	/* the main thread: epoll, signals, console, rng, teardown */
-	SANDBOX_CONTROL_SOCKET, /* the same, with --control: clients, disks that grow */
-	SANDBOX_VCPU,		/* KVM_RUN and what exits need */
-	SANDBOX_DISK_URING,	/* io_uring_enter on a sealed ring */
-	SANDBOX_DISK_SYNC,	/* preadv2, pwritev2, fdatasync, ...; also a disk's worker */
-	SANDBOX_GUARD,		/* signals, deadlines, the result when nothing else can write it */
-	SANDBOX_WRITER,		/* the console's output: nothing but what all may */
-	SANDBOX_ROLES,
-};
-
 /* Drops privileges for the whole process: called once by the main thread before other threads
  * exist, after everything that needs a capability. Installs the SIGSYS handler that names the
- * system call. */
-int sandbox_process(struct error *e);
+ * system call; it calls `restore` first, unless that is NULL, which is async-signal-safe. */
+int sandbox_process(void (*restore)(void), struct error *e);
 
 /* Gives the calling thread descriptors of its own, without the files, block devices and sockets that
  * were open at sandbox_process(): images are not for who emulates a CPU. Where that cannot be
  * (before Linux 5.9, without /proc), all stay. */
 void sandbox_drop_files(void);
 
-/* Installs the role's filter on the calling thread; there is no way back. */
-int sandbox_thread(enum sandbox_role role, struct error *e);
+/*
+ * Installs the role's filter on the calling thread; there is no way back. Every VM has the roles
+ * "control" (the main thread: epoll, signals, slow devices, teardown), "control-socket" (the same,
+ * with --control), "vcpu" and "guard"; device types have their own (sandbox/rows.h). -ENOENT for
+ * others, with a message as all errors.
+ */
+int sandbox_thread(const char *role, struct error *e);
 
 #endif

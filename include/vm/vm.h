@@ -3,12 +3,10 @@
 #ifndef SKEP_VM_H
 #define SKEP_VM_H
 
-#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 
 #include "base/error.h"
-#include "base/writer.h"
 #include "config/config.h"
 
 /* How a VM ended. Exit statuses: DOC in docs/design.md, "Ends of a VM". */
@@ -24,16 +22,7 @@ enum vm_end {
 	VM_STOPPED, /* ended by force after SIGTERM (128 + signal), Ctrl-A x or by control (130) */
 };
 
-struct disk_result {
-	uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
-		errors; /* requests */
-	uint64_t read_bytes, written_bytes, discarded_bytes;
-	uint64_t detected_zero_bytes; /* of written_bytes: punched, not written */
-	uint64_t space_pauses;	      /* times that writes had to wait for space */
-	/* What the image occupied when it was opened and at the end, and by how much it shrank
-	 * while ranges were discarded or zeroed; -1: unknown (a block device). */
-	int64_t allocated_start, allocated_end, returned_bytes;
-};
+struct device_count;
 
 struct vm_result {
 	enum vm_end end;
@@ -44,10 +33,10 @@ struct vm_result {
 	struct {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, unknown_mmio, unknown_pio, other;
 	} exits;
-	uint64_t coalesced;	     /* coalesced MMIO writes drained */
-	struct writer_count console; /* bytes of its output */
-	struct disk_result *disks;   /* num_disks of the config; freed by vm_result_destroy */
-	size_t num_disks;
+	uint64_t coalesced; /* coalesced MMIO writes drained */
+	/* The devices' counters; freed by vm_result_destroy(), written before vm_close(). */
+	struct device_count *devices;
+	unsigned num_devices;
 };
 
 /*
@@ -65,12 +54,8 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 void vm_close(struct vm *vm); /* NULL-safe */
 void vm_result_destroy(struct vm_result *result);
 
-/*
- * Adds to result->error that the guest ended before it printed a byte, the likely reasons and the
- * remedy; not when it powered off, or was ended by force. `memory` and `initrd` (0: none) in bytes.
- */
-void vm_result_explain_silence(struct vm_result *result, uint64_t memory, uint64_t initrd,
-			       bool is_linux);
+/* Adds to result->error why the guest ended so; not when it powered off, or was ended by force. */
+void vm_result_add_reason(struct vm_result *result, const struct error *why);
 
 /* The exit status of `skep run` for this end. */
 int vm_result_status(const struct vm_result *result);
@@ -78,10 +63,7 @@ int vm_result_status(const struct vm_result *result);
 /* One line that says why it ended; empty after a power-off. */
 void vm_result_describe(const struct vm_result *result, struct error *ret);
 
-/* A disk's part of the result. NULL when memory is short. */
-json_t *vm_disk_json(const struct disk_config *config, const struct disk_result *disk);
-
 /* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
-int vm_result_write(int fd, const struct vm_config *config, const struct vm_result *result);
+int vm_result_write(int fd, const struct vm_result *result);
 
 #endif

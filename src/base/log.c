@@ -35,6 +35,11 @@ int log_set_fd(int fd)
 	return atomic_exchange(&out_fd, fd);
 }
 
+int log_fd(void)
+{
+	return atomic_load(&out_fd);
+}
+
 /* A reader that stalls must stall nobody. */
 static bool can_write(int fd, int wait_ms)
 {

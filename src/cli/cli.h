@@ -58,9 +58,6 @@ int cli_parse_check(int argc, char *const *argv, struct check_options *ret, stru
 /* What follows `skep disk`. ret->path is borrowed from argv. */
 int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e);
 
-/* What follows `skep control`. */
-int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e);
-
 /* Help, wrapped at 80 columns. */
 void cli_help(FILE *out);
 void cli_help_run(FILE *out);

@@ -145,7 +145,7 @@ void cli_complete(int num_words, char *const *words, FILE *out)
 		if (num_words == 2)
 			fputs(":files\n", out);
 		else
-			verb(out, control_verbs, false, num_words - 2, words + 2);
+			verb(out, cli_control_verbs(), false, num_words - 2, words + 2);
 	} else if (strcmp(words[0], "disk") == 0) {
 		verb(out, disk_verbs, true, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "check") == 0) {

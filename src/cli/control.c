@@ -1,21 +1,187 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* `skep control`: one request, one answer. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/json.h"
 #include "base/util.h"
+#include "config/device_options.h"
 #include "config/output.h"
-#include "control.h"
 #include "control/control.h"
+#include "table.h"
+#include "vm/devices.h"
 
 #define MAX_ANSWER     MIB
 #define PATIENCE_S     1
 #define MAX_SILENCE_NS (60 * NSEC_PER_SEC)
+
+/* The VM's own commands, of which the other end is in control/commands.c */
+
+struct status_options {
+	bool json;
+};
+
+static const struct setting status_settings[] = {
+	{"json", .type = SETTING_BOOL, .offset = offsetof(struct status_options, json),
+	 .help = "print it as JSON"},
+	{"help", 'h', .type = SETTING_HELP, .help = "show this text"},
+	{.name = NULL},
+};
+
+static void print_devices(const struct device_type *type, const json_t *answer, FILE *out)
+{
+	const json_t *devices = json_object_get(answer, type->options->plural), *device;
+	size_t i;
+
+	json_array_foreach(devices, i, device) type->print_status(i, device, out);
+}
+
+static int print_status(const struct device_words *words, const json_t *answer, FILE *out)
+{
+	const struct status_options *options = words->options;
+	_cleanup_free_ char *text = NULL;
+
+	if (options->json) {
+		text = json_to_text(json_incref((json_t *)(uintptr_t)answer));
+		if (!text)
+			return -ENOMEM;
+		fputs(text, out);
+		return 0;
+	}
+	print_line(out, "%s for %.1f s", answer_text(answer, "state"),
+		   json_number_value(json_object_get(answer, "seconds")));
+	for (const struct device_type *const *type = device_types; *type; type++)
+		if ((*type)->print_status)
+			print_devices(*type, answer, out);
+	return 0;
+}
+
+static const struct device_command vm_commands[] = {
+	{
+		.name = "status",
+		.operands = "",
+		.summary = "show since when it runs, its disks, and what they did",
+		.settings = status_settings,
+		.options_size = sizeof(struct status_options),
+		.print = print_status,
+	},
+	{.name = "power-button", .operands = "", .summary = "press the guest's power button"},
+	{.name = "stop", .operands = "", .summary = "end it by force"},
+	{.name = NULL},
+};
+
+/* Calls fn(ctx, command) for all that there are, until it returns false. */
+static void for_each_command(bool (*fn)(void *ctx, const struct device_command *c), void *ctx)
+{
+	const struct device_command *c = vm_commands;
+
+	while (c->name && fn(ctx, c))
+		c++;
+	for (const struct device_type *const *type = device_types; !c->name && *type; type++)
+		for (c = (*type)->commands ? (*type)->commands : c; c->name && fn(ctx, c);)
+			c++;
+}
+
+struct verb_table {
+	struct cli_verb verb[32];
+	const struct device_command *command[32];
+	unsigned num;
+};
+
+static bool add_verb(void *ctx, const struct device_command *c)
+{
+	struct verb_table *t = ctx;
+
+	t->command[t->num] = c;
+	t->verb[t->num++] = (struct cli_verb){
+		.name = c->name,
+		.operands = c->operands,
+		.summary = c->summary,
+		.max_operands = c->max_operands,
+		.settings = c->settings ? c->settings : help_settings,
+	};
+	return t->num + 1 < ARRAY_SIZE(t->verb);
+}
+
+static const struct verb_table *verbs(void)
+{
+	static struct verb_table table;
+
+	if (!table.num)
+		for_each_command(add_verb, &table);
+	return &table;
+}
+
+const struct cli_verb *cli_control_verbs(void)
+{
+	return verbs()->verb;
+}
+
+/* "DISK [SIZE]": "disk", of which there must be one. */
+static void first_operand(const struct device_command *c, char ret[16])
+{
+	size_t n = 0;
+
+	for (; isalpha((unsigned char)c->operands[n]) && n < 15; n++)
+		ret[n] = (char)tolower((unsigned char)c->operands[n]);
+	ret[n] = '\0';
+}
+
+static int take_words(struct control_call *call, const struct verb_words *w, struct error *e)
+{
+	const struct device_command *c = verbs()->command[w->verb - cli_control_verbs()];
+	char what[16];
+
+	call->command = c;
+	memcpy(call->words.operand, w->operand, sizeof(w->operand));
+	first_operand(c, what);
+	if (what[0] && !cli_is_given(w->operand[0]))
+		return cli_missing(w, what, e);
+	call->request = json_pack("{s:s}", "command", c->name);
+	if (!call->request)
+		return error_set(e, -ENOMEM, "out of memory");
+	return c->ask ? c->ask(&call->words, call->request, e) : 0;
+}
+
+/* All defaults at once: a command's options mean something to it alone. */
+static void set_defaults(struct control_call *call, const char *command)
+{
+	const struct verb_table *t = verbs();
+
+	for (unsigned i = 0; i < t->num; i++)
+		if (strcmp(t->verb[i].name, command) == 0 && t->command[i]->defaults)
+			memcpy(call->options, t->command[i]->defaults, t->command[i]->options_size);
+}
+
+int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
+{
+	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret->options};
+	int r;
+
+	*ret = (struct control_call){.help = cli_asks_for_help(argc, argv)};
+	ret->words.options = ret->options;
+	if (ret->help)
+		return 0;
+	if (argc < 2 || !cli_is_given(argv[0]))
+		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
+				 argc > 0 && cli_is_given(argv[0]) ? "command" : "path");
+	ret->path = argv[0];
+	set_defaults(ret, argv[1]);
+	r = cli_parse_verb(&w, cli_control_verbs(), argc - 1, argv + 1, e);
+	ret->help = w.help;
+	return r < 0 || ret->help ? r : take_words(ret, &w, e);
+}
+
+void control_call_destroy(struct control_call *call)
+{
+	json_decref(call->request);
+	call->request = NULL;
+}
+
+/* The call */
 
 static int explain_connect(int err, struct error *e)
 {
@@ -103,33 +269,6 @@ static int open_socket(const char *path, struct error *e)
 	return r < 0 ? r : fd;
 }
 
-static void add_limit(json_t *request, const char *name, uint64_t value)
-{
-	if (value != UINT64_MAX)
-		json_object_set_new(request, name, json_integer((json_int_t)MIN(value, INT64_MAX)));
-}
-
-static json_t *request_of(const struct control_call *call)
-{
-	json_t *request = json_pack("{s:s}", "command", call->command);
-
-	if (call->disk) {
-		bool position = strspn(call->disk, "0123456789") == strlen(call->disk) &&
-				strlen(call->disk) < 10;
-
-		json_object_set_new(request, "disk",
-				    position ? json_integer(strtol(call->disk, NULL, 10))
-					     : json_from_bytes(call->disk));
-	}
-	if (call->size)
-		json_object_set_new(request, call->grow ? "grow" : "size",
-				    json_integer((json_int_t)call->size));
-	add_limit(request, "bps", call->bps);
-	add_limit(request, "iops", call->iops == UINT_MAX ? UINT64_MAX : call->iops);
-	add_limit(request, "burst_ns", call->burst_ns);
-	return request;
-}
-
 /* A descriptor goes with the first byte. */
 static ssize_t send_with(int fd, const char *text, size_t len, int file)
 {
@@ -152,12 +291,10 @@ static ssize_t send_with(int fd, const char *text, size_t len, int file)
 
 static int send_request(int fd, const struct control_call *call, int file, struct error *e)
 {
-	json_t *request = request_of(call);
-	_cleanup_free_ char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+	_cleanup_free_ char *text = json_dumps(call->request, JSON_COMPACT);
 	size_t len = text ? strlen(text) : 0;
 	uint64_t since = now_ns();
 
-	json_decref(request);
 	if (!text)
 		return error_set(e, -ENOMEM, "out of memory");
 	text[len++] = '\n'; /* in the place of the NUL */
@@ -209,80 +346,6 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 	return 0;
 }
 
-static uint64_t number(const json_t *object, const char *name)
-{
-	return (uint64_t)json_integer_value(json_object_get(object, name));
-}
-
-static const char *text_of(const json_t *object, const char *name)
-{
-	const char *text = json_string_value(json_object_get(object, name));
-
-	return text ? text : "?";
-}
-
-static const char *bytes_of(const json_t *object, const char *name, char ret[FORMAT_BYTES])
-{
-	format_bytes(number(object, name), ret);
-	return ret;
-}
-
-static void print_disk(FILE *out, size_t i, const json_t *disk)
-{
-	char size[FORMAT_BYTES], read[FORMAT_BYTES], written[FORMAT_BYTES], discarded[FORMAT_BYTES];
-
-	print_line(out, "disk %zu (%s): %s, %s", i, text_of(disk, "serial"),
-		   bytes_of(disk, "size", size), text_of(disk, "path"));
-	fprintf(out,
-		"  %" PRIu64 " reads of %s, %" PRIu64 " writes of %s, %" PRIu64
-		" discards of %s, %" PRIu64 " flushes, %" PRIu64 " errors\n",
-		number(disk, "reads"), bytes_of(disk, "read_bytes", read), number(disk, "writes"),
-		bytes_of(disk, "written_bytes", written), number(disk, "discards"),
-		bytes_of(disk, "discarded_bytes", discarded), number(disk, "flushes"),
-		number(disk, "errors"));
-}
-
-static void print_limits(const struct control_call *call, const json_t *answer, FILE *out)
-{
-	char bps[FORMAT_BYTES];
-
-	fprintf(out, "disk %s:", call->disk);
-	if (number(answer, "bps"))
-		fprintf(out, " %s/s", bytes_of(answer, "bps", bps));
-	if (number(answer, "iops"))
-		fprintf(out, " %" PRIu64 " requests/s", number(answer, "iops"));
-	if (!number(answer, "bps") && !number(answer, "iops"))
-		fprintf(out, " no limit\n");
-	else
-		fprintf(out, ", bursts of %.6g ms\n", (double)number(answer, "burst_ns") / 1e6);
-}
-
-static int print_answer(const struct control_call *call, json_t *answer, FILE *out)
-{
-	char size[FORMAT_BYTES];
-	const json_t *disk;
-	size_t i;
-
-	if (call->json) {
-		_cleanup_free_ char *text = json_to_text(json_incref(answer));
-
-		if (!text)
-			return -ENOMEM;
-		fputs(text, out);
-	} else if (json_object_get(answer, "state")) {
-		print_line(out, "%s for %.1f s", text_of(answer, "state"),
-			   json_number_value(json_object_get(answer, "seconds")));
-		json_array_foreach(json_object_get(answer, "disks"), i, disk)
-			print_disk(out, i, disk);
-	} else if (json_object_get(answer, "bps")) {
-		print_limits(call, answer, out);
-	} else if (call->disk) {
-		fprintf(out, "disk %s: %" PRIu64 " bytes (%s)\n", call->disk,
-			number(answer, "size"), bytes_of(answer, "size", size));
-	}
-	return 0;
-}
-
 int control_call_run(const struct control_call *call, FILE *out, struct error *e)
 {
 	_cleanup_close_ int fd = -1, file = -1;
@@ -290,11 +353,11 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 	const char *error;
 	int r;
 
-	if (call->file) {
+	if (strcmp(call->command->operands, "FILE") == 0) {
 		/* Where the VM is in its sandbox, it opens nothing. */
-		file = output_open(call->file, O_APPEND, 0600, NULL, e);
+		file = output_open(call->words.operand[0], O_APPEND, 0600, NULL, e);
 		if (file < 0)
-			return error_prefix(e, -EIO, "%s", call->file);
+			return error_prefix(e, -EIO, "%s", call->words.operand[0]);
 	}
 	r = fd = open_socket(call->path, e);
 	if (r >= 0)
@@ -306,8 +369,8 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 	error = json_string_value(json_object_get(answer, "error"));
 	if (error)
 		r = error_set(e, -EIO, "%s", error);
-	else
-		r = print_answer(call, answer, out);
+	else if (call->command->print)
+		r = call->command->print(&call->words, answer, out);
 	json_decref(answer);
 	return r;
 }

@@ -3,25 +3,23 @@
 #ifndef SKEP_CONTROL_CALL_H
 #define SKEP_CONTROL_CALL_H
 
+#include <stdalign.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
 
-#include "base/error.h"
+#include "virtio/type.h"
 
 struct control_call {
-	const char *path;    /* of the socket; borrowed, as all here */
-	const char *command; /* one of control_verbs */
-	const char *file;    /* console-file: opened here, and passed */
-	const char *disk;    /* resize-disk, limit-disk: its position or serial number */
-	uint64_t size;	     /* bytes, 0: what its file or device has now */
-	bool grow;	     /* by `size`, not to it */
-	/* limit-disk: as in struct disk_config; UINT64_MAX and UINT_MAX: what it is now */
-	uint64_t bps, burst_ns;
-	unsigned iops;
-	bool json;
+	const char *path; /* of the socket; borrowed, as all words here */
+	const struct device_command *command;
+	struct device_words words;
+	alignas(uint64_t) char options[DEVICE_MAX_OPTIONS];
+	json_t *request;
 	bool help;
 };
+
+/* What follows `skep control`. To be destroyed in either case. */
+int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e);
+void control_call_destroy(struct control_call *call);
 
 /* Asks, and says on `out` what came of it. A negative errno with a message that names the socket;
  * -EINVAL and -ERANGE are never returned: they are for what was typed. */

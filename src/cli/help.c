@@ -118,7 +118,7 @@ void cli_help_control(FILE *out)
 	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
 	      "bare number is MiB.\n",
 	      out);
-	verbs(out, control_verbs);
+	verbs(out, cli_control_verbs());
 }
 
 void cli_help_disk(FILE *out)

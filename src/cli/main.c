@@ -12,7 +12,7 @@
 #include "check.h"
 #include "cli.h"
 #include "config/output.h"
-#include "console/tty.h"
+#include "vm/devices.h"
 #include "vm/vm.h"
 
 #define STATUS_USAGE  2
@@ -92,7 +92,7 @@ static int report(struct run *run)
 {
 	if (run->result_fd < 0 || atomic_exchange(&run->reported, true))
 		return 0;
-	return vm_result_write(run->result_fd, run->config, &run->result);
+	return vm_result_write(run->result_fd, &run->result);
 }
 
 /* The exit status; `written` is what report() returned. */
@@ -119,7 +119,7 @@ static void leave(void *arg)
 	struct run *run = arg;
 	int written = report(run);
 
-	tty_restore();
+	devices_restore_host();
 	_exit(explain(run, written));
 }
 
@@ -136,7 +136,7 @@ static int run_vm(const struct vm_config *config)
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
 	r = vm_run(&vm, config, run.result_fd, &run.result, leave, &run, &e);
 	if (r < 0) {
-		output_empty(run.result_fd);
+		empty_file(run.result_fd);
 		run.result.end = VM_FAILED;
 		run.result.error = e;
 		if (!e.msg[0])
@@ -202,12 +202,13 @@ static int command_control(int argc, char **argv)
 
 	r = cli_parse_control(argc, argv, &call, &e);
 	if (r < 0)
-		return fail_to_parse(&e, r);
-	if (call.help)
+		r = fail_to_parse(&e, r);
+	else if (call.help)
 		cli_help_control(stdout);
 	else
 		r = control_call_run(&call, stdout, &e);
-	return r < 0 ? fail(&e, r) : printed(0);
+	control_call_destroy(&call);
+	return r > 0 ? r : r < 0 ? fail(&e, r) : printed(0);
 }
 
 static int command_disk(int argc, char **argv)

@@ -2,7 +2,6 @@
 /* Parsing the command line by the tables of include/config/settings.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 
 #include "base/suggest.h"
@@ -51,7 +50,7 @@ static const struct setting info_settings[] = {
 	{.name = NULL},
 };
 
-static const struct setting help_settings[] = {
+const struct setting help_settings[] = {
 	HELP,
 	{.name = NULL},
 };
@@ -70,37 +69,6 @@ const struct cli_verb disk_verbs[] = {
 	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", 1, help_settings},
 	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE", 2,
 			 resize_settings},
-	{.name = NULL},
-};
-
-static const struct setting status_settings[] = {
-	{"json", .type = SETTING_BOOL, .offset = offsetof(struct control_call, json),
-	 .help = "print it as JSON"},
-	HELP,
-	{.name = NULL},
-};
-
-static const struct setting limit_settings[] = {
-	{"bps", .arg = "SIZE", .type = SETTING_BYTES, .offset = offsetof(struct control_call, bps),
-	 .help = "bytes a second, like 100M; a bare number is bytes, 0 no limit"},
-	{"iops", .arg = "N", .type = SETTING_COUNT, .offset = offsetof(struct control_call, iops),
-	 .max = 1000000000, .help = "requests a second; 0 is no limit"},
-	{"burst", .arg = "TIME", .type = SETTING_DURATION,
-	 .offset = offsetof(struct control_call, burst_ns),
-	 .help = "how long what they allow may be saved up"},
-	HELP,
-	{.name = NULL},
-};
-
-const struct cli_verb control_verbs[] = {
-	{"status", "", "show since when it runs, its disks, and what they did", 0, status_settings},
-	{"power-button", "", "press the guest's power button", 0, help_settings},
-	{"stop", "", "end it by force", 0, help_settings},
-	{"console-file", "FILE", "add what its console says from now on to FILE", 1, help_settings},
-	{"resize-disk", "DISK [[+]SIZE]", "enlarge a disk; without SIZE to what its file has", 2,
-	 help_settings},
-	{"limit-disk", "DISK", "change how fast a disk may go; what is not given stays", 1,
-	 limit_settings},
 	{.name = NULL},
 };
 
@@ -351,15 +319,6 @@ int cli_parse_check(int argc, char *const *argv, struct check_options *ret, stru
 
 /* disk and control: a verb with its own options and operands */
 
-struct verb_words {
-	const char *command, *usage; /* "control", "control PATH" */
-	void *call;		     /* what the verb's settings are fields of */
-	const struct cli_verb *verb;
-	const char *operand[2];
-	unsigned num;
-	bool help;
-};
-
 static int apply_verb(void *ctx, const struct setting *s, const char *value, struct error *e)
 {
 	struct verb_words *w = ctx;
@@ -377,8 +336,8 @@ static int apply_verb(void *ctx, const struct setting *s, const char *value, str
 	return 0;
 }
 
-static int parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
-		      char *const *argv, struct error *e)
+int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc, char *const *argv,
+		   struct error *e)
 {
 	struct suggest near = {.word = argv[0]};
 	struct parser p = {NULL, w->command, apply_verb, w, e};
@@ -396,18 +355,18 @@ static int parse_verb(struct verb_words *w, const struct cli_verb *table, int ar
 	return parse(&p, argc - 1, argv + 1);
 }
 
-static int missing(const struct verb_words *w, const char *what, struct error *e)
+int cli_missing(const struct verb_words *w, const char *what, struct error *e)
 {
 	return error_set(e, -EINVAL, "a %s is missing: skep %s %s %s", what, w->usage,
 			 w->verb->name, w->verb->operands);
 }
 
-static bool is_given(const char *operand)
+bool cli_is_given(const char *operand)
 {
 	return operand && *operand;
 }
 
-static bool asks_for_help(int argc, char *const *argv)
+bool cli_asks_for_help(int argc, char *const *argv)
 {
 	return argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0);
 }
@@ -418,60 +377,24 @@ int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct
 	const char *size;
 	int r;
 
-	*ret = (struct disk_command){.help = asks_for_help(argc, argv)};
+	*ret = (struct disk_command){.help = cli_asks_for_help(argc, argv)};
 	if (ret->help)
 		return 0;
 	if (argc == 0)
 		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
-	r = parse_verb(&w, disk_verbs, argc, argv, e);
+	r = cli_parse_verb(&w, disk_verbs, argc, argv, e);
 	ret->help = w.help;
 	if (r < 0 || ret->help)
 		return r;
 	ret->action = (enum disk_action)(w.verb - disk_verbs);
 	ret->path = w.operand[0];
 	size = w.operand[1];
-	if (!is_given(ret->path))
-		return missing(&w, "path", e);
+	if (!cli_is_given(ret->path))
+		return cli_missing(&w, "path", e);
 	if (w.num < w.verb->max_operands)
-		return missing(&w, "size", e);
+		return cli_missing(&w, "size", e);
 	if (!size)
 		return 0;
 	ret->grow = ret->action == DISK_RESIZE && size[0] == '+';
 	return config_parse_size(size + ret->grow, MIB, &ret->size, e);
-}
-
-int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
-{
-	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret};
-	const char *size;
-	bool is_file;
-	int r;
-
-	*ret = (struct control_call){.bps = UINT64_MAX,
-				     .iops = UINT_MAX,
-				     .burst_ns = UINT64_MAX,
-				     .help = asks_for_help(argc, argv)};
-	if (ret->help)
-		return 0;
-	if (argc < 2 || !is_given(argv[0]))
-		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
-				 argc > 0 && is_given(argv[0]) ? "command" : "path");
-	r = parse_verb(&w, control_verbs, argc - 1, argv + 1, e);
-	ret->help = w.help;
-	if (r < 0 || ret->help)
-		return r;
-	ret->path = argv[0];
-	ret->command = w.verb->name;
-	is_file = strcmp(w.verb->operands, "FILE") == 0;
-	*(is_file ? &ret->file : &ret->disk) = w.operand[0];
-	size = w.operand[1];
-	if (w.verb->max_operands && !is_given(w.operand[0]))
-		return missing(&w, is_file ? "file" : "disk", e);
-	if (!size)
-		return 0;
-	ret->grow = size[0] == '+';
-	r = config_parse_size(size + ret->grow, MIB, &ret->size, e);
-	if (r == 0 && (ret->size == 0 || ret->size > INT64_MAX))
-		return error_set(e, -EINVAL, "'%s' is no size of a disk", size);
-	return r;
 }

@@ -76,14 +76,3 @@ int output_open(const char *path, int flags, mode_t mode, const struct vm_config
 	}
 	return fd;
 }
-
-int output_empty(int fd)
-{
-	struct stat st;
-
-	if (fd < 0)
-		return 0;
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	return S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0 ? -errno : 0;
-}

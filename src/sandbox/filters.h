@@ -5,11 +5,13 @@
 
 #include <linux/filter.h>
 
-#include "sandbox/sandbox.h"
-
-/* All roles' programs, one after the other; a role's starts at sandbox_filter_start[role]. */
+/* All roles' programs, one after the other. */
 extern const struct sock_filter sandbox_filters[];
-extern const unsigned short sandbox_filter_start[SANDBOX_ROLES + 1];
+extern const struct sandbox_role {
+	char name[16]; /* not a pointer, which would have to be relocated at each start */
+	unsigned short start, num;
+} sandbox_roles[];
+extern const unsigned sandbox_num_roles;
 #define SANDBOX_FILTER_MAX 200u /* instructions of a role */
 
 /* Stands in a program for the process ID, which sandbox_thread() puts in its place. */

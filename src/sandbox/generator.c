@@ -1,25 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Writes the sandbox's seccomp filters as C, when skep is built: seccomp-gen > OUTPUT.
+ * Writes the sandbox's seccomp filters as C, when skep is built: seccomp-gen > OUTPUT. With --table
+ * it prints what each role may, but what all may: a line "ROLE CALL" each.
  *
- * DOC: Theory of operation. The table below says which thread role may make which system call, with
- * which arguments, and why. libseccomp turns each role's rows into a BPF program; these are printed
- * as arrays, so that skep itself needs neither libseccomp nor the time that it takes. A call that
- * is not in the table raises SIGSYS, whose handler (sandbox.c) names it; the names are printed,
- * too.
+ * DOC: Theory of operation. The table below, and those of the device types (sandbox/rows.h), say
+ * which thread role may make which system call, with which arguments, and why. libseccomp turns each
+ * role's rows into a BPF program; these are printed as arrays, so that skep itself needs neither
+ * libseccomp nor the time that it takes. A call that is not in a table raises SIGSYS, whose handler
+ * (sandbox.c) names it; the names are printed, too.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <linux/fs.h>
-#include <linux/io_uring.h>
 #include <linux/kvm.h>
-#include <seccomp.h>
-#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <termios.h>
@@ -27,46 +24,15 @@
 
 #include "base/util.h"
 #include "filters.h"
+#include "sandbox/rows.h"
 
-#define SOCKET	   (1u << SANDBOX_CONTROL_SOCKET)
-#define CONTROL	   (1u << SANDBOX_CONTROL | SOCKET)
-#define VCPU	   (1u << SANDBOX_VCPU)
-#define DISK_URING (1u << SANDBOX_DISK_URING)
-#define DISK_SYNC  (1u << SANDBOX_DISK_SYNC)
-#define GUARD	   (1u << SANDBOX_GUARD)
-#define WRITER	   (1u << SANDBOX_WRITER)
-#define ALL	   (CONTROL | VCPU | DISK_URING | DISK_SYNC | GUARD | WRITER)
+#define DEVICE(name) extern const struct sandbox_rows name##_sandbox;
+#include "vm/devices.def"
+#undef DEVICE
 
-struct row {
-	unsigned roles;
-	int call;
-	const char *name;
-	unsigned num_args;
-	struct scmp_arg_cmp arg[2]; /* all must hold */
-};
+#define ALL UINT32_MAX
 
-#define ROW(roles_, call_, num_, ...)                                                              \
-	{                                                                                          \
-		.roles = (roles_), .call = SCMP_SYS(call_), .name = #call_, .num_args = (num_),    \
-		.arg = {__VA_ARGS__},                                                              \
-	}
-#define CALL(roles_, call_)		     ROW(roles_, call_, 0)
-#define CALL_IF(roles_, call_, cond)	     ROW(roles_, call_, 1, cond)
-#define CALL_IF2(roles_, call_, cond, cond2) ROW(roles_, call_, 2, cond, cond2)
-
-/* Argument n has these 32 bits; the kernel looks at no more of an int. */
-#define INT_IS(n, value)                                                                           \
-	{                                                                                          \
-		(n), SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)(value)                             \
-	}
-/* Of argument n's bits in `mask`, exactly those in `value` are set. */
-#define BITS_ARE(n, mask, value)                                                                   \
-	{                                                                                          \
-		(n), SCMP_CMP_MASKED_EQ, (mask), (value)                                           \
-	}
-#define IOCTL(roles_, request) CALL_IF(roles_, ioctl, INT_IS(1, request))
-
-static const struct row table[] = {
+static const struct sandbox_row table[] = {
 	/* The C library, on any thread. */
 	CALL(ALL, futex),	    /* locks, condition variables, join */
 	CALL(ALL, exit),	    /* a thread ends */
@@ -91,7 +57,7 @@ static const struct row table[] = {
 	CALL(ALL, writev), /* the C library's last words before abort(): corrupt heap or stack */
 	CALL(ALL, poll),   /* is stderr ready to take a line? */
 
-	/* tty_restore(), in a signal handler on any thread. */
+	/* The terminal is put right in a signal handler on any thread. */
 	IOCTL(ALL, TCGETS),
 	IOCTL(ALL, TIOCGPGRP),
 	IOCTL(ALL, TCSETS),
@@ -107,45 +73,59 @@ static const struct row table[] = {
 	IOCTL(VCPU, KVM_GET_REGS),	  /* where a guest was when KVM gave up on it */
 	IOCTL(VCPU, KVM_SET_GSI_ROUTING), /* the guest changed an I/O APIC entry */
 
-	/* loop.c: timers, eventfds. */
-	CALL(CONTROL | DISK_URING | DISK_SYNC, read), /* stdin, the signalfd, too */
-	CALL(CONTROL | DISK_URING | DISK_SYNC, timerfd_settime),
-	CALL(CONTROL | DISK_SYNC, epoll_wait),
-	CALL(CONTROL | DISK_SYNC, epoll_ctl), /* a watch pauses */
-	CALL(DISK_URING, io_uring_enter),     /* on a sealed ring: see loop_uring.c */
-	CALL_IF(DISK_URING, io_uring_register, INT_IS(1, IORING_UNREGISTER_FILES)), /* at its end */
-	CALL_IF(DISK_URING, io_uring_register, INT_IS(1, IORING_UNREGISTER_BUFFERS)),
+	EPOLL_LOOP(CONTROL), /* stdin and the signalfd are read, too */
 
-	CALL(DISK_URING | DISK_SYNC, fstat),	     /* blk.c: what an image occupies */
-	IOCTL(DISK_URING | DISK_SYNC, BLKGETSIZE64), /* no space, or a device that vanished? */
-
-	/* blk_sync.c, where the worker's are too; blk_uring.c: writes that need no worker, and what
-	 * needs one where the kernel cannot make it. */
-	CALL(DISK_URING | DISK_SYNC, preadv2),
-	CALL(DISK_URING | DISK_SYNC, pwritev2),
-	CALL(DISK_URING | DISK_SYNC, fdatasync),
-	CALL(DISK_URING | DISK_SYNC, fallocate),
-	IOCTL(DISK_URING | DISK_SYNC, BLKDISCARD),
-	IOCTL(DISK_SYNC, BLKSECDISCARD),
-
-	/* Console and entropy devices. */
-	CALL(CONTROL, getrandom),
-	IOCTL(CONTROL, TIOCGWINSZ),
-
-	/* control.c; a disk grows (blk_image.c), the console has another file (tty.c). */
-	CALL_IF(SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
-	CALL(SOCKET, recvmsg),
-	CALL_IF(SOCKET, dup3, INT_IS(2, O_CLOEXEC)),
-	CALL(SOCKET, ftruncate),
-	IOCTL(SOCKET, BLKGETSIZE64),
+	/* control/socket.c */
+	CALL_IF(CONTROL_SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	CALL(CONTROL_SOCKET, recvmsg),
 
 	/* Teardown and the result, on the main thread. */
 	CALL(CONTROL, close),
-	CALL_IF(CONTROL, fcntl, INT_IS(1, F_OFD_SETLK)), /* filelock.c: lets go of images */
-	CALL(CONTROL, fstat),				 /* stdio looks at what it writes to */
+	CALL(CONTROL, fstat), /* stdio looks at what it writes to */
 	CALL(CONTROL, newfstatat),
 	CALL(CONTROL, lseek),
 };
+
+static const struct sandbox_rows vm_rows = {.rows = table, .num = ARRAY_SIZE(table)};
+
+/* Whose rows there are. */
+static const struct sandbox_rows *const rooms[] = {
+	&vm_rows,
+#define DEVICE(name) &name##_sandbox,
+#include "vm/devices.def"
+#undef DEVICE
+};
+
+/* A role: `bit` in the rows of its room, and where it is one that every VM has in all others. */
+struct role {
+	const char *name;
+	const struct sandbox_rows *room;
+	unsigned bit;
+};
+
+#define MAX_ROLES 32u
+static struct role roles[MAX_ROLES] = {
+	{"control", &vm_rows, CONTROL & ~CONTROL_SOCKET},
+	{"control-socket", &vm_rows, CONTROL_SOCKET},
+	{"vcpu", &vm_rows, VCPU},
+	{"guard", &vm_rows, GUARD},
+};
+static unsigned num_roles = 4;
+
+static void add_roles(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++)
+		for (unsigned n = 0; n < SANDBOX_MAX_OWN && rooms[i]->roles[n]; n++)
+			roles[num_roles++] = (struct role){rooms[i]->roles[n], rooms[i], OWN(n)};
+}
+
+static bool has_row(const struct role *role, const struct sandbox_rows *room,
+		    const struct sandbox_row *row)
+{
+	if (row->roles == ALL)
+		return true;
+	return row->roles & role->bit && (role->room == room || role->room == &vm_rows);
+}
 
 __attribute__((noreturn)) static void die(const char *what, int r)
 {
@@ -153,7 +133,22 @@ __attribute__((noreturn)) static void die(const char *what, int r)
 	exit(1);
 }
 
-static scmp_filter_ctx make_filter(unsigned role)
+static void add_rows(scmp_filter_ctx ctx, const struct role *role, const struct sandbox_rows *room)
+{
+	for (size_t i = 0; i < room->num; i++) {
+		const struct sandbox_row *row = &room->rows[i];
+		int r;
+
+		if (!has_row(role, room, row))
+			continue;
+		r = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, row->call, row->num_args,
+						 row->arg);
+		if (r)
+			die(row->name, r);
+	}
+}
+
+static scmp_filter_ctx make_filter(const struct role *role)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_TRAP);
 	int r;
@@ -168,21 +163,13 @@ static scmp_filter_ctx make_filter(unsigned role)
 		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (r)
 		die("seccomp_attr_set", r);
-	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
-		const struct row *row = &table[i];
-
-		if (!(row->roles & 1u << role))
-			continue;
-		r = seccomp_rule_add_exact_array(ctx, SCMP_ACT_ALLOW, row->call, row->num_args,
-						 row->arg);
-		if (r)
-			die(row->name, r);
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++)
+		add_rows(ctx, role, rooms[i]);
 	return ctx;
 }
 
 /* The role's program; each has one place where sandbox.c writes the process ID. */
-static size_t export_filter(unsigned role, struct sock_filter *ret, size_t max)
+static size_t export_filter(const struct role *role, struct sock_filter *ret, size_t max)
 {
 	scmp_filter_ctx ctx = make_filter(role);
 	int fd = memfd_create("filter", MFD_CLOEXEC), r;
@@ -210,22 +197,31 @@ static size_t export_filter(unsigned role, struct sock_filter *ret, size_t max)
 
 static void print_filters(void)
 {
-	size_t start[SANDBOX_ROLES + 1] = {0};
+	size_t num[MAX_ROLES], start = 0;
 
 	printf("const struct sock_filter sandbox_filters[] = {\n");
-	for (unsigned role = 0; role < SANDBOX_ROLES; role++) {
+	for (unsigned i = 0; i < num_roles; i++) {
 		struct sock_filter insn[SANDBOX_FILTER_MAX + 1];
-		size_t n = export_filter(role, insn, ARRAY_SIZE(insn));
 
-		for (size_t i = 0; i < n; i++)
-			printf("\t{0x%02x, %u, %u, 0x%08x},\n", insn[i].code, insn[i].jt,
-			       insn[i].jf, insn[i].k);
-		start[role + 1] = start[role] + n;
+		num[i] = export_filter(&roles[i], insn, ARRAY_SIZE(insn));
+		for (size_t n = 0; n < num[i]; n++)
+			printf("\t{0x%02x, %u, %u, 0x%08x},\n", insn[n].code, insn[n].jt,
+			       insn[n].jf, insn[n].k);
 	}
-	printf("};\nconst unsigned short sandbox_filter_start[SANDBOX_ROLES + 1] = {");
-	for (unsigned role = 0; role <= SANDBOX_ROLES; role++)
-		printf("%zu, ", start[role]);
-	printf("};\n");
+	printf("};\nconst struct sandbox_role sandbox_roles[] = {\n");
+	for (unsigned i = 0; i < num_roles; start += num[i++])
+		printf("\t{\"%s\", %zu, %zu},\n", roles[i].name, start, num[i]);
+	printf("};\nconst unsigned sandbox_num_roles = %u;\n", num_roles);
+}
+
+static void print_table(void)
+{
+	for (unsigned i = 0; i < num_roles; i++)
+		for (size_t n = 0; n < ARRAY_SIZE(rooms); n++)
+			for (size_t row = 0; row < rooms[n]->num; row++)
+				if (rooms[n]->rows[row].roles != ALL &&
+				    has_row(&roles[i], rooms[n], &rooms[n]->rows[row]))
+					printf("%s %s\n", roles[i].name, rooms[n]->rows[row].name);
 }
 
 /* One string, a name after the other: pointers to them would have to be relocated at each start. */
@@ -243,11 +239,16 @@ static void print_names(void)
 	printf("\t;\n");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	printf("// Generated by sandbox/generator.c: do not edit.\n#include "
-	       "\"sandbox/filters.h\"\n");
-	print_filters();
-	print_names();
+	add_roles();
+	if (argc > 1 && strcmp(argv[1], "--table") == 0) {
+		print_table();
+	} else {
+		printf("// Generated by sandbox/generator.c: do not edit.\n#include "
+		       "\"sandbox/filters.h\"\n");
+		print_filters();
+		print_names();
+	}
 	return fflush(stdout) || ferror(stdout);
 }

@@ -21,7 +21,6 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "console/tty.h"
 #include "filters.h"
 #include "sandbox/sandbox.h"
 
@@ -50,6 +49,8 @@ static struct {
 	int *fds;
 	int n;
 } files;
+
+static void (*restore_host)(void);
 
 /* A line that is put together without the C library, in a signal handler. */
 struct line {
@@ -92,7 +93,8 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 	const ucontext_t *uc = context;
 	struct line l = {.len = 0};
 
-	tty_restore();
+	if (restore_host)
+		restore_host();
 	if (info->si_code != SYS_SECCOMP) {
 		add_text(&l, "skep: the VM was ended by SIGSYS, sent by process ");
 		add_number(&l, (unsigned)info->si_pid, 10);
@@ -144,7 +146,7 @@ static void list_files(void)
 	files.n = kept;
 }
 
-int sandbox_process(struct error *e)
+int sandbox_process(void (*restore)(void), struct error *e)
 {
 	struct sigaction sa = {.sa_sigaction = on_violation, .sa_flags = SA_SIGINFO};
 	int r;
@@ -155,6 +157,7 @@ int sandbox_process(struct error *e)
 		return 0;
 	}
 	list_files();
+	restore_host = restore;
 	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %s",
 				 strerror(errno));
@@ -178,19 +181,30 @@ void sandbox_drop_files(void)
 		close(files.fds[i]);
 }
 
-int sandbox_thread(enum sandbox_role role, struct error *e)
+static const struct sandbox_role *find_role(const char *name)
 {
-	unsigned start = sandbox_filter_start[role];
-	unsigned n = sandbox_filter_start[role + 1] - start;
+	for (unsigned i = 0; i < sandbox_num_roles; i++)
+		if (strcmp(sandbox_roles[i].name, name) == 0)
+			return &sandbox_roles[i];
+	return NULL;
+}
+
+int sandbox_thread(const char *name, struct error *e)
+{
+	const struct sandbox_role *role = find_role(name);
 	struct sock_filter insn[SANDBOX_FILTER_MAX];
-	struct sock_fprog program = {.len = (unsigned short)n, .filter = insn};
+	struct sock_fprog program = {.filter = insn};
 	uint32_t pid = (uint32_t)getpid();
 
+	if (!role)
+		return error_set(e, -ENOENT, "cannot enter the sandbox: there is no role '%s'",
+				 name);
 	if (SANITIZED)
 		return 0;
 	prctl(PR_GET_NAME, thread_name);
-	memcpy(insn, sandbox_filters + start, n * sizeof(*insn));
-	for (unsigned i = 0; i < n; i++) {
+	program.len = role->num;
+	memcpy(insn, sandbox_filters + role->start, role->num * sizeof(*insn));
+	for (unsigned i = 0; i < role->num; i++) {
 		if (insn[i].k == SANDBOX_OWN_PID)
 			insn[i].k = pid;
 	}

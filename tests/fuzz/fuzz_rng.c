@@ -4,7 +4,7 @@
  * guest_check(); and as long as the driver keeps the rules, each chain is answered.
  */
 #include "device.h"
-#include "devices.h"
+#include "rng/rng.h"
 
 static void command(void)
 {

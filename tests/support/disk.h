@@ -12,7 +12,6 @@
 
 #include "base/util.h"
 #include "blk/blk.h"
-#include "devices.h"
 #include "driver.h"
 
 #define DISK_RAM     (64 * MIB)

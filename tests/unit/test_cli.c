@@ -306,6 +306,22 @@ static void test_disk_commands(void **state)
 	}
 }
 
+/* What is asked of the VM at "p"; `want` is JSON with ' for ". */
+static void expect_request(int argc, char *const *argv, const char *want)
+{
+	struct control_call c;
+	_cleanup_free_ char *text = NULL;
+
+	assert_int_equal(cli_parse_control(argc, argv, &c, NULL), 0);
+	assert_string_equal(c.path, "p");
+	assert_false(c.help);
+	text = json_dumps(c.request, 0);
+	for (char *p = text; *p; p++)
+		*p = *p == '"' ? '\'' : *p;
+	assert_string_equal(text, want);
+	control_call_destroy(&c);
+}
+
 static void test_control(void **state)
 {
 	static const struct {
@@ -333,32 +349,25 @@ static void test_control(void **state)
 	struct control_call c;
 
 	(void)state;
-	assert_int_equal(cli_parse_control(ARGS("p", "status", "--json"), &c, NULL), 0);
-	assert_string_equal(c.path, "p");
-	assert_string_equal(c.command, "status");
-	assert_true(c.json && !c.disk && !c.size && !c.help);
-	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "root"), &c, NULL), 0);
-	assert_string_equal(c.disk, "root");
-	assert_true(c.size == 0 && !c.grow);
-	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "1", "+2G"), &c, NULL), 0);
-	assert_string_equal(c.disk, "1");
-	assert_int_equal(c.size, 2 * GIB);
-	assert_true(c.grow);
-	assert_int_equal(cli_parse_control(ARGS("p", "resize-disk", "1", "20"), &c, NULL), 0);
-	assert_int_equal(c.size, 20 * MIB);
-	assert_false(c.grow);
-	assert_int_equal(
-		cli_parse_control(ARGS("p", "limit-disk", "root", "--bps=1M", "--burst=2s"), &c,
-				  NULL),
-		0);
-	assert_string_equal(c.disk, "root");
-	assert_int_equal(c.bps, MIB);
-	assert_int_equal(c.burst_ns, 2 * NSEC_PER_SEC);
-	assert_true(c.iops == UINT_MAX);
+	expect_request(ARGS("p", "status", "--json"), "{'command': 'status'}");
+	expect_request(ARGS("p", "stop"), "{'command': 'stop'}");
+	expect_request(ARGS("p", "resize-disk", "root"),
+		       "{'command': 'resize-disk', 'disk': 'root'}");
+	expect_request(ARGS("p", "resize-disk", "1", "+2G"),
+		       "{'command': 'resize-disk', 'disk': 1, 'grow': 2147483648}");
+	expect_request(ARGS("p", "resize-disk", "1", "20"),
+		       "{'command': 'resize-disk', 'disk': 1, 'size': 20971520}");
+	expect_request(ARGS("p", "limit-disk", "root", "--bps=1M", "--burst=2s"),
+		       "{'command': 'limit-disk', 'disk': 'root', 'bps': 1048576, "
+		       "'burst_ns': 2000000000}");
+	expect_request(ARGS("p", "limit-disk", "0", "--iops", "0"),
+		       "{'command': 'limit-disk', 'disk': 0, 'iops': 0}");
 	assert_int_equal(cli_parse_control(ARGS("-h"), &c, NULL), 0);
 	assert_true(c.help);
+	control_call_destroy(&c);
 	assert_int_equal(cli_parse_control(ARGS("p", "stop", "--help", "--nonsense"), &c, NULL), 0);
 	assert_true(c.help);
+	control_call_destroy(&c);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct error e = {""};
 		int argc = 0, r;
@@ -366,6 +375,7 @@ static void test_control(void **state)
 		while (argc < 5 && bad[i].args[argc])
 			argc++;
 		r = cli_parse_control(argc, (char *const *)bad[i].args, &c, &e);
+		control_call_destroy(&c);
 		if ((r != -EINVAL && r != -ERANGE) || !strstr(e.msg, bad[i].message))
 			fail_msg("%zu gives: %d %s", i, r, e.msg);
 	}
@@ -411,7 +421,7 @@ static void test_help_has_every_option_in_80_columns(void **state)
 			assert_non_null(strstr(disk, name));
 		}
 	}
-	for (const struct cli_verb *v = control_verbs; v->name; v++) {
+	for (const struct cli_verb *v = cli_control_verbs(); v->name; v++) {
 		snprintf(name, sizeof(name), "\n%s%s%s: ", v->name, v->operands[0] ? " " : "",
 			 v->operands);
 		assert_non_null(strstr(control, name));

@@ -19,8 +19,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "console/tty.h"
-#include "devices.h"
+#include "console/console.h"
 #include "driver.h"
 #include "loops.h"
 #include "patience.h"
@@ -49,7 +48,6 @@ static struct fixture *start_with(void **state, int in, int out, uint64_t featur
 	drv_init(&f->d, 16 * MIB);
 	f->tty.in_fd = in;
 	f->tty.out_fd = out;
-	f->tty.log_fd = -1;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||
 	    (out >= 0 && writer_new(&f->tty.writer, out, "console", &e)) ||
 	    console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop, &e) ||

@@ -33,7 +33,7 @@ struct fixture {
 	struct disk disk[DISKS];
 	struct virtio_dev *dev[DISKS];
 	struct disk_config disk_config[DISKS];
-	struct vm_config config;
+	struct vm_device device[1 + DISKS];
 	struct control_vm vm;
 	struct loop *loop;
 	struct control *control;
@@ -51,16 +51,28 @@ static void stop(void *ctx)
 	((struct fixture *)ctx)->stopped++;
 }
 
-/* A second one is refused. */
-static int take_file(void *ctx, int fd, struct error *e)
+/* A device that takes a file, of which a second one is refused. */
+static json_t *take_file(const struct device_request *request, struct error *e)
 {
-	struct fixture *f = ctx;
+	char *written = request->devices->own;
 
-	if (f->written)
-		return error_set(e, -EBUSY, "no more");
-	f->written = 'x';
-	return write(fd, &f->written, 1) == 1 ? 0 : -errno;
+	if (request->num != 1 || request->file < 0)
+		error_set(e, -EINVAL, "no file came with it");
+	else if (*written)
+		error_set(e, -EBUSY, "no more");
+	else if (write(request->file, "x", 1) == 1 && (*written = 'x'))
+		return json_object();
+	return NULL;
 }
+
+static const struct device_command taker_commands[] = {
+	{.name = "take-file", .members = (const char *const[]){NULL}, .run = take_file},
+	{.name = NULL},
+};
+
+static const struct device_type taker_type = {.name = "taker", .commands = taker_commands};
+extern const struct device_type blk_type;
+static const struct device_type *const types[] = {&taker_type, &blk_type, NULL};
 
 static int setup(void **state)
 {
@@ -78,13 +90,18 @@ static int setup(void **state)
 		f->disk_config[i].path = f->image[i];
 		strcpy(f->disk_config[i].serial, serials[i]);
 	}
-	f->config = (struct vm_config){.disks = f->disk_config, .num_disks = DISKS};
-	f->vm = (struct control_vm){.config = &f->config,
-				    .disks = f->dev,
+	f->device[0] = (struct vm_device){.type = &taker_type, .own = &f->written};
+	for (unsigned i = 0; i < DISKS; i++)
+		f->device[1 + i] = (struct vm_device){.type = &blk_type,
+						      .index = i,
+						      .config = &f->disk_config[i],
+						      .dev = f->dev[i]};
+	f->vm = (struct control_vm){.types = types,
+				    .devices = f->device,
+				    .num_devices = 1 + DISKS,
 				    .started_ns = now_ns(),
 				    .power_button = press,
 				    .stop = stop,
-				    .console_file = take_file,
 				    .ctx = f};
 	assert_int_equal(loop_new(&f->loop, "control", LOOP_EPOLL, 0, NULL), 0);
 	assert_int_equal(control_open(&f->control, f->loop, f->path, &f->vm, NULL), 0);
@@ -253,21 +270,21 @@ static void pass(int to, const char *text, int fd, unsigned times)
 
 static void test_files_that_are_passed(void **state)
 {
-	static const char console_file[] = "{\"command\": \"console-file\"}";
+	static const char take[] = "{\"command\": \"take-file\"}";
 	struct fixture *f = *state;
 	int fd = dial(f), ends[2];
 	char byte = 0;
 
 	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-	expect_error(fd, console_file, "no file came with it");
+	expect_error(fd, take, "no file came with it");
 	/* It goes with the line that it is sent with, which may come in parts. */
 	pass(fd, "{\"comm", ends[1], 1);
-	json_decref(ask(fd, "and\": \"console-file\"}"));
+	json_decref(ask(fd, "and\": \"take-file\"}"));
 	assert_int_equal(read(ends[0], &byte, 1), 1);
 	assert_int_equal(byte, 'x');
-	expect_error(fd, console_file, "no file came with it");
+	expect_error(fd, take, "no file came with it");
 	pass(fd, "  ", ends[1], 1);
-	expect_error(fd, console_file, "no more");
+	expect_error(fd, take, "no more");
 	/* Those that nothing asks for, too many, and of a client that goes. */
 	pass(fd, " ", ends[1], 1);
 	pass(fd, " ", ends[1], 4);

@@ -16,8 +16,14 @@
 #include <jansson.h>
 
 #include "base/util.h"
+#include "blk/blk.h"
+#include "blk/config.h"
 #include "child.h"
+#include "console/console.h"
+#include "vm/devices.h"
 #include "vm/vm.h"
+
+extern const struct device_type console_type, blk_type;
 
 static void test_statuses(void **state)
 {
@@ -68,6 +74,15 @@ static void test_failure_says_why(void **state)
 	assert_string_equal(text.msg, "the guest reset itself unasked: triple fault");
 }
 
+static void explain(struct vm_result *r, uint64_t memory, uint64_t initrd, bool is_linux)
+{
+	struct guest_facts facts = {memory, initrd, is_linux};
+	struct error why;
+
+	console_explain_silence(&facts, &why);
+	vm_result_add_reason(r, &why);
+}
+
 static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 {
 	struct vm_result r = {.end = VM_PANIC};
@@ -75,8 +90,8 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 
 	(void)state;
 	vm_result_describe(&r, &text);
-	assert_string_equal(text.msg, "the guest's kernel panicked: see its console");
-	vm_result_explain_silence(&r, 256 * MIB, 137 * MIB, true);
+	assert_string_equal(text.msg, "the guest's kernel panicked: see what it said");
+	explain(&r, 256 * MIB, 137 * MIB, true);
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg,
 			    "the guest's kernel panicked: nothing came to its console before that; "
@@ -84,23 +99,23 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 			    "which is unpacked beside itself (try --memory 896M), or its initrd "
 			    "does not load virtio_mmio and virtio_console");
 	r = (struct vm_result){.end = VM_TIMEOUT};
-	vm_result_explain_silence(&r, 256 * MIB, 4 * MIB, true);
+	explain(&r, 256 * MIB, 4 * MIB, true);
 	assert_null(strstr(r.error.msg, "memory"));
 	assert_non_null(strstr(r.error.msg, "does not load virtio_mmio and virtio_console"));
 	r = (struct vm_result){.end = VM_HALTED};
-	vm_result_explain_silence(&r, 256 * MIB, 0, true);
+	explain(&r, 256 * MIB, 0, true);
 	assert_non_null(strstr(r.error.msg, "no --initrd to load them from"));
 	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
-	vm_result_explain_silence(&r, 256 * MIB, 0, false);
+	explain(&r, 256 * MIB, 0, false);
 	assert_non_null(strstr(r.error.msg, "triple fault: nothing came to its console"));
 	assert_non_null(strstr(r.error.msg, "serial port"));
 	r = (struct vm_result){.end = VM_POWER_OFF};
-	vm_result_explain_silence(&r, 256 * MIB, 0, true);
+	explain(&r, 256 * MIB, 0, true);
 	assert_string_equal(r.error.msg, "");
 }
 
 /* Writes the result as one packet and parses it. */
-static json_t *written(const struct vm_config *config, const struct vm_result *result)
+static json_t *written(const struct vm_result *result)
 {
 	char text[8192];
 	json_error_t error;
@@ -109,7 +124,7 @@ static json_t *written(const struct vm_config *config, const struct vm_result *r
 	int fds[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, fds), 0);
-	assert_int_equal(vm_result_write(fds[0], config, result), 0);
+	assert_int_equal(vm_result_write(fds[0], result), 0);
 	n = recv(fds[1], text, sizeof(text), 0);
 	assert_true(n > 0);
 	assert_int_equal(text[n - 1], '\n');
@@ -132,21 +147,29 @@ static json_int_t number(const json_t *object, const char *key)
 
 static void test_everything_is_written(void **state)
 {
-	struct disk_result counters[2] = {
+	static const struct disk_result disk_counters[2] = {
 		{.allocated_start = -1, .allocated_end = -1, .returned_bytes = -1},
 		{1, 2, 3, 4, 5, 14, 6, 7, 8, 9, 10, 11, 12, 13, 0}};
+	static const struct writer_count console_counters = {.written = 1ull << 41, .lost = 17};
 	struct disk_config disks[2] = {{.path = (char *)(uintptr_t) "a"},
 				       {.path = (char *)(uintptr_t) "\xff\"b"}};
-	struct vm_config config = {.disks = disks, .num_disks = 2};
+	struct vm_device devices[3] = {{.type = &console_type},
+				       {.type = &blk_type, .config = &disks[0]},
+				       {.type = &blk_type, .config = &disks[1]}};
+	struct device_count counts[3] = {
+		{&devices[0], {0}}, {&devices[1], {0}}, {&devices[2], {0}}};
 	struct vm_result result = {.end = VM_POWER_OFF,
 				   .run_ns = 1500000000,
 				   .exits = {1, 2, 3, 4, 5, 6, 7},
 				   .coalesced = 1ull << 40,
-				   .console = {.written = 1ull << 41, .lost = 17},
-				   .disks = counters,
-				   .num_disks = 2};
-	json_t *doc = written(&config, &result), *console, *exits, *disk;
+				   .devices = counts,
+				   .num_devices = 3};
+	json_t *doc, *console, *exits, *disk;
 
+	memcpy(counts[0].counters, &console_counters, sizeof(console_counters));
+	for (unsigned i = 0; i < 2; i++)
+		memcpy(counts[1 + i].counters, &disk_counters[i], sizeof(disk_counters[i]));
+	doc = written(&result);
 	(void)state;
 	assert_string_equal(json_string_value(json_object_get(doc, "end")), "power-off");
 	assert_int_equal(number(doc, "status"), 0);
@@ -192,18 +215,19 @@ static void test_everything_is_written(void **state)
 
 static void test_failures_and_signals_are_written(void **state)
 {
-	struct vm_config config = {.cpus = 1};
 	struct vm_result result = {.end = VM_FAILED, .error = {"no \"kernel\"\n\x01 \xe4"}};
-	json_t *doc = written(&config, &result);
+	json_t *doc = written(&result);
 
 	(void)state;
 	assert_string_equal(json_string_value(json_object_get(doc, "end")), "failed");
 	assert_int_equal(number(doc, "status"), 125);
+	assert_int_equal(number(json_object_get(doc, "console"), "lost_bytes"), 0);
+	assert_int_equal(json_array_size(json_object_get(doc, "disks")), 0);
 	assert_string_equal(json_string_value(json_object_get(doc, "error")),
 			    "no \"kernel\"\n\x01 ?");
 	json_decref(doc);
 	result = (struct vm_result){.end = VM_STOPPED, .signal = SIGTERM};
-	doc = written(&config, &result);
+	doc = written(&result);
 	assert_string_equal(json_string_value(json_object_get(doc, "end")), "stopped");
 	assert_int_equal(number(doc, "status"), 143);
 	assert_int_equal(number(doc, "signal"), SIGTERM);
@@ -212,27 +236,25 @@ static void test_failures_and_signals_are_written(void **state)
 
 static void test_a_bad_descriptor_is_an_error(void **state)
 {
-	struct vm_config config = {.cpus = 1};
 	struct vm_result result = {.end = VM_POWER_OFF};
 	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
 
 	(void)state;
-	assert_int_equal(vm_result_write(fd, &config, &result), -ENOSPC);
+	assert_int_equal(vm_result_write(fd, &result), -ENOSPC);
 	close(fd);
-	assert_int_equal(vm_result_write(-1, &config, &result), -EBADF);
+	assert_int_equal(vm_result_write(-1, &result), -EBADF);
 }
 
 /* The result is written from inside the sandbox, which opens nothing. */
 static int write_under_a_filter(const char *arg)
 {
-	struct vm_config config = {.cpus = 1};
 	struct vm_result result = {.end = VM_POWER_OFF};
 	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
 	(void)arg;
 	if (filter_syscall(__NR_openat, SECCOMP_RET_KILL_PROCESS) < 0)
 		return 77;
-	return vm_result_write(fd, &config, &result);
+	return vm_result_write(fd, &result);
 }
 
 /* A process of its own, because jansson seeds its hash but once. */

@@ -9,9 +9,9 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "devices.h"
 #include "driver.h"
 #include "loops.h"
+#include "rng/rng.h"
 
 #define ALL	    UINT64_MAX
 #define PLAIN	    (1ull << VIRTIO_F_VERSION_1) /* no EVENT_IDX */

@@ -33,18 +33,18 @@
 
 #include "base/loop.h"
 #include "base/util.h"
-#include "config/config.h"
 #include "console/tty.h"
 #include "patience.h"
+#include "sandbox/filters.h"
 #include "sandbox/sandbox.h"
 
 #define EXIT_VIOLATION 125
 
-static const char *const role_name[SANDBOX_ROLES] = {
-	[SANDBOX_CONTROL] = "control",	   [SANDBOX_CONTROL_SOCKET] = "control-socket",
-	[SANDBOX_VCPU] = "vcpu",	   [SANDBOX_DISK_URING] = "disk-uring",
-	[SANDBOX_DISK_SYNC] = "disk-sync", [SANDBOX_GUARD] = "guard",
-	[SANDBOX_WRITER] = "writer",
+enum role { CONTROL, CONTROL_SOCKET, VCPU, GUARD, DISK_URING, DISK_SYNC, WRITER, ROLES };
+static const char *const role_name[ROLES] = {
+	[CONTROL] = "control", [CONTROL_SOCKET] = "control-socket", [VCPU] = "vcpu",
+	[GUARD] = "guard",     [DISK_URING] = "disk-uring",	    [DISK_SYNC] = "disk-sync",
+	[WRITER] = "writer",
 };
 
 static bool is_sanitized(void)
@@ -91,12 +91,12 @@ static int run_child(int (*fn)(void *arg), void *arg, char *err, size_t size)
 }
 
 /* In a child: 0 when the thread is in the sandbox, else an exit status that tells. */
-static int enter(enum sandbox_role role)
+static int enter(enum role role)
 {
 	struct error e = {""};
 
 	prctl(PR_SET_NAME, role_name[role]);
-	if (sandbox_process(&e) || sandbox_thread(role, &e)) {
+	if (sandbox_process(tty_restore, &e) || sandbox_thread(role_name[role], &e)) {
 		dprintf(STDERR_FILENO, "%s\n", e.msg);
 		return 99;
 	}
@@ -279,7 +279,7 @@ static const struct {
 	struct call call;
 	int err;
 } of_roles[] = {
-#define ONLY(role) (1u << SANDBOX_##role)
+#define ONLY(role) (1u << role)
 #define MAIN	   (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
 	{ONLY(CONTROL_SOCKET), SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(ftruncate, -1), EBADF},
@@ -310,7 +310,7 @@ static const struct {
 };
 
 struct attempt {
-	enum sandbox_role role;
+	enum role role;
 	const struct call *call;
 	int err;
 };
@@ -327,7 +327,7 @@ static int attempt(void *arg)
 	return errno == a->err ? 0 : 1;
 }
 
-static void expect_violation(enum sandbox_role role, const struct call *call)
+static void expect_violation(enum role role, const struct call *call)
 {
 	struct attempt a = {.role = role, .call = call};
 	char err[1024], want[256], request[64] = "";
@@ -350,7 +350,7 @@ static int send_sigsys(void *arg)
 	struct error e;
 
 	(void)arg;
-	if (sandbox_process(&e))
+	if (sandbox_process(tty_restore, &e))
 		return 1;
 	kill(getpid(), SIGSYS);
 	return 2;
@@ -374,7 +374,7 @@ static void test_sigsys_from_outside_is_no_bug(void **state)
 static void test_forbidden_calls_end_the_process(void **state)
 {
 	(void)state;
-	for (unsigned role = 0; role < SANDBOX_ROLES; role++)
+	for (unsigned role = 0; role < ROLES; role++)
 		for (size_t i = 0; i < ARRAY_SIZE(forbidden); i++)
 			expect_violation(role, &forbidden[i]);
 }
@@ -384,7 +384,7 @@ static void test_each_role_has_its_own_calls(void **state)
 	char err[1024];
 
 	(void)state;
-	for (unsigned role = 0; role < SANDBOX_ROLES; role++) {
+	for (unsigned role = 0; role < ROLES; role++) {
 		for (size_t i = 0; i < ARRAY_SIZE(of_roles); i++) {
 			struct attempt a = {role, &of_roles[i].call, of_roles[i].err};
 
@@ -400,7 +400,7 @@ static void test_each_role_has_its_own_calls(void **state)
 
 static int call_foreign_abi(void *arg)
 {
-	int r = enter(SANDBOX_CONTROL);
+	int r = enter(CONTROL);
 	long ret;
 
 	if (r)
@@ -443,7 +443,7 @@ static int look_at_privileges(void *arg)
 
 	(void)arg;
 	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-	if (sandbox_process(&e))
+	if (sandbox_process(tty_restore, &e))
 		return 1;
 	n = read_full(fd, text, sizeof(text) - 1);
 	text[MAX(n, 0)] = 0;
@@ -469,7 +469,7 @@ static void test_process_has_no_privileges(void **state)
 static int exec_for_privileges(void *arg)
 {
 	(void)arg;
-	if (sandbox_process(NULL))
+	if (sandbox_process(NULL, NULL))
 		return 1;
 	execlp("grep", "grep", "-q", "CapEff:[[:space:]]*0000000000000000$", "/proc/self/status",
 	       NULL);
@@ -485,7 +485,7 @@ static void test_exec_gives_no_privileges_back(void **state)
 }
 
 /* What the C library does on any thread. */
-static int use_library(enum sandbox_role role)
+static int use_library(enum role role)
 {
 	char *p = malloc(100);
 	struct pollfd pfd = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -513,7 +513,7 @@ static int use_library(enum sandbox_role role)
 
 static int use_library_in(void *arg)
 {
-	enum sandbox_role role = *(enum sandbox_role *)arg;
+	enum role role = *(enum role *)arg;
 	int r = enter(role);
 
 	return r ? r : use_library(role);
@@ -524,7 +524,7 @@ static void test_library_works_in_each_role(void **state)
 	char err[1024];
 
 	(void)state;
-	for (enum sandbox_role role = 0; role < SANDBOX_ROLES; role++) {
+	for (enum role role = 0; role < ROLES; role++) {
 		int status = run_child(use_library_in, &role, err, sizeof(err));
 
 		if (status)
@@ -549,37 +549,37 @@ static void *member(void *arg)
 {
 	struct error e = {""};
 
-	team.failures += sandbox_thread((enum sandbox_role)(uintptr_t)arg, &e) != 0;
+	team.failures += sandbox_thread(role_name[(uintptr_t)arg], &e) != 0;
 	pthread_barrier_wait(&team.barrier);
 	pthread_barrier_wait(&team.barrier); /* all are in, and were signalled */
-	team.failures += use_library((enum sandbox_role)(uintptr_t)arg) != 0;
+	team.failures += use_library((enum role)(uintptr_t)arg) != 0;
 	return NULL;
 }
 
 /* Threads start before their filters, are signalled, end and are joined, as in a VM. */
 static int run_team(void *arg)
 {
-	pthread_t thread[SANDBOX_ROLES];
+	pthread_t thread[ROLES];
 	struct error e = {""};
 
 	(void)arg;
 	mallopt(M_ARENA_MAX, 1); /* as vm_run() does: further arenas would take mprotect(2) */
 	signal(SIGRTMIN + 1, on_signal);
-	pthread_barrier_init(&team.barrier, NULL, SANDBOX_ROLES + 1);
-	if (sandbox_process(&e))
+	pthread_barrier_init(&team.barrier, NULL, ROLES + 1);
+	if (sandbox_process(tty_restore, &e))
 		return 1;
-	for (uintptr_t role = 0; role < SANDBOX_ROLES; role++)
+	for (uintptr_t role = 0; role < ROLES; role++)
 		if (pthread_create(&thread[role], NULL, member, (void *)role))
 			return 2;
 	pthread_barrier_wait(&team.barrier);
-	if (sandbox_thread(SANDBOX_CONTROL, &e))
+	if (sandbox_thread("control", &e))
 		return 3;
-	for (unsigned i = 0; i < SANDBOX_ROLES; i++)
+	for (unsigned i = 0; i < ROLES; i++)
 		pthread_kill(thread[i], SIGRTMIN + 1);
-	while (team.signals < SANDBOX_ROLES)
+	while (team.signals < ROLES)
 		poll(NULL, 0, 1);
 	pthread_barrier_wait(&team.barrier);
-	for (unsigned i = 0; i < SANDBOX_ROLES; i++)
+	for (unsigned i = 0; i < ROLES; i++)
 		pthread_join(thread[i], NULL);
 	printf("# the result goes to stdout, and exit() flushes it\n");
 	fflush(stdout);
@@ -599,7 +599,7 @@ static void test_threads_end_in_the_sandbox(void **state)
 
 static int abort_in(void *arg)
 {
-	int r = enter(*(enum sandbox_role *)arg);
+	int r = enter(*(enum role *)arg);
 
 	if (r)
 		return r;
@@ -610,7 +610,7 @@ static int free_wrongly_in(void *arg)
 {
 	void (*volatile release)(void *p) = free;
 	char *p = calloc(1, 100); /* what passes for the chunk's size must not say "mapped" */
-	int r = enter(*(enum sandbox_role *)arg);
+	int r = enter(*(enum role *)arg);
 
 	if (r)
 		return r;
@@ -624,7 +624,7 @@ static void test_abort_stays_an_abort(void **state)
 	char err[1024];
 
 	(void)state;
-	for (enum sandbox_role role = 0; role < SANDBOX_ROLES; role++) {
+	for (enum role role = 0; role < ROLES; role++) {
 		int status = run_child(abort_in, &role, err, sizeof(err));
 
 		if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
@@ -636,13 +636,13 @@ static void test_abort_stays_an_abort(void **state)
 }
 
 struct crash {
-	enum sandbox_role role;
+	enum role role;
 	int terminal, sig; /* 0: a system call that is not allowed */
 };
 
 static int crash_on_terminal(void *arg)
 {
-	const struct vm_config config = {.console.mode = CONSOLE_STDIO};
+	const struct console_config config = {.mode = CONSOLE_STDIO};
 	const struct crash *c = arg;
 	struct error e = {""};
 	struct termios t;
@@ -650,7 +650,7 @@ static int crash_on_terminal(void *arg)
 	int r;
 
 	dup2(c->terminal, STDIN_FILENO);
-	r = tty_open(&tty, &config, &e);
+	r = tty_open(&tty, &config, NULL, &e);
 	if (r || tcgetattr(c->terminal, &t) || (t.c_lflag & ICANON))
 		return 98;
 	r = enter(c->role);
@@ -678,7 +678,7 @@ static void test_terminal_is_restored(void **state)
 	c.terminal = open(ptsname(pty), O_RDWR | O_NOCTTY | O_CLOEXEC);
 	assert_true(c.terminal >= 0);
 	assert_int_equal(tcgetattr(c.terminal, &before), 0);
-	for (c.role = 0; c.role < SANDBOX_ROLES; c.role++) {
+	for (c.role = 0; c.role < ROLES; c.role++) {
 		for (size_t i = 0; i < ARRAY_SIZE(sigs); i++) {
 			int status;
 
@@ -710,8 +710,7 @@ static int enter_disk(void *arg)
 {
 	const struct looper *l = arg;
 
-	return sandbox_thread(loop_is_uring(l->loop) ? SANDBOX_DISK_URING : SANDBOX_DISK_SYNC,
-			      NULL);
+	return sandbox_thread(loop_is_uring(l->loop) ? "disk-uring" : "disk-sync", NULL);
 }
 
 static void read_done(struct loop_op *op, int res, uint32_t cqe_flags)
@@ -761,7 +760,7 @@ static int run_loop_in_sandbox(void *arg)
 
 	if (loop_new(&l.loop, "disk0", engine, 8, &e))
 		return 77; /* no io_uring here */
-	if (write(l.file, "hello", 5) != 5 || sandbox_process(&e))
+	if (write(l.file, "hello", 5) != 5 || sandbox_process(tty_restore, &e))
 		return 1;
 	l.slot = loop_register_file(l.loop, l.file);
 	if (loop_watch(l.loop, &l.kick, kick, EPOLLIN, kicked) ||
@@ -771,7 +770,7 @@ static int run_loop_in_sandbox(void *arg)
 		dprintf(STDERR_FILENO, "%s\n", e.msg);
 		return 3;
 	}
-	if (sandbox_thread(SANDBOX_CONTROL, &e))
+	if (sandbox_thread("control", &e))
 		return 4;
 	if (write(kick, &one, sizeof(one)) != sizeof(one))
 		return 5;
@@ -808,19 +807,44 @@ static void test_epoll_loop_in_the_sandbox(void **state)
 	run_loop(LOOP_EPOLL);
 }
 
+/* Those of the VM, and of each device type in the table. */
+static void test_all_roles_are_tested(void **state)
+{
+	(void)state;
+	assert_int_equal(sandbox_num_roles, ROLES);
+	for (unsigned i = 0; i < ROLES; i++) {
+		unsigned n = 0;
+
+		while (n < ROLES && strcmp(role_name[n], sandbox_roles[i].name) != 0)
+			n++;
+		assert_true(n < ROLES);
+	}
+}
+
+static void test_a_role_that_there_is_not(void **state)
+{
+	struct error e = {""};
+
+	(void)state;
+	assert_int_equal(sandbox_thread("disk", &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "no role 'disk'"));
+}
+
 static void test_sanitized_build_has_no_filters(void **state)
 {
 	struct error e = {""};
 
 	(void)state;
-	assert_int_equal(sandbox_process(&e), 0);
-	assert_int_equal(sandbox_thread(SANDBOX_VCPU, &e), 0);
+	assert_int_equal(sandbox_process(tty_restore, &e), 0);
+	assert_int_equal(sandbox_thread("vcpu", &e), 0);
 	close(open("/", O_RDONLY | O_CLOEXEC));
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_roles_are_tested),
+		cmocka_unit_test(test_a_role_that_there_is_not),
 		cmocka_unit_test(test_sigsys_from_outside_is_no_bug),
 		cmocka_unit_test(test_forbidden_calls_end_the_process),
 		cmocka_unit_test(test_each_role_has_its_own_calls),
@@ -835,6 +859,7 @@ int main(void)
 		cmocka_unit_test(test_epoll_loop_in_the_sandbox),
 	};
 	const struct CMUnitTest sanitized[] = {
+		cmocka_unit_test(test_a_role_that_there_is_not),
 		cmocka_unit_test(test_sanitized_build_has_no_filters),
 	};
 

@@ -59,7 +59,7 @@ static const char *seen(const char *until)
 
 static void open_raw(struct tty *tty)
 {
-	DIE_IF(tty_open(tty, &stdio_config, NULL) < 0 || !tty->is_terminal);
+	DIE_IF(tty_open(tty, &stdio_config, &host, NULL) < 0 || !tty->is_terminal);
 	DIE_IF(!is_raw(STDIN_FILENO));
 }
 
@@ -288,8 +288,7 @@ static void test_input_after_quit_is_dropped(void **state)
 {
 	uint8_t buf[] = "a\x01xb";
 	unsigned quits = 0;
-	struct tty tty = {
-		.log_fd = -1, .is_terminal = true, .quit = count_quit, .quit_ctx = &quits};
+	struct tty tty = {.is_terminal = true, .quit = count_quit, .quit_ctx = &quits};
 
 	(void)state;
 	assert_int_equal(tty_filter_input(&tty, buf, 4), 1);
@@ -316,7 +315,7 @@ static void open_in_background(void)
 	/* A job that the shell started with "&". */
 	DIE_IF(setpgid(0, 0));
 	DIE_IF(tcgetpgrp(STDIN_FILENO) == getpgrp());
-	DIE_IF(tty_open(&tty, &stdio_config, NULL));
+	DIE_IF(tty_open(&tty, &stdio_config, &host, NULL));
 	DIE_IF(!tty.background || tty_attend(&tty));
 	DIE_IF(tcgetattr(STDIN_FILENO, &now) || now.c_lflag != before.c_lflag);
 	DIE_IF(tty_read(&tty, &c, 1) != -EAGAIN);

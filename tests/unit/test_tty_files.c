@@ -13,7 +13,7 @@ static int with_stdio(int in, int out, void (*fn)(struct tty *tty))
 
 		DIE_IF(in < 0 ? close(STDIN_FILENO) : dup2(in, STDIN_FILENO) < 0);
 		DIE_IF(out < 0 ? close(STDOUT_FILENO) : dup2(out, STDOUT_FILENO) < 0);
-		DIE_IF(tty_open(&tty, &stdio_config, NULL) < 0 || tty.is_terminal);
+		DIE_IF(tty_open(&tty, &stdio_config, &host, NULL) < 0 || tty.is_terminal);
 		fn(&tty);
 		tty_close(&tty);
 		_exit(0);
@@ -101,7 +101,7 @@ static void test_input_and_output_of_all_kinds(void **state)
 static void test_output_file(void **state)
 {
 	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], text[8] = "";
-	struct vm_config config = {.console.mode = CONSOLE_FILE, .console.path = path};
+	struct console_config config = {.mode = CONSOLE_FILE, .path = path};
 	struct error e = {""};
 	struct stat st;
 	struct tty tty;
@@ -112,7 +112,7 @@ static void test_output_file(void **state)
 	snprintf(path, sizeof(path), "%s/out", dir);
 	umask(0);
 	for (int i = 0; i < 2; i++) {
-		assert_int_equal(tty_open(&tty, &config, &e), 0);
+		assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
 		assert_int_equal(tty.in_fd, -1);
 		assert_int_equal(put(&tty, "xy", 2), 2);
 		tty_close(&tty);
@@ -121,7 +121,7 @@ static void test_output_file(void **state)
 	assert_int_equal(st.st_size, 4); /* the second one added to it */
 	assert_int_equal(st.st_mode & 0777, 0600);
 	/* It is a log: what was cut off after a copy leaves no hole. */
-	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
 	assert_int_equal(put(&tty, "cd", 2), 2);
 	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(put(&tty, "ef", 2), 2);
@@ -132,10 +132,10 @@ static void test_output_file(void **state)
 
 	/* A named pipe: not without a reader, and never waiting for one. */
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(tty_open(&tty, &config, &e), -ENXIO);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), -ENXIO);
 	assert_non_null(strstr(e.msg, "nobody reads"));
 	fd = open(path, O_RDONLY | O_NONBLOCK);
-	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
 	assert_int_equal(put(&tty, "xy", 2), 2);
 	assert_int_equal(read(fd, text, sizeof(text)), 2);
 	tty_close(&tty);
@@ -143,7 +143,7 @@ static void test_output_file(void **state)
 	unlink(path);
 	rmdir(dir);
 
-	assert_int_equal(tty_open(&tty, &config, &e), -ENOENT);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, path));
 	assert_int_equal(tty.out_fd, -1);
 }
@@ -151,7 +151,7 @@ static void test_output_file(void **state)
 static void test_output_file_is_replaced(void **state)
 {
 	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], next[64], text[8];
-	struct vm_config config = {.console.mode = CONSOLE_FILE, .console.path = path};
+	struct console_config config = {.mode = CONSOLE_FILE, .path = path};
 	int number, fd, null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	struct error e = {""};
 	struct tty tty;
@@ -161,7 +161,7 @@ static void test_output_file_is_replaced(void **state)
 	snprintf(path, sizeof(path), "%s/out", dir);
 	snprintf(next, sizeof(next), "%s/next", dir);
 	fd = open(next, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
 	number = tty.out_fd;
 	assert_int_equal(put(&tty, "ab", 2), 2);
 	assert_int_equal(tty_replace_file(&tty, null, &e), -EINVAL);
@@ -172,8 +172,8 @@ static void test_output_file_is_replaced(void **state)
 	assert_int_equal(pread(fd, text, sizeof(text), 0), 2);
 	assert_memory_equal(text, "cd", 2);
 	tty_close(&tty);
-	config.console.mode = CONSOLE_OFF;
-	assert_int_equal(tty_open(&tty, &config, &e), 0);
+	config.mode = CONSOLE_OFF;
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
 	assert_int_equal(tty_replace_file(&tty, fd, &e), -ENOTSUP);
 	close(fd);
 	close(null);
@@ -184,12 +184,12 @@ static void test_output_file_is_replaced(void **state)
 
 static void test_console_off(void **state)
 {
-	struct vm_config config = {.console.mode = CONSOLE_OFF};
+	struct console_config config = {.mode = CONSOLE_OFF};
 	uint16_t cols = 1, rows = 1;
 	struct tty tty;
 
 	(void)state;
-	assert_int_equal(tty_open(&tty, &config, NULL), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, NULL), 0);
 	assert_int_equal(tty.in_fd, -1);
 	assert_int_equal(tty.out_fd, -1);
 	tty_size(&tty, &cols, &rows);

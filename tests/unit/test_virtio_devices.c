@@ -15,10 +15,10 @@
 #include <cmocka.h>
 
 #include "base/log.h"
-#include "console/tty.h"
-#include "devices.h"
+#include "console/console.h"
 #include "disk.h"
 #include "pages.h"
+#include "rng/rng.h"
 
 #define BIT(n)	(1ull << (n))
 #define SIZE	(8 * MIB)

@@ -31,7 +31,6 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "config/config.h"
 #include "console/tty.h"
 #include "patience.h"
 
@@ -41,7 +40,8 @@
 			_exit(100 + __LINE__ % 100);                                               \
 	} while (0)
 
-static const struct vm_config stdio_config = {.console.mode = CONSOLE_STDIO};
+static const struct console_config stdio_config = {.mode = CONSOLE_STDIO};
+static const struct device_host host = {.config = NULL};
 
 static int pty;	    /* the user's end */
 static int far_end; /* kept open by the parent, to look at */

@@ -8,7 +8,9 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "devices.h"
+#include "config/device_options.h"
+#include "rng.h"
+#include "virtio/type.h"
 
 #define QUEUE_SIZE  16u
 #define TURN_BYTES  (64 * KIB) /* at most, before others have their turn; a request gets no more */
@@ -111,3 +113,14 @@ int rng_device_new(struct virtio_dev **ret, const struct gmem *mem, struct loop 
 	*ret = &rng->dev;
 	return 0;
 }
+
+static int build(struct vm_device *d, const struct device_host *host, struct error *e)
+{
+	return rng_device_new(&d->dev, host->mem, host->loop, e);
+}
+
+const struct device_type rng_type = {
+	.name = "rng",
+	.options = &rng_options,
+	.build = build,
+};

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What the console's threads call: its device is on the control loop. */
+#include <fcntl.h>
+#include <termios.h>
+
+#include "base/util.h"
+#include "sandbox/rows.h"
+
+static const struct sandbox_row rows[] = {
+	IOCTL(CONTROL, TIOCGWINSZ),			     /* the terminal's size */
+	CALL_IF(CONTROL_SOCKET, dup3, INT_IS(2, O_CLOEXEC)), /* output has another file */
+};
+
+const struct sandbox_rows console_sandbox = {
+	.roles = {"writer"}, /* of output; it writes, as all may */
+	.rows = rows,
+	.num = ARRAY_SIZE(rows),
+};

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The console as a device of a VM: its terminal or file, the thread that writes its output, and the
+ * signals that a terminal sends. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "config/device_options.h"
+#include "console.h"
+
+static int console_open(struct vm_device *d, const struct device_host *host, struct error *e)
+{
+	struct tty *tty = calloc(1, sizeof(*tty));
+	int r;
+
+	if (!tty)
+		return error_set(e, -ENOMEM, "out of memory");
+	r = tty_open(tty, d->config, host, e);
+	if (r < 0) {
+		free(tty);
+		return r;
+	}
+	tty->quit = host->quit;
+	tty->quit_ctx = host->ctx;
+	d->own = tty;
+	return 0;
+}
+
+static int console_build(struct vm_device *d, const struct device_host *host, struct error *e)
+{
+	return console_device_new(&d->dev, host->mem, d->own, host->loop, e);
+}
+
+static int console_ready(struct vm_device *d, struct error *e)
+{
+	const struct console_config *config = d->config;
+	const struct tty *tty = d->own;
+	int r = config->mode == CONSOLE_FILE && config->fresh ? empty_file(tty->out_fd) : 0;
+
+	return r < 0 ? error_set(e, r, "console file %s: cannot empty it: %s", config->path,
+				 strerror(-r))
+		     : 0;
+}
+
+static int console_start(struct vm_device *d, device_setup setup, struct error *e)
+{
+	return tty_start(d->own, setup, (void *)(uintptr_t) "writer", e);
+}
+
+static void console_stop(struct vm_device *d)
+{
+	uint64_t lost = d->own ? tty_stop(d->own).lost : 0;
+
+	if (lost)
+		log_warn("console: %llu bytes of its output are lost: nobody read them in time",
+			 (unsigned long long)lost);
+}
+
+static void console_close(struct vm_device *d)
+{
+	if (d->own)
+		tty_close(d->own);
+	free(d->own);
+	d->own = NULL;
+}
+
+/* Signals */
+
+static const int signals[] = {SIGTSTP, SIGCONT, SIGWINCH, 0};
+
+/* Stops, as SIGTSTP would have done had it not been taken, with the terminal as it was. */
+static void suspend(const struct tty *tty)
+{
+	sigset_t set;
+
+	tty_yield(tty);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTSTP);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	raise(SIGTSTP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void console_signal(struct vm_device *d, int sig)
+{
+	if (sig == SIGTSTP)
+		suspend(d->own);
+	if (sig != SIGWINCH)
+		console_device_attend(d->dev);
+	console_device_resize(d->dev); /* meanwhile it may have changed */
+}
+
+/* Counters */
+
+static const struct device_counter counters[] = {
+	{"bytes", offsetof(struct writer_count, written)},
+	{"lost_bytes", offsetof(struct writer_count, lost)},
+	{.name = NULL},
+};
+
+static void console_count(const struct vm_device *d, bool wait, void *ret)
+{
+	const struct tty *tty = d->own;
+
+	(void)wait;
+	if (tty && tty->writer)
+		*(struct writer_count *)ret = writer_count(tty->writer);
+}
+
+/* Why a guest that ended badly said nothing */
+
+/* Packed as Linux's initrds are, the files take some four times as much, beside the archive. */
+static uint64_t memory_for(uint64_t initrd)
+{
+	return ALIGN_UP(5 * initrd + 128 * MIB, 128 * MIB);
+}
+
+void console_explain_silence(const struct guest_facts *facts, struct error *ret)
+{
+	uint64_t memory = facts->memory, initrd = facts->initrd;
+	struct error memory_too = {""};
+
+	if (facts->is_linux && initrd && memory < memory_for(initrd))
+		error_set(&memory_too, 0,
+			  "%llu MiB of memory are too little for an initrd of %llu MiB, which is "
+			  "unpacked beside itself (try --memory %lluM), or ",
+			  (unsigned long long)(memory / MIB),
+			  (unsigned long long)(ALIGN_UP(initrd, MIB) / MIB),
+			  (unsigned long long)(memory_for(initrd) / MIB));
+	error_set(ret, 0, "nothing came to its console before that; likely %s%s", memory_too.msg,
+		  !facts->is_linux
+			  ? "it prints to a serial port, where there is only virtio-console"
+		  : initrd ? "its initrd does not load virtio_mmio and virtio_console"
+			   : "it has no virtio_mmio and virtio_console built in, and no --initrd "
+			     "to load them from");
+}
+
+static void explain_end(const struct vm_device *d, const struct guest_facts *facts,
+			struct error *ret)
+{
+	if (!console_device_has_printed(d->dev))
+		console_explain_silence(facts, ret);
+}
+
+/* Commands */
+
+static json_t *replace_file(const struct device_request *request, struct error *e)
+{
+	struct tty none = {.is_file = false};
+
+	if (request->file < 0)
+		error_set(e, -EINVAL,
+			  "no file came with it: its descriptor is to be passed (SCM_RIGHTS)");
+	else if (tty_replace_file(request->num ? request->devices->own : &none, request->file, e) ==
+		 0)
+		return json_object();
+	return NULL;
+}
+
+static const struct device_command commands[] = {
+	{
+		.name = "console-file",
+		.members = (const char *const[]){NULL},
+		.run = replace_file,
+		.operands = "FILE",
+		.summary = "add what its console says from now on to FILE",
+		.max_operands = 1,
+	},
+	{.name = NULL},
+};
+
+const struct device_type console_type = {
+	.name = "console",
+	.options = &console_options,
+	.config_size = sizeof(struct console_config),
+	.open = console_open,
+	.build = console_build,
+	.ready = console_ready,
+	.start = console_start,
+	.stop = console_stop,
+	.close = console_close,
+	.signals = signals,
+	.signal = console_signal,
+	.counters = counters,
+	.count = console_count,
+	.commands = commands,
+	.explain_end = explain_end,
+	.restore_host = tty_restore,
+};

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* A VM from the inside, for the files of this room. Who may do what when: docs/design.md, "Lives". */
+#ifndef SKEP_VM_INSIDE_H
+#define SKEP_VM_INSIDE_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "base/guard.h"
+#include "boot/boot.h"
+#include "control/control.h"
+#include "kvm/acpi.h"
+#include "kvm/legacy.h"
+#include "kvm/machine.h"
+#include "vm/devices.h"
+#include "vm/vm.h"
+
+struct vm {
+	const struct vm_config *config;
+	struct vm_result *result;
+	int result_fd;
+
+	struct gmem mem;
+	struct boot_files files;
+	struct boot_request request;
+	struct boot_entry entry;
+	char *cmdline;
+	pthread_t boot_thread;
+	bool boot_started;
+	int boot_result;
+	struct error boot_error;
+
+	struct machine machine;
+	struct acpi_pm pm;
+	struct legacy legacy;
+	struct loop *control;
+	struct control_vm asked; /* over ... */
+	struct control *socket;	 /* NULL: none */
+	bool confined;
+
+	struct vm_device *devices; /* in the order of device_types */
+	unsigned num_devices;
+	struct device_host host;
+
+	int signal_fd; /* of the signals that devices want; -1: none do */
+	sigset_t old_mask;
+	struct loop_fd signals;
+	struct loop_timer halt_check;
+
+	struct guard guard;
+	uint64_t timeout_at, stop_at, leave_at; /* the guard's */
+	int stop_signal;			/* the first SIGTERM or the like, 0: none yet */
+	void (*leave)(void *arg);
+	void *leave_arg;
+
+	_Atomic bool runs; /* the guest, since machine_go() */
+	_Atomic bool ended, forced, collected;
+	_Atomic bool emptied; /* result_fd */
+	struct loop_work ending;
+};
+
+/* process.c: the process, for a VM's sake. */
+void process_prepare(void);
+void process_restore(void);
+/* Says of a lack of descriptors what to do about it. */
+void process_explain_limit(struct error *e);
+
+/* build.c. Opens and builds everything; what there is then, vm_close() gives back. */
+int vm_build(struct vm *vm, struct error *e);
+/* Waits for the thread that places the kernel, if it runs. */
+int vm_join_boot(struct vm *vm, struct error *e);
+
+/* lives.c: the devices, one after the other. */
+int devices_list(struct vm *vm, struct error *e); /* from the config; none is open */
+int devices_open(struct vm *vm, struct error *e);
+int devices_build(struct vm *vm, struct error *e);
+int devices_ready(struct vm *vm, struct error *e);
+int devices_start(struct vm *vm, device_setup setup, struct error *e); /* their threads */
+void devices_quiesce(struct vm *vm); /* the guest has left; the loops still run */
+void devices_stop(struct vm *vm);    /* joins their threads */
+void devices_free(struct vm *vm);
+void devices_close(struct vm *vm); /* after the control loop was freed */
+/* Adds the signals that a device wants; and hands it one that came, on the control loop. */
+void devices_add_signals(const struct vm *vm, sigset_t *set);
+void devices_signal(struct vm *vm, int sig);
+/* The counters, into the result; with `wait` as count() of struct device_type has it. */
+void devices_count(struct vm *vm, bool wait);
+void devices_explain_end(struct vm *vm);
+
+/* ends.c: who may end the VM, and what comes of it. */
+/* Of these signals those that who started skep does not want ignored (nohup, a script's background
+ * job). */
+void ends_add_signals(sigset_t *set, const int *sigs, size_t n);
+/* From here on the guard has the signals that end a VM, and --timeout runs. */
+int ends_open(struct vm *vm, struct error *e);
+/* Who is heard: the machine, clients, loops that fail, a look whether all vCPUs are halted. */
+int ends_watch_halt(struct vm *vm);
+void ends_watch_machine(struct vm *vm);
+void ends_watch_clients(struct vm *vm);
+void ends_watch_loop(struct vm *vm, struct loop *loop);
+void ends_on_quit(void *vm); /* the escape key */
+void ends_go(struct vm *vm); /* the guest runs, and may end */
+/* Takes what is to be told of the VM into its result; false when that was done before. */
+bool ends_collect(struct vm *vm);
+
+#endif

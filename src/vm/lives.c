@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The devices of a VM, from the config to their end: include/virtio/type.h says what is called when. */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/util.h"
+#include "config/device_options.h"
+#include "inside.h"
+#include "kvm/layout.h"
+
+/* The type's function, where it has one, for each device, until one fails. */
+#define FOR_EACH(vm, function, ...)                                                                \
+	({                                                                                         \
+		int r_ = 0;                                                                        \
+                                                                                                   \
+		for (unsigned i_ = 0; r_ >= 0 && i_ < (vm)->num_devices; i_++) {                   \
+			struct vm_device *d_ = &(vm)->devices[i_];                                 \
+                                                                                                   \
+			if (d_->type->function)                                                    \
+				r_ = d_->type->function(d_, ##__VA_ARGS__);                        \
+		}                                                                                  \
+		r_ < 0 ? r_ : 0;                                                                   \
+	})
+
+static int alloc_list(struct vm *vm, size_t num, struct error *e)
+{
+	struct vm_result *result = vm->result;
+
+	if (num > LAYOUT_MAX_DEVICES)
+		return error_set(e, -EINVAL, "%zu devices are more than the %u that a VM can have",
+				 num, LAYOUT_MAX_DEVICES);
+	vm->devices = calloc(num + 1, sizeof(*vm->devices));
+	result->devices = calloc(num + 1, sizeof(*result->devices));
+	if (!vm->devices || !result->devices)
+		return error_set(e, -ENOMEM, "out of memory for %zu devices", num);
+	return 0;
+}
+
+int devices_list(struct vm *vm, struct error *e)
+{
+	const struct device_type *const *type;
+	size_t num = 0, n;
+	int r;
+
+	for (type = device_types; *type; type++) {
+		config_devices(vm->config, (*type)->options, &n);
+		num += n;
+	}
+	r = alloc_list(vm, num, e);
+	for (type = device_types; r == 0 && *type; type++) {
+		const char *config = config_devices(vm->config, (*type)->options, &n);
+
+		for (unsigned i = 0; i < n; i++)
+			vm->devices[vm->num_devices++] = (struct vm_device){
+				.type = *type,
+				.index = i,
+				.config = config + i * (*type)->config_size,
+			};
+	}
+	vm->host = (struct device_host){
+		.config = vm->config, .mem = &vm->mem, .quit = ends_on_quit, .ctx = vm};
+	devices_count(vm, false);
+	return r;
+}
+
+int devices_open(struct vm *vm, struct error *e)
+{
+	vm->host.loop = vm->control;
+	return FOR_EACH(vm, open, &vm->host, e);
+}
+
+int devices_build(struct vm *vm, struct error *e)
+{
+	return FOR_EACH(vm, build, &vm->host, e);
+}
+
+int devices_ready(struct vm *vm, struct error *e)
+{
+	return FOR_EACH(vm, ready, e);
+}
+
+static int start_loops(struct vm *vm, struct vm_device *d, device_setup setup, struct error *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < d->num_loops; i++) {
+		ends_watch_loop(vm, d->loops[i].loop);
+		r = loop_start(d->loops[i].loop, setup, (void *)(uintptr_t)d->loops[i].role, e);
+	}
+	return r;
+}
+
+int devices_start(struct vm *vm, device_setup setup, struct error *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < vm->num_devices; i++)
+		r = start_loops(vm, &vm->devices[i], setup, e);
+	return r < 0 ? r : FOR_EACH(vm, start, setup, e);
+}
+
+void devices_quiesce(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		virtio_dev_quiesce(vm->devices[i].dev);
+}
+
+void devices_stop(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		for (unsigned l = vm->devices[i].num_loops; l-- > 0;)
+			loop_stop(vm->devices[i].loops[l].loop);
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		if (vm->devices[i].type->stop)
+			vm->devices[i].type->stop(&vm->devices[i]);
+}
+
+void devices_free(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		struct vm_device *d = &vm->devices[i];
+
+		virtio_dev_free(d->dev);
+		d->dev = NULL;
+		for (unsigned l = 0; l < d->num_loops; l++)
+			loop_free(d->loops[l].loop);
+		d->num_loops = 0;
+	}
+}
+
+void devices_close(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		assert(!vm->devices[i].dev);
+		if (vm->devices[i].type->close)
+			vm->devices[i].type->close(&vm->devices[i]);
+	}
+}
+
+static size_t num_signals(const struct device_type *type)
+{
+	size_t n = 0;
+
+	while (type->signals && type->signals[n])
+		n++;
+	return n;
+}
+
+void devices_add_signals(const struct vm *vm, sigset_t *set)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		const struct device_type *type = vm->devices[i].type;
+
+		ends_add_signals(set, type->signals, num_signals(type));
+	}
+}
+
+void devices_signal(struct vm *vm, int sig)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		const struct device_type *type = vm->devices[i].type;
+
+		for (size_t n = num_signals(type); n-- > 0;)
+			if (type->signals[n] == sig)
+				type->signal(&vm->devices[i], sig);
+	}
+}
+
+void devices_count(struct vm *vm, bool wait)
+{
+	vm->result->num_devices = vm->num_devices;
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		device_count(&vm->result->devices[i], &vm->devices[i], wait);
+}
+
+void devices_explain_end(struct vm *vm)
+{
+	struct guest_facts facts = {.memory = vm->config->memory,
+				    .initrd = vm->entry.initrd_size,
+				    .is_linux = vm->entry.is_linux};
+
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		struct error why = {""};
+
+		if (vm->devices[i].type->explain_end)
+			vm->devices[i].type->explain_end(&vm->devices[i], &facts, &why);
+		if (why.msg[0])
+			vm_result_add_reason(vm->result, &why);
+	}
+}
+
+void devices_restore_host(void)
+{
+	for (const struct device_type *const *type = device_types; *type; type++)
+		if ((*type)->restore_host)
+			(*type)->restore_host();
+}
