@@ -15,7 +15,7 @@
 #include "device.h"
 
 /* Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
-static void set_wce(struct blk_device *blk, bool on)
+void blk_set_wce(struct blk_device *blk, bool on)
 {
 	uint8_t wce = on;
 
@@ -30,7 +30,7 @@ static void blk_features_ok(struct virtio_dev *dev)
 {
 	if (!virtio_has(dev, VIRTIO_BLK_F_MQ))
 		dev->usable_queues = 1;
-	set_wce(blk_of(dev), blk_of(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+	blk_set_wce(blk_of(dev), blk_of(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
 }
 
 static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
@@ -45,13 +45,13 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void
 		return;
 	}
 	memcpy(&wce, data, sizeof(wce));
-	set_wce(blk_of(dev), wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+	blk_set_wce(blk_of(dev), wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
 }
 
 static void blk_reset(struct virtio_dev *dev)
 {
 	blk_flush_forget(blk_of(dev));
-	set_wce(blk_of(dev), blk_of(dev)->wce);
+	blk_set_wce(blk_of(dev), blk_of(dev)->wce);
 }
 
 static void blk_destroy(struct virtio_dev *dev)
@@ -76,6 +76,9 @@ static const struct virtio_ops blk_ops = {
 	.start_queue = blk_start_queue,
 	.kick = blk_kick,
 	.stop_queue = blk_stop_queue,
+	.state_size = BLK_STATE_SIZE,
+	.save = blk_save,
+	.restore = blk_restore,
 	.destroy = blk_destroy,
 };
 

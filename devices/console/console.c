@@ -340,6 +340,26 @@ static void console_reset(struct virtio_dev *dev)
 		virtio_dev_set_config_locked(dev, 0, size, sizeof(size), false);
 }
 
+/* Of the rest nothing is the guest's doing: the terminal is another one then. */
+struct console_state {
+	uint8_t has_printed;
+};
+
+static int console_save(struct virtio_dev *dev, void *state, struct error *e)
+{
+	(void)e;
+	*(struct console_state *)state =
+		(struct console_state){.has_printed = console_device_has_printed(dev)};
+	return 0;
+}
+
+static int console_restore(struct virtio_dev *dev, const void *state, struct error *e)
+{
+	(void)e;
+	to_console(dev)->has_printed = ((const struct console_state *)state)->has_printed != 0;
+	return 0;
+}
+
 bool console_device_has_printed(struct virtio_dev *dev)
 {
 	return atomic_load_explicit(&to_console(dev)->has_printed, memory_order_relaxed);
@@ -362,6 +382,9 @@ static const struct virtio_ops console_ops = {
 	.kick = console_kick,
 	.stop_queue = console_stop_queue,
 	.reset = console_reset,
+	.state_size = sizeof(struct console_state),
+	.save = console_save,
+	.restore = console_restore,
 	.destroy = console_destroy,
 };
 

@@ -145,6 +145,11 @@ void virtio_dev_start(struct virtio_dev *dev)
 			return;
 		}
 	}
+	virtio_dev_run(dev);
+}
+
+void virtio_dev_run(struct virtio_dev *dev)
+{
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		if (dev->queue[i].vq.ready)
 			loop_call(dev->queue[i].loop, start_on_loop, &dev->queue[i]);
@@ -159,11 +164,16 @@ static void stop_on_loop(void *arg)
 	q->started = false;
 }
 
+void virtio_queue_drain(struct virtio_queue *q)
+{
+	loop_call(q->loop, stop_on_loop, q);
+}
+
 void virtio_queue_stop(struct virtio_queue *q)
 {
 	atomic_store(&q->active, false);
 	if (q->started) {
-		loop_call(q->loop, stop_on_loop, q);
+		virtio_queue_drain(q);
 		virtq_reset(&q->vq);
 	}
 	q->vq.ready = false;

@@ -160,6 +160,38 @@ void virtio_mmio_interrupt(struct virtio_dev *dev, uint32_t bit)
 		eventfd_write(dev->irq_fd, 1);
 }
 
+void virtio_mmio_save(struct virtio_dev *dev, struct virtio_state *ret)
+{
+	drain_acks(dev);
+	ret->status = atomic_load(&dev->status);
+	ret->interrupt_status = atomic_load(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS));
+	ret->config_generation = atomic_load(reg(dev, VIRTIO_MMIO_CONFIG_GENERATION));
+	memcpy(ret->config, dev->page + VIRTIO_MMIO_CONFIG, sizeof(ret->config));
+}
+
+void virtio_mmio_restore(struct virtio_dev *dev, const struct virtio_state *state)
+{
+	memcpy(dev->page + VIRTIO_MMIO_CONFIG, state->config, sizeof(state->config));
+	show(dev, VIRTIO_MMIO_CONFIG_GENERATION, state->config_generation);
+	virtio_mmio_set_status(dev, state->status);
+	virtio_mmio_fill(dev);
+	show(dev, VIRTIO_MMIO_INTERRUPT_STATUS, state->interrupt_status);
+}
+
+/* An interrupt that was on its way then may have been lost: one too many is a handler that looks
+ * once more. */
+void virtio_mmio_go_on(struct virtio_dev *dev, const struct virtio_state *state)
+{
+	uint32_t status = atomic_load(&dev->status);
+
+	if (memcmp(dev->page + VIRTIO_MMIO_CONFIG, state->config, sizeof(state->config)) != 0 &&
+	    status & VIRTIO_CONFIG_S_DRIVER)
+		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+	if (status & VIRTIO_CONFIG_S_DRIVER_OK &&
+	    atomic_load(reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS)))
+		eventfd_write(dev->irq_fd, 1);
+}
+
 static void out_of_order(const struct virtio_dev *dev, uint32_t offset, uint32_t value)
 {
 	log_guest("virtio-%s: ignored 0x%x written to register 0x%x at status 0x%x", dev->ops->name,

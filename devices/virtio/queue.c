@@ -75,6 +75,12 @@ static int map_ring(const struct gmem *mem, gpa_t addr, size_t len, unsigned ali
 
 int virtq_activate(struct virtq *vq, const struct gmem *mem, uint64_t features, const char **why)
 {
+	return virtq_activate_at(vq, mem, features, 0, 0, why);
+}
+
+int virtq_activate_at(struct virtq *vq, const struct gmem *mem, uint64_t features,
+		      uint16_t next_avail, uint16_t next_used, const char **why)
+{
 	void *desc, *avail, *used;
 	size_t size = vq->size;
 
@@ -98,8 +104,9 @@ int virtq_activate(struct virtq *vq, const struct gmem *mem, uint64_t features, 
 	vq->desc = desc;
 	vq->avail = avail;
 	vq->used = used;
-	vq->next_avail = vq->avail_seen = 0;
-	vq->next_used = vq->published = 0;
+	vq->next_avail = vq->avail_seen = next_avail;
+	vq->next_used = vq->published = next_used;
+	vq->paused = false;
 	vq->event_idx = has(features, VIRTIO_RING_F_EVENT_IDX);
 	vq->indirect = has(features, VIRTIO_RING_F_INDIRECT_DESC);
 	memset(vq->in_flight, 0, sizeof(vq->in_flight));
@@ -248,6 +255,8 @@ static int look_for_more(struct virtq *vq, const char **why)
 {
 	uint16_t idx;
 
+	if (unlikely(vq->paused))
+		return 0;
 	if (unlikely(gmem_read_hook))
 		gmem_read_hook(vq->mem, GPA(vq->avail_gpa.v + 2), 2);
 	idx = load(&avail_ring(vq)->idx, __ATOMIC_ACQUIRE);
@@ -259,7 +268,7 @@ static int look_for_more(struct virtq *vq, const char **why)
 
 bool virtq_available(const struct virtq *vq)
 {
-	return load(&avail_ring(vq)->idx, __ATOMIC_RELAXED) != vq->next_avail;
+	return !vq->paused && load(&avail_ring(vq)->idx, __ATOMIC_RELAXED) != vq->next_avail;
 }
 
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why)
@@ -335,7 +344,22 @@ bool virtq_enable_kicks(struct virtq *vq)
 		__atomic_store_n(avail_event(vq), vq->next_avail, __ATOMIC_SEQ_CST);
 	else
 		__atomic_store_n(&used_ring(vq)->flags, 0, __ATOMIC_SEQ_CST);
-	return load(&avail_ring(vq)->idx, __ATOMIC_SEQ_CST) != vq->next_avail;
+	return load(&avail_ring(vq)->idx, __ATOMIC_SEQ_CST) != vq->next_avail && !vq->paused;
+}
+
+void virtq_pause(struct virtq *vq, bool paused)
+{
+	vq->paused = paused;
+	vq->avail_seen = vq->next_avail; /* the rest has to be looked for anew */
+}
+
+bool virtq_is_idle(const struct virtq *vq)
+{
+	uint64_t in_flight = 0;
+
+	for (unsigned i = 0; i < VIRTQ_MAX_SIZE / 64; i++)
+		in_flight |= vq->in_flight[i];
+	return !in_flight && vq->next_used == vq->published;
 }
 
 /* Both copies go through the array in the same way; only the direction differs. */

@@ -59,6 +59,14 @@ struct virtio_ops {
 	 * (e.g. by config_write). vCPU thread, under the lock. May be NULL. */
 	void (*reset)(struct virtio_dev *dev);
 
+	/* What the type has besides, for virtio/state.h: `state_size` bytes, of fixed layout, without
+	 * pointers; zeroed before. Queues are idle. The state that restore() gets is not trusted: it
+	 * is called before the queues run, with the driver's features in place. 0, or -EBUSY to be
+	 * asked again and -EINVAL, with a message. vCPU thread, under the lock. May be NULL. */
+	uint32_t state_size;
+	int (*save)(struct virtio_dev *dev, void *state, struct error *e);
+	int (*restore)(struct virtio_dev *dev, const void *state, struct error *e);
+
 	/* Frees what the device made; its loops do not run any more. */
 	void (*destroy)(struct virtio_dev *dev);
 };

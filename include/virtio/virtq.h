@@ -47,6 +47,7 @@ struct virtq {
 	uint16_t published;			 /* used.idx as the guest last saw it */
 	bool event_idx;				 /* VIRTIO_F_EVENT_IDX negotiated */
 	bool indirect;				 /* VIRTIO_F_INDIRECT_DESC negotiated */
+	bool paused;				 /* there seems to be no next chain */
 	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* heads popped and not yet pushed */
 };
 
@@ -55,6 +56,9 @@ struct virtq {
  * lies whole in one region of RAM; maps the rings and clears the state. 0 or -EINVAL with a reason.
  */
 int virtq_activate(struct virtq *vq, const struct gmem *mem, uint64_t features, const char **why);
+/* The same, to go on at these positions. */
+int virtq_activate_at(struct virtq *vq, const struct gmem *mem, uint64_t features,
+		      uint16_t next_avail, uint16_t next_used, const char **why);
 void virtq_reset(struct virtq *vq); /* back to the state after device reset; max_size stays */
 
 /*
@@ -78,6 +82,11 @@ bool virtq_publish(struct virtq *vq);
  * returns true when more is available already, and then the caller goes on popping. */
 void virtq_disable_kicks(struct virtq *vq);
 bool virtq_enable_kicks(struct virtq *vq);
+
+/* While it is paused, no further chain is popped, and nothing is available. */
+void virtq_pause(struct virtq *vq, bool paused);
+/* Whether all that was popped was pushed and published. */
+bool virtq_is_idle(const struct virtq *vq);
 
 /* Copies from/to an iovec array at a byte offset into it; returns bytes copied (less when it ends).
  */

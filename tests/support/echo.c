@@ -93,6 +93,21 @@ static void reset(struct virtio_dev *dev)
 	virtio_dev_set_config_locked(dev, ECHO_WRITABLE, zero, sizeof(zero), false);
 }
 
+/* What the driver wrote. */
+static int save(struct virtio_dev *dev, void *state, struct error *e)
+{
+	(void)e;
+	memcpy(state, dev->config + ECHO_WRITABLE, ECHO_STATE);
+	return 0;
+}
+
+static int restore(struct virtio_dev *dev, const void *state, struct error *e)
+{
+	(void)e;
+	virtio_dev_set_config_locked(dev, ECHO_WRITABLE, state, ECHO_STATE, false);
+	return 0;
+}
+
 static void destroy(struct virtio_dev *dev)
 {
 	if (to_echo(dev)->freed)
@@ -108,6 +123,9 @@ static const struct virtio_ops echo_ops = {
 	.kick = kick,
 	.stop_queue = stop_queue,
 	.reset = reset,
+	.state_size = ECHO_STATE,
+	.save = save,
+	.restore = restore,
 	.destroy = destroy,
 };
 

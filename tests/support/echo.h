@@ -14,6 +14,7 @@
 #define ECHO_MAX_IOV	 64u
 #define ECHO_CONFIG_LEN	 24u
 #define ECHO_WRITABLE	 8u /* configuration bytes from here on are the driver's */
+#define ECHO_STATE	 (ECHO_CONFIG_LEN - ECHO_WRITABLE)
 
 struct echo {
 	struct virtio_dev dev;
