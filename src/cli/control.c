@@ -63,7 +63,7 @@ static const struct device_command vm_commands[] = {
 	{
 		.name = "status",
 		.operands = "",
-		.summary = "show since when it runs, its disks, and what they did",
+		.summary = "show since when it runs, and what its devices did",
 		.settings = status_settings,
 		.options_size = sizeof(struct status_options),
 		.print = print_status,
