@@ -11,6 +11,7 @@
  * - A queue is looked at once when it becomes active, without a kick: what the driver made
  *   available before (or a kick that came before) is seen. Kicks to an inactive queue are dropped.
  */
+#include <assert.h>
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
@@ -70,12 +71,14 @@ static void kicked(struct loop_fd *watch, uint32_t events)
 	loop_drain_eventfd(watch);
 	if (!atomic_load_explicit(&q->active, memory_order_acquire))
 		return;
+	assert(q->started && loop_is_here(q->loop));
 	q->dev->ops->kick(q->dev, q->index);
 }
 
 int virtio_dev_attach(struct virtio_dev *dev, uint8_t *page, int irq_fd,
 		      void (*drain_acks)(void *ctx), void *drain_ctx, struct error *e)
 {
+	assert(!dev->page);
 	dev->page = page;
 	dev->irq_fd = irq_fd;
 	dev->drain_acks = drain_acks;
@@ -110,6 +113,8 @@ void virtio_dev_free(struct virtio_dev *dev)
 		return;
 	queue = dev->queue;
 	n = dev->num_queues;
+	for (unsigned i = 0; i < n; i++) /* stopped, or paused with nothing at work */
+		assert(!queue[i].started || virtq_is_idle(&queue[i].vq));
 	pthread_mutex_destroy(&dev->lock);
 	pthread_mutex_destroy(&dev->state_lock);
 	dev->ops->destroy(dev);
@@ -208,6 +213,7 @@ void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q)
 
 void virtio_queue_publish(struct virtio_dev *dev, unsigned q)
 {
+	assert(loop_is_here(dev->queue[q].loop));
 	/* After a reset the rings are gone; after a failure the driver is not to be led on. */
 	if (!virtio_queue_active(dev, q))
 		return;

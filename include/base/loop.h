@@ -87,6 +87,9 @@ void loop_free(
 
 bool loop_is_uring(const struct loop *loop);
 
+/* Whether the caller's is the loop's thread: for assertions. Any thread. */
+bool loop_is_here(const struct loop *loop);
+
 /* All that is ever submitted to a ring; what this kernel lacks is done by other means. */
 struct loop_opcode {
 	uint8_t op;

@@ -180,6 +180,11 @@ void loop_free(struct loop *loop)
 	free(loop);
 }
 
+bool loop_is_here(const struct loop *loop)
+{
+	return pthread_equal(loop->owner, pthread_self());
+}
+
 bool loop_is_uring(const struct loop *loop)
 {
 	return loop->engine == &loop_engine_uring;
@@ -190,6 +195,7 @@ int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,
 {
 	int r;
 
+	assert(loop_is_here(loop));
 	*w = (struct loop_fd){.loop = loop, .fd = fd, .slot = -1, .events = events, .ready = ready};
 	r = loop->engine->add(loop, w);
 	if (r < 0)
@@ -209,6 +215,7 @@ void loop_drain_eventfd(struct loop_fd *w)
 
 void loop_pause(struct loop_fd *w)
 {
+	assert(loop_is_here(w->loop));
 	if (w->paused)
 		return;
 	w->paused = true;
@@ -219,6 +226,7 @@ void loop_pause(struct loop_fd *w)
 
 void loop_resume(struct loop_fd *w)
 {
+	assert(loop_is_here(w->loop));
 	if (!w->paused)
 		return;
 	w->paused = false;
@@ -228,6 +236,7 @@ void loop_resume(struct loop_fd *w)
 
 void loop_watch_for(struct loop_fd *w, uint32_t events)
 {
+	assert(loop_is_here(w->loop));
 	if (w->events == events)
 		return;
 	loop_pause(w);
@@ -240,6 +249,7 @@ void loop_unwatch(struct loop_fd *w)
 	struct loop *loop = w->loop;
 	struct loop_fd **at = &loop->watches;
 
+	assert(loop_is_here(w->loop));
 	loop_pause(w);
 	while (*at != w)
 		at = &(*at)->next;
@@ -282,6 +292,7 @@ void loop_timer_set(struct loop_timer *t, uint64_t ns_from_now)
 			     .tv_nsec = (long)(ns_from_now % NSEC_PER_SEC)},
 	};
 
+	assert(loop_is_here(t->watch.loop));
 	timerfd_settime(t->watch.fd, 0, &its, NULL);
 }
 
@@ -294,6 +305,7 @@ void loop_timer_close(struct loop_timer *t)
 
 void loop_add_hook(struct loop *loop, struct loop_hook *hook)
 {
+	assert(loop->state == LOOP_NEW && loop_is_here(loop));
 	fifo_append(&loop->hooks, &hook->link);
 }
 
@@ -302,6 +314,7 @@ void loop_wait_ops(struct loop *loop, const unsigned *pending)
 	for (;;) {
 		int r = 0;
 
+		assert(loop_is_here(loop));
 		run_work(loop);
 		if (!*pending)
 			return;
@@ -360,7 +373,7 @@ void loop_call(struct loop *loop, void (*fn)(void *arg), void *arg)
 	struct call call = {.work = {.fn = run_call}, .loop = loop, .fn = fn, .arg = arg};
 
 	pthread_mutex_lock(&loop->lock);
-	if (pthread_equal(loop->owner, pthread_self())) {
+	if (loop_is_here(loop)) {
 		pthread_mutex_unlock(&loop->lock);
 		fn(arg);
 		return;

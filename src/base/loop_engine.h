@@ -46,7 +46,7 @@ struct loop {
 	pthread_mutex_t lock; /* of what follows, up to `wake` */
 	pthread_cond_t called;
 	enum loop_state state;
-	pthread_t owner; /* who made the loop, then who runs it, then who joined it */
+	_Atomic pthread_t owner; /* who made the loop, then who runs it, then who joined it */
 	struct fifo work;
 	size_t num_work;
 

@@ -5,6 +5,7 @@
  * a client that does not take its answers stops itself. A turn of the loop carries out one request
  * of a client at most, so that one with many starves nobody.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -395,6 +396,7 @@ void control_close(struct control *control, bool remove)
 {
 	if (!control)
 		return;
+	assert(loop_is_here(control->loop));
 	for (unsigned i = 0; i < CONTROL_MAX_CLIENTS; i++)
 		if (control->client[i])
 			drop(control->client[i]);

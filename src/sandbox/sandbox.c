@@ -5,6 +5,7 @@
  * call. A call that is not allowed does not happen: it raises SIGSYS, whose handler says which it
  * was and ends the process. The handler is there for the user; what holds is the filter.
  */
+#include <assert.h>
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -156,6 +157,7 @@ int sandbox_process(void (*restore)(void), struct error *e)
 			 "calls than skep");
 		return 0;
 	}
+	assert(!files.fds);
 	list_files();
 	restore_host = restore;
 	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

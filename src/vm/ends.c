@@ -11,6 +11,7 @@
  * force that takes too long, because a device's host does not answer or the guest has left it too
  * much to do. Then, or while the VM is still being built, the process ends as it is.
  */
+#include <assert.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -56,6 +57,7 @@ static void on_guest_left(void *ctx)
 {
 	struct vm *vm = ctx;
 
+	assert(vm->runs && vm->ended);
 	devices_quiesce(vm);
 	loop_quit(vm->control);
 }
@@ -253,6 +255,7 @@ void ends_watch_loop(struct vm *vm, struct loop *loop)
 
 void ends_go(struct vm *vm)
 {
+	assert(!vm->runs && loop_is_here(vm->control));
 	vm->asked.started_ns = now_ns();
 	loop_timer_set(&vm->halt_check, HALT_CHECK_NS);
 	atomic_store(&vm->runs, true);

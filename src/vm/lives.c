@@ -72,6 +72,7 @@ int devices_open(struct vm *vm, struct error *e)
 
 int devices_build(struct vm *vm, struct error *e)
 {
+	assert(!vm->machine.num_devices); /* of which each gets a page and an interrupt */
 	return FOR_EACH(vm, build, &vm->host, e);
 }
 
@@ -95,6 +96,7 @@ int devices_start(struct vm *vm, device_setup setup, struct error *e)
 {
 	int r = 0;
 
+	assert(!vm->runs);
 	for (unsigned i = 0; r == 0 && i < vm->num_devices; i++)
 		r = start_loops(vm, &vm->devices[i], setup, e);
 	return r < 0 ? r : FOR_EACH(vm, start, setup, e);
