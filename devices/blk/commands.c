@@ -9,6 +9,7 @@
 #include "base/util.h"
 #include "commands.h"
 #include "config/settings.h"
+#include "config/units.h"
 
 /* The VM's end */
 

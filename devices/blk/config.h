@@ -6,16 +6,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CONFIG_MAX_QUEUES  16u	     /* of a disk */
-#define CONFIG_MAX_POLL_NS 10000000u /* of a disk */
-#define BLK_SERIAL_LEN	   20u	     /* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
+#include "config/device_options.h"
 
-enum disk_engine { ENGINE_AUTO, ENGINE_URING, ENGINE_SYNC };
-enum disk_block_size { BLOCK_SIZE_AUTO, BLOCK_SIZE_512, BLOCK_SIZE_4096 };
-enum disk_discard { DISCARD_UNMAP, DISCARD_IGNORE };
-enum disk_werror { WERROR_REPORT, WERROR_ENOSPC_PAUSE };
-enum disk_detect_zeroes { DETECT_ZEROES_OFF, DETECT_ZEROES_UNMAP };
-enum disk_cache { CACHE_WRITEBACK, CACHE_WRITETHROUGH, CACHE_NONE, CACHE_UNSAFE };
+#define BLK_MAX_DISKS	120u
+#define BLK_MAX_QUEUES	16u /* of a disk */
+#define BLK_MAX_POLL_NS 10000000u
+#define BLK_MAX_IOPS	1000000000u
+#define BLK_SERIAL_LEN	20u /* virtio 1.3, section 5.2.6: VIRTIO_BLK_T_GET_ID */
+
+#define DISK_ENGINES(X) X(ENGINE_AUTO, "auto") X(ENGINE_URING, "uring") X(ENGINE_SYNC, "sync")
+enum disk_engine { DISK_ENGINES(CHOICE_VALUE) };
+
+#define DISK_BLOCK_SIZES(X)                                                                        \
+	X(BLOCK_SIZE_AUTO, "auto") X(BLOCK_SIZE_512, "512") X(BLOCK_SIZE_4096, "4096")
+enum disk_block_size { DISK_BLOCK_SIZES(CHOICE_VALUE) };
+
+#define DISK_DISCARDS(X) X(DISCARD_UNMAP, "unmap") X(DISCARD_IGNORE, "ignore")
+enum disk_discard { DISK_DISCARDS(CHOICE_VALUE) };
+
+#define DISK_DETECT_ZEROES(X) X(DETECT_ZEROES_OFF, "off") X(DETECT_ZEROES_UNMAP, "unmap")
+enum disk_detect_zeroes { DISK_DETECT_ZEROES(CHOICE_VALUE) };
+
+#define DISK_WERRORS(X) X(WERROR_REPORT, "report") X(WERROR_ENOSPC_PAUSE, "enospc-pause")
+enum disk_werror { DISK_WERRORS(CHOICE_VALUE) };
+
+#define DISK_CACHES(X)                                                                             \
+	X(CACHE_WRITEBACK, "writeback")                                                            \
+	X(CACHE_WRITETHROUGH, "writethrough") X(CACHE_NONE, "none") X(CACHE_UNSAFE, "unsafe")
+enum disk_cache { DISK_CACHES(CHOICE_VALUE) };
 
 struct disk_config {
 	char *path;
@@ -29,12 +47,17 @@ struct disk_config {
 	enum disk_werror werror;	       /* what a write does that finds no space */
 	enum disk_cache cache;
 	enum disk_engine engine;
-	uint64_t poll_ns; /* before a queue sleeps, at most CONFIG_MAX_POLL_NS; 0: not at all */
+	uint64_t poll_ns; /* before a queue sleeps, at most BLK_MAX_POLL_NS; 0: not at all */
 	bool pin;	  /* guest memory is pinned, as the engine's fixed buffers */
-	unsigned queues;  /* 1 to 16 */
+	unsigned queues;  /* 1 to BLK_MAX_QUEUES */
 	uint64_t bps;	  /* bytes a second, 0: no limit */
 	unsigned iops;	  /* requests a second, 0: no limit */
 	uint64_t burst_ns;
 };
+
+extern const struct device_options blk_options;
+
+/* The serial number that the guest sees of the VM's disk number `index`. */
+void disk_serial(const struct disk_config *disk, size_t index, char ret[BLK_SERIAL_LEN + 1]);
 
 #endif

@@ -7,18 +7,12 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "commands.h"
-#include "config/device_options.h"
 
 #define LOOP_ENTRIES 256u
 
 void blk_serial(const struct vm_device *d, char ret[BLK_SERIAL_LEN + 1])
 {
-	const struct disk_config *config = d->config;
-
-	if (config->serial[0])
-		snprintf(ret, BLK_SERIAL_LEN + 1, "%s", config->serial);
-	else
-		snprintf(ret, BLK_SERIAL_LEN + 1, "skep%u", d->index);
+	disk_serial(d->config, d->index, ret);
 }
 
 static enum loop_engine loop_engine(enum disk_engine engine)
@@ -48,7 +42,7 @@ static int add_loop(struct vm_device *d, unsigned queue, struct loop **ret, stru
 static int build(struct vm_device *d, const struct device_host *host, struct error *e)
 {
 	struct disk_config config = *(const struct disk_config *)d->config;
-	struct loop *loop[CONFIG_MAX_QUEUES];
+	struct loop *loop[BLK_MAX_QUEUES];
 	struct blk_image *image;
 	int r = blk_image_open(&image, &config, e);
 
@@ -144,7 +138,6 @@ static void print_status(size_t i, const json_t *disk, FILE *out)
 const struct device_type blk_type = {
 	.name = "blk",
 	.options = &blk_options,
-	.config_size = sizeof(struct disk_config),
 	.build = build,
 	.counters = counters,
 	.count = count,

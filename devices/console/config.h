@@ -5,12 +5,16 @@
 
 #include <stdbool.h>
 
+#include "config/device_options.h"
+
 enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
 
 struct console_config {
-	enum console_mode mode;
 	char *path; /* CONSOLE_FILE */
+	enum console_mode mode;
 	bool fresh; /* CONSOLE_FILE: emptied at the start; else added to */
 };
+
+extern const struct device_options console_options;
 
 #endif

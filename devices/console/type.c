@@ -175,7 +175,6 @@ static const struct device_command commands[] = {
 const struct device_type console_type = {
 	.name = "console",
 	.options = &console_options,
-	.config_size = sizeof(struct console_config),
 	.open = console_open,
 	.build = console_build,
 	.ready = console_ready,

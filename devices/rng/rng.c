@@ -119,6 +119,12 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 	return rng_device_new(&d->dev, host->mem, host->loop, e);
 }
 
+const struct device_options rng_options = {
+	.name = "rng",
+	.what = "the source of random numbers",
+	.max = 1,
+};
+
 const struct device_type rng_type = {
 	.name = "rng",
 	.options = &rng_options,

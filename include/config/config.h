@@ -10,24 +10,21 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "blk/config.h"
-#include "console/config.h"
 
 #define CONFIG_MAX_CPUS	   64u
-#define CONFIG_MAX_DISKS   120u
 #define CONFIG_MAX_INITRDS 16u
 #define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
 #define CONFIG_MAX_MEMORY  ((uint64_t)16 << 40) /* bytes */
 
+struct device_options;
+struct setting;
+
 struct vm_config {
-	char *kernel;	 /* NULL: the default guest */
-	char **initrds;	 /* ends with NULL; NULL: none, or the default guest's */
-	char *append;	 /* added to the default command line; NULL: nothing */
-	unsigned cpus;	 /* 1 to CONFIG_MAX_CPUS */
-	uint64_t memory; /* bytes, a multiple of 2 MiB */
-	struct disk_config *disks;
-	size_t num_disks;
-	struct console_config console;
+	char *kernel;		  /* NULL: the default guest */
+	char **initrds;		  /* ends with NULL; NULL: none, or the default guest's */
+	char *append;		  /* added to the default command line; NULL: nothing */
+	unsigned cpus;		  /* 1 to CONFIG_MAX_CPUS */
+	uint64_t memory;	  /* bytes, a multiple of 2 MiB */
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */
@@ -41,27 +38,24 @@ struct vm_config {
 	bool sandbox;
 	bool verbose; /* LOG_DEBUG */
 	bool quiet;   /* LOG_ERROR */
+
+	const struct device_options *const *types; /* of devices; ends with NULL */
+	struct device_configs {			   /* by type: see config_devices() */
+		void *all;
+		size_t num;
+	} * devices;
+	struct setting *settings; /* vm_settings and the options of the types */
 };
 
-/* Defaults: 1 CPU, 256 MiB, stdio, KASLR, cache, sandbox, 30 s to stop. */
-void config_init(struct vm_config *config);
+/* Defaults: 1 CPU, 256 MiB, KASLR, cache, sandbox, 30 s to stop, and what the types of devices
+ * say. `types` ends with NULL and outlives the config. -ENOMEM: there is nothing to destroy. */
+int config_init(struct vm_config *config, const struct device_options *const *types);
 void config_destroy(struct vm_config *config);
 
-/* Parses "512", "512M", "4G", "1.5G" (B, K, M, G, T: powers of 1024; a bare number counts `unit`
- * bytes). -EINVAL, or -ERANGE on overflow, with a message. */
-int config_parse_size(const char *text, uint64_t unit, uint64_t *ret, struct error *e);
-/* Parses "90", "90s", "5m", "1.5h", "250ms" (ns, us, ms, s, m, h) into nanoseconds, at most
- * INT64_MAX. -EINVAL, or -ERANGE on overflow, with a message. */
-int config_parse_duration(const char *text, uint64_t *ret, struct error *e);
-/* Parses and adds
- * "PATH[,readonly][,serial=S][,OPTION...]" with the options of disk_settings; a comma in the
- * path is written ",,". */
-int config_add_disk(struct vm_config *config, const char *text, struct error *e);
-
-/* Adds what a JSON text says to *config: pure, no file is opened. Disks, initrds and `append` are
- * added to what is there, all else replaces it. `name` is for messages, which give line and column;
- * unknown keys are errors that name the nearest known one. On error *config may have changed in
- * part. */
+/* Adds what a JSON text says to *config: pure, no file is opened. Initrds, `append` and devices of
+ * which there may be several are added to what is there, all else replaces it. `name` is for
+ * messages, which give line and column; unknown keys are errors that name the nearest known one. On
+ * error *config may have changed in part. */
 int config_parse_json(struct vm_config *config, const char *text, size_t len, const char *name,
 		      struct error *e);
 /* The whole config as JSON that config_parse_json() reads back, over several lines; freed by the
@@ -71,8 +65,15 @@ char *config_to_json(const struct vm_config *config);
 /* Notes that a configuration was read from `path`. -ENOMEM. */
 int config_add_source(struct vm_config *config, const char *path);
 
-/* The serial number that the guest sees of disks[i]. */
-void config_disk_serial(const struct vm_config *config, size_t i, char ret[BLK_SERIAL_LEN + 1]);
+/* A file that the config names. */
+struct config_file {
+	const char *path; /* NULL: not this time */
+	const char *what; /* "the kernel" */
+	bool written;
+	bool output; /* written for the user to read */
+};
+/* The file number `i`; false where there is no further one. Sources do not count. */
+bool config_file(const struct vm_config *config, size_t i, struct config_file *ret);
 
 /* Checks what only the whole can tell: contradictions. Each setting was checked when it was set.
  * -EINVAL with a message. */

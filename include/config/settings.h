@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The settings of a VM and of its disks: the one table that command-line options, sub-options of
- * --disk, keys of the JSON configuration, help text and shell completion are made from.
+ * Settings: the tables that command-line options, sub-options of devices, keys of the JSON
+ * configuration, help text and shell completion are made from.
  */
 #ifndef SKEP_SETTINGS_H
 #define SKEP_SETTINGS_H
@@ -18,19 +18,17 @@ enum setting_type {
 	SETTING_STRING,	  /* char *, not empty */
 	SETTING_APPEND,	  /* char *, each time added with a blank between */
 	SETTING_LIST,	  /* char ** that ends with NULL, or NULL; each time one is added */
+	SETTING_TEXT,	  /* char[max + 1], printable ASCII */
 	SETTING_COUNT,	  /* unsigned, min to max */
-	SETTING_SIZE,	  /* uint64_t bytes; a bare number is MiB */
+	SETTING_MEMORY,	  /* uint64_t bytes of guest RAM; a bare number is MiB */
 	SETTING_BYTES,	  /* uint64_t bytes; so is a bare number */
 	SETTING_DURATION, /* uint64_t nanoseconds; a bare number is seconds */
 	SETTING_BOOL,	  /* bool */
 	SETTING_CHOICE,	  /* an enum, in the order of `choices` */
-	SETTING_SERIAL,	  /* char[BLK_SERIAL_LEN + 1] */
-	SETTING_CONSOLE,  /* console */
-	SETTING_DISK,	  /* adds to disks; "disks", an array of objects, in JSON */
+	SETTING_DEVICE,	  /* adds a device to a struct vm_config, or replaces the one there */
 	/* On the command line only. */
 	SETTING_CONFIG,
 	SETTING_DRY_RUN,
-	SETTING_JSON,
 	SETTING_HELP,
 };
 
@@ -44,30 +42,55 @@ struct setting {
 	enum setting_type type;
 	size_t offset; /* of the field */
 	unsigned min, max;
-	const char *const *choices; /* NULL-terminated */
+	const char *const *choices;	     /* NULL-terminated */
+	const struct device_options *device; /* SETTING_DEVICE */
 };
 
-extern const struct setting vm_settings[], disk_settings[]; /* end with name == NULL */
+/* A field for a row of a table. Each compiles only for a member of the right type. */
+#define SETTING_FIELD(s, member, t)                                                                \
+	.offset = offsetof(struct s, member) +                                                     \
+		  0 * sizeof(_Generic(&((struct s *)0)->member, t * : 0))
+#define STRING_FIELD(s, member)	  .type = SETTING_STRING, SETTING_FIELD(s, member, char *)
+#define APPEND_FIELD(s, member)	  .type = SETTING_APPEND, SETTING_FIELD(s, member, char *)
+#define LIST_FIELD(s, member)	  .type = SETTING_LIST, SETTING_FIELD(s, member, char **)
+#define COUNT_FIELD(s, member)	  .type = SETTING_COUNT, SETTING_FIELD(s, member, unsigned)
+#define MEMORY_FIELD(s, member)	  .type = SETTING_MEMORY, SETTING_FIELD(s, member, uint64_t)
+#define BYTES_FIELD(s, member)	  .type = SETTING_BYTES, SETTING_FIELD(s, member, uint64_t)
+#define DURATION_FIELD(s, member) .type = SETTING_DURATION, SETTING_FIELD(s, member, uint64_t)
+#define BOOL_FIELD(s, member)	  .type = SETTING_BOOL, SETTING_FIELD(s, member, bool)
+#define TEXT_FIELD(s, member)                                                                      \
+	.type = SETTING_TEXT, .offset = offsetof(struct s, member),                                \
+	.max = sizeof(((struct s *)0)->member) - 1
+
+/*
+ * An enum and its names, in one list: #define FRUITS(X) X(FRUIT_PEAR, "pear") X(FRUIT_FIG, "fig"),
+ * enum fruit { FRUITS(CHOICE_VALUE) }, and a row with CHOICE_FIELD(basket, fruit, FRUITS), which
+ * has an `arg`, "pear|fig".
+ */
+#define CHOICE_VALUE(value, name) value,
+#define CHOICE_NAME_(value, name) [value] = name,
+#define CHOICE_ARG_(value, name)  "|" name
+#define CHOICE_FIELD(s, member, list)                                                              \
+	.type = SETTING_CHOICE, SETTING_FIELD(s, member, unsigned), .arg = &list(CHOICE_ARG_)[1],  \
+	.choices = (const char *const[])                                                           \
+	{                                                                                          \
+		list(CHOICE_NAME_) NULL                                                            \
+	}
+
+/* The settings of a VM but for its devices; ends with name == NULL. */
+extern const struct setting vm_settings[];
 
 /* NULL: no such name. `len` bytes of `name` count. */
 const struct setting *setting_find(const struct setting *table, const char *name, size_t len);
 
-/* Whether the setting is a field, and so a key of the JSON configuration. */
-static inline bool setting_is_field(const struct setting *s)
-{
-	return s->type < SETTING_DISK;
-}
+/* The key in the JSON configuration; NULL: it has none. */
+const char *setting_key(const struct setting *s);
 
-/* Sets the field of *base (a struct vm_config or disk_config) from text; bools are "on" or "off".
+/* Sets the field of *base, the struct that the table is of, from text; bools are "on" or "off".
  * -EINVAL or -ERANGE with a message that does not name the setting, -ENOMEM. */
 int setting_set(void *base, const struct setting *s, const char *text, struct error *e);
 
-/* Writes the shortest exact text that config_parse_size() and config_parse_duration() read back. */
-void setting_format_size(uint64_t bytes, char ret[32]);
-void setting_format_duration(uint64_t ns, char ret[32]);
-
-/* A disk's defaults, and adding one; takes over disk->path on success. -ENOSPC, -ENOMEM. */
-void disk_config_init(struct disk_config *disk);
-int config_append_disk(struct vm_config *config, const struct disk_config *disk, struct error *e);
+/* Frees the strings of *base. `table` may be NULL. */
+void settings_destroy(void *base, const struct setting *table);
 
 #endif

@@ -56,7 +56,6 @@ struct guest_facts {
 struct device_type {
 	const char *name; /* its room's: "blk" */
 	const struct device_options *options;
-	size_t config_size;
 
 	/* Opens what may fail or take long, before the kernel is looked at. */
 	int (*open)(struct vm_device *d, const struct device_host *host, struct error *e);

@@ -280,10 +280,9 @@ static void check_huge_pages(struct check_report *report)
 
 static void check_guest(struct check_report *report)
 {
-	struct vm_config config;
+	struct vm_config config = {0};
 	struct error e = {""};
 
-	config_init(&config);
 	if (cli_default_guest(&config, &e) == 0)
 		check_add(report, "default-guest", CHECK_OK, NULL, "%s", config.kernel);
 	else

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "table.h"
+#include "vm/devices.h"
 
 static void candidate(FILE *out, const char *word, const char *prefix, const char *text,
 		      const char *suffix)
@@ -28,8 +29,8 @@ static void alternatives(FILE *out, const struct setting *s, const char *word, c
 	}
 }
 
-/* "PATH,readonly,eng", perhaps after "--disk=". */
-static void disk(FILE *out, const char *word)
+/* "PATH,readonly,eng", perhaps after "--OPTION=". */
+static void device(FILE *out, const struct device_options *type, const char *word)
 {
 	const char *comma = strrchr(word, ',');
 	char done[256];
@@ -42,7 +43,7 @@ static void disk(FILE *out, const char *word)
 	len = snprintf(done, sizeof(done), "%.*s", (int)(comma + 1 - word), word);
 	if (len < 0 || (size_t)len >= sizeof(done))
 		return;
-	for (const struct setting *s = disk_settings + 1; s->name; s++) {
+	for (const struct setting *s = type->settings + 1; s->name; s++) {
 		size_t name = strlen(s->name);
 
 		if (strncmp(comma + 1, s->name, name) == 0 && comma[1 + name] == '=') {
@@ -57,8 +58,8 @@ static void disk(FILE *out, const char *word)
 /* The value of an option; `prefix` is "--option=" where the shell keeps that in the word. */
 static void value(FILE *out, const struct setting *s, const char *word, const char *prefix)
 {
-	if (s->type == SETTING_DISK)
-		disk(out, word);
+	if (s->device && !s->device->parse)
+		device(out, s->device, word);
 	else if (strchr(s->arg, '|'))
 		alternatives(out, s, word, prefix);
 	else if (strstr(s->arg, "FILE"))
@@ -127,6 +128,16 @@ static void verb(FILE *out, const struct cli_verb *table, bool files, int n, cha
 	}
 }
 
+static void run(FILE *out, int n, char *const *words)
+{
+	struct vm_config config;
+
+	if (config_init(&config, vm_device_options) < 0)
+		return;
+	command_options(out, config.settings, n, words);
+	config_destroy(&config);
+}
+
 void cli_complete(int num_words, char *const *words, FILE *out)
 {
 	if (num_words < 1)
@@ -140,7 +151,7 @@ void cli_complete(int num_words, char *const *words, FILE *out)
 			candidate(out, words[0], "", "--version", "");
 		}
 	} else if (strcmp(words[0], "run") == 0) {
-		command_options(out, vm_settings, num_words - 1, words + 1);
+		run(out, num_words - 1, words + 1);
 	} else if (strcmp(words[0], "control") == 0) {
 		if (num_words == 2)
 			fputs(":files\n", out);

@@ -2,7 +2,9 @@
 /* Help, printed from the tables. */
 #include <string.h>
 
+#include "base/util.h"
 #include "table.h"
+#include "vm/devices.h"
 
 #define WIDTH  80u
 #define INDENT 28u /* where the text of an option starts */
@@ -88,27 +90,46 @@ void cli_help(FILE *out)
 	      out);
 }
 
-void cli_help_run(FILE *out)
+static void sub_options(FILE *out, const struct device_options *device)
 {
-	fputs("Usage: skep run [OPTION...]\n\n"
-	      "Boots a virtual machine and waits for its end. Without --kernel it boots the\n"
-	      "default guest to a shell.\n",
-	      out);
-	options(out, vm_settings);
-	fputs("\nOptions of a disk (a comma in the path is written ,,):\n", out);
-	for (const struct setting *s = disk_settings + 1; s->name; s++) {
+	fprintf(out, "\nOptions of %s (a comma in the %s is written ,,):\n", device->what,
+		device->settings->name);
+	for (const struct setting *s = device->settings + 1; s->name; s++) {
 		char left[80];
 
 		snprintf(left, sizeof(left), "  %s%s%s", s->name, s->arg ? "=" : "",
 			 s->arg ? s->arg : "");
 		entry(out, left, s->help);
 	}
-	fputs("\nOptions apply from left to right, the last one counts; disks, initrds and\n"
-	      "--append add. --X undoes --no-X, and the other way around.\n\n"
-	      "Exit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
+}
+
+void cli_help_run(FILE *out)
+{
+	char add[512] = "Options apply from left to right, the last one counts; ";
+	struct vm_config config;
+
+	if (config_init(&config, vm_device_options) < 0)
+		return;
+	for (const struct setting *s = config.settings; s->name; s++)
+		if (s->device && s->device->plural)
+			snprintf(add + strlen(add), sizeof(add) - strlen(add), "%s, ",
+				 s->device->plural);
+	strcat(add, "initrds and --append add. --X undoes --no-X, and the other way around.");
+	fputs("Usage: skep run [OPTION...]\n\n"
+	      "Boots a virtual machine and waits for its end. Without --kernel it boots the\n"
+	      "default guest to a shell.\n",
+	      out);
+	options(out, config.settings);
+	for (const struct setting *s = config.settings; s->name; s++)
+		if (s->device && s->device->settings && !s->device->parse)
+			sub_options(out, s->device);
+	fputc('\n', out);
+	wrap(out, add, 0, 0);
+	fputs("\nExit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
 	      "122 triple fault or other unasked reset, 123 halted for good, 124 --timeout ran\n"
 	      "out, 128+N ended by force after signal N, 125 skep failed, 2 wrong usage.\n",
 	      out);
+	config_destroy(&config);
 }
 
 void cli_help_control(FILE *out)

@@ -7,7 +7,9 @@
 #include "base/suggest.h"
 #include "base/util.h"
 #include "cli.h"
+#include "config/units.h"
 #include "table.h"
+#include "vm/devices.h"
 
 #define MAX_CONFIG_FILE MIB
 
@@ -23,7 +25,8 @@ const struct cli_command cli_commands[] = {
 };
 
 const struct setting check_settings[] = {
-	{"json", .group = "Options", .type = SETTING_JSON, .help = "print the report as JSON"},
+	{"json", .group = "Options", BOOL_FIELD(check_options, json),
+	 .help = "print the report as JSON"},
 	{"help", 'h', .group = "Options", .type = SETTING_HELP, .help = "show this text"},
 	{.name = NULL},
 };
@@ -261,8 +264,6 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 	switch (s->type) {
 	case SETTING_CONFIG:
 		return load_config(&o->config, value, e);
-	case SETTING_DISK:
-		return config_add_disk(&o->config, value, e);
 	case SETTING_DRY_RUN:
 		o->dry_run = true;
 		return 0;
@@ -276,10 +277,12 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 
 int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e)
 {
-	struct parser p = {vm_settings, "run", apply_run, ret, e};
+	struct parser p = {NULL, "run", apply_run, ret, e};
 
 	*ret = (struct run_options){0};
-	config_init(&ret->config);
+	if (config_init(&ret->config, vm_device_options) < 0)
+		return -ENOMEM;
+	p.table = ret->config.settings;
 	return parse(&p, argc, argv);
 }
 
@@ -300,11 +303,11 @@ static int apply_check(void *ctx, const struct setting *s, const char *value, st
 			return error_set(e, -EINVAL, "more than %zu paths: check them in turns",
 					 ARRAY_SIZE(o->paths));
 		o->paths[o->num_paths++] = value;
-	} else if (s->type == SETTING_JSON) {
-		o->json = true;
-	} else {
+	} else if (s->type == SETTING_HELP) {
 		o->help = true;
 		return -ECANCELED;
+	} else {
+		return setting_set(o, s, value, e);
 	}
 	return 0;
 }

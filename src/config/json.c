@@ -15,10 +15,8 @@
 #include "base/json.h"
 #include "base/suggest.h"
 #include "base/util.h"
-#include "config/config.h"
-#include "config/settings.h"
-
-#define DISKS "disks" /* the key; the option is --disk */
+#include "config/device_options.h"
+#include "config/units.h"
 
 /* Where we are: the ordinal of the member or element at each depth. */
 struct cursor {
@@ -90,15 +88,21 @@ __attribute__((format(printf, 3, 4))) static int fail_at(const struct cursor *c,
 	return error_set(c->e, code, "%.200s:%u:%u: %s", c->name, line, column, what.msg);
 }
 
+static const struct setting *find_key(const struct setting *table, const char *key)
+{
+	for (const struct setting *s = table; s->name; s++)
+		if (setting_key(s) && strcmp(setting_key(s), key) == 0)
+			return s;
+	return NULL;
+}
+
 static int unknown_key(const struct cursor *c, const struct setting *table, const char *key)
 {
 	struct suggest near = {.word = key};
 
 	for (const struct setting *s = table; s->name; s++)
-		if (setting_is_field(s))
-			suggest_try(&near, s->name);
-	if (table == vm_settings)
-		suggest_try(&near, DISKS);
+		if (setting_key(s))
+			suggest_try(&near, setting_key(s));
 	return fail_at(c, -EINVAL, "unknown key '%.40s': %s", key,
 		       suggest_hint(&near, "skep(1) lists the keys"));
 }
@@ -110,7 +114,7 @@ static const char *value_text(const struct setting *s, const json_t *value, char
 	case SETTING_BOOL:
 		return json_is_boolean(value) ? (json_is_true(value) ? "on" : "off") : NULL;
 	case SETTING_COUNT:
-	case SETTING_SIZE:
+	case SETTING_MEMORY:
 	case SETTING_BYTES:
 	case SETTING_DURATION:
 		if (json_is_integer(value)) {
@@ -133,7 +137,7 @@ static const char *type_name(const struct setting *s)
 		return "true or false";
 	case SETTING_COUNT:
 		return "a whole number";
-	case SETTING_SIZE:
+	case SETTING_MEMORY:
 		return "a string like \"512M\", or a whole number of MiB";
 	case SETTING_BYTES:
 		return "a string like \"10M\", or a whole number of bytes";
@@ -163,14 +167,71 @@ static int set_value(const struct cursor *c, void *base, const struct setting *s
 	return 0;
 }
 
-static int set_member(struct cursor *c, void *base, const struct setting *table, const char *key,
-		      const json_t *value)
+static int set_members(struct cursor *c, void *base, const struct setting *table, json_t *object);
+
+/* A device of a type whose devices are objects. */
+static int add_device(struct cursor *c, struct vm_config *config, const struct device_options *type,
+		      json_t *object)
 {
-	const struct setting *s = setting_find(table, key, strlen(key));
+	_cleanup_free_ void *device = device_config_new(type);
+	const char *first = type->settings->name;
+	struct error what = {""};
+	int r;
+
+	if (!json_is_object(object))
+		return fail_at(c, -EINVAL, "%s must be an object: {\"%s\": ...}", type->what,
+			       first);
+	if (!device)
+		return fail_at(c, -ENOMEM, "out of memory");
+	r = set_members(c, device, type->settings, object);
+	if (r == 0 && !json_object_get(object, first))
+		r = fail_at(c, -EINVAL, "this %s has no \"%s\"", type->name, first);
+	if (r == 0) {
+		r = config_add_device(config, type, device, &what);
+		if (r < 0)
+			fail_at(c, r, "%s", what.msg[0] ? what.msg : strerror(-r));
+	}
+	if (r < 0)
+		device_config_destroy(type, device);
+	return r;
+}
+
+static int set_device(struct cursor *c, struct vm_config *config, const struct setting *s,
+		      json_t *value)
+{
+	return s->device->parse ? set_value(c, config, s, value)
+				: add_device(c, config, s->device, value);
+}
+
+static int add_devices(struct cursor *c, struct vm_config *config, const struct setting *s,
+		       json_t *array)
+{
+	json_t *value;
+	size_t i;
 	int r = 0;
 
-	if (!s || !setting_is_field(s))
-		return unknown_key(c, table, key);
+	if (!json_is_array(array))
+		return fail_at(c, -EINVAL, "'%s' must be an array of %s", setting_key(s),
+			       s->device->parse ? "strings" : "objects");
+	c->depth++;
+	json_array_foreach(array, i, value)
+	{
+		c->path[c->depth - 1] = (unsigned)i;
+		r = set_device(c, config, s, value);
+		if (r < 0)
+			break;
+	}
+	c->depth--;
+	return r;
+}
+
+static int set_member(struct cursor *c, void *base, const struct setting *s, json_t *value)
+{
+	int r = 0;
+
+	if (s->type == SETTING_DEVICE)
+		return s->device->plural ? add_devices(c, base, s, value)
+					 : set_device(c, base, s, value);
 	if (s->type != SETTING_LIST || !json_is_array(value))
 		return set_value(c, base, s, value);
 	for (size_t i = 0; r == 0 && i < json_array_size(value); i++)
@@ -178,53 +239,22 @@ static int set_member(struct cursor *c, void *base, const struct setting *table,
 	return r;
 }
 
-static int add_disk(struct cursor *c, struct vm_config *config, json_t *object)
+/* The cursor is at the object. */
+static int set_members(struct cursor *c, void *base, const struct setting *table, json_t *object)
 {
-	struct error what = {""};
-	struct disk_config disk;
 	const char *key;
 	json_t *value;
 	int r = 0;
 
-	if (!json_is_object(object))
-		return fail_at(c, -EINVAL, "a disk must be an object: {\"path\": ...}");
-	disk_config_init(&disk);
 	c->path[c->depth++] = 0;
 	json_object_foreach(object, key, value)
 	{
-		r = set_member(c, &disk, disk_settings, key, value);
+		const struct setting *s = find_key(table, key);
+
+		r = s ? set_member(c, base, s, value) : unknown_key(c, table, key);
 		if (r < 0)
 			break;
 		c->path[c->depth - 1]++;
-	}
-	c->depth--;
-	if (r == 0 && !disk.path)
-		r = fail_at(c, -EINVAL, "this disk has no \"path\"");
-	if (r == 0) {
-		r = config_append_disk(config, &disk, &what);
-		if (r < 0)
-			fail_at(c, r, "%s", what.msg[0] ? what.msg : strerror(-r));
-	}
-	if (r < 0)
-		free(disk.path);
-	return r;
-}
-
-static int add_disks(struct cursor *c, struct vm_config *config, const json_t *array)
-{
-	json_t *disk;
-	size_t i;
-	int r = 0;
-
-	if (!json_is_array(array))
-		return fail_at(c, -EINVAL, "'" DISKS "' must be an array of objects");
-	c->depth++;
-	json_array_foreach(array, i, disk)
-	{
-		c->path[c->depth - 1] = (unsigned)i;
-		r = add_disk(c, config, disk);
-		if (r < 0)
-			break;
 	}
 	c->depth--;
 	return r;
@@ -235,39 +265,51 @@ int config_parse_json(struct vm_config *config, const char *text, size_t len, co
 {
 	struct cursor c = {.name = name, .text = text, .len = len, .e = e};
 	json_error_t error;
-	const char *key;
-	json_t *doc, *value;
-	int r = 0;
+	json_t *doc;
+	int r;
 
 	doc = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 	if (!doc)
 		return error_set(e, -EINVAL, "%.200s:%d:%d: %s", name, error.line, error.column,
 				 error.text);
-	if (!json_is_object(doc))
+	if (json_is_object(doc))
+		r = set_members(&c, config, config->settings, doc);
+	else
 		r = fail_at(&c, -EINVAL, "the configuration must be an object: {...}");
-	c.depth = 1;
-	json_object_foreach(doc, key, value)
-	{
-		if (strcmp(key, DISKS) == 0)
-			r = add_disks(&c, config, value);
-		else
-			r = set_member(&c, config, vm_settings, key, value);
-		if (r < 0)
-			break;
-		c.path[0]++;
-	}
 	json_decref(doc);
 	return r;
 }
 
 /* Writing */
 
-static json_t *console_value(const struct vm_config *config)
+static json_t *struct_to_json(const void *base, const struct setting *table);
+
+static json_t *device_value(const struct device_options *type, const void *device)
 {
-	if (config->console.mode == CONSOLE_FILE)
-		return json_sprintf("%sfile=%s", config->console.fresh ? "fresh-" : "",
-				    config->console.path);
-	return json_string(config->console.mode == CONSOLE_OFF ? "off" : "stdio");
+	_cleanup_free_ char *text = NULL;
+
+	if (!type->format)
+		return struct_to_json(device, type->settings);
+	text = type->format(device);
+	return json_string(text);
+}
+
+static json_t *devices_value(const struct vm_config *config, const struct device_options *type)
+{
+	json_t *array;
+	size_t num;
+	const char *devices = config_devices(config, type, &num);
+
+	if (!type->plural)
+		return device_value(type, devices);
+	array = json_array();
+	for (size_t i = 0; i < num; i++)
+		if (json_array_append_new(array, device_value(type, devices + i * type->size)) <
+		    0) {
+			json_decref(array);
+			return NULL;
+		}
+	return array;
 }
 
 /* One stands for itself. */
@@ -299,7 +341,7 @@ static json_t *field_value(const void *base, const struct setting *s)
 		return list_value(*(char **const *)field);
 	case SETTING_COUNT:
 		return json_integer(*(const unsigned *)field);
-	case SETTING_SIZE:
+	case SETTING_MEMORY:
 	case SETTING_BYTES:
 		setting_format_size(*(const uint64_t *)field, text);
 		return json_string(text);
@@ -310,10 +352,10 @@ static json_t *field_value(const void *base, const struct setting *s)
 		return json_boolean(*(const bool *)field);
 	case SETTING_CHOICE:
 		return json_string(s->choices[*(const unsigned *)field]);
-	case SETTING_SERIAL:
+	case SETTING_TEXT:
 		return json_string(field);
-	case SETTING_CONSOLE:
-		return console_value(base);
+	case SETTING_DEVICE:
+		return devices_value(base, s->device);
 	default:
 		return NULL;
 	}
@@ -326,7 +368,20 @@ static bool is_unset(const void *base, const struct setting *s)
 
 	if (s->type == SETTING_STRING || s->type == SETTING_APPEND || s->type == SETTING_LIST)
 		return !*(void *const *)(const void *)field;
-	return s->type == SETTING_SERIAL && !*field;
+	return s->type == SETTING_TEXT && !*field;
+}
+
+/* Arrays of devices, which are long, come after all else. */
+static bool add_members(json_t *object, const void *base, const struct setting *table, bool arrays)
+{
+	for (const struct setting *s = table; s->name; s++) {
+		bool is_array = s->type == SETTING_DEVICE && s->device->plural;
+
+		if (setting_key(s) && is_array == arrays && !is_unset(base, s) &&
+		    json_object_set_new(object, setting_key(s), field_value(base, s)) < 0)
+			return false;
+	}
+	return true;
 }
 
 /* NULL when memory is short or a string is not UTF-8. */
@@ -334,30 +389,15 @@ static json_t *struct_to_json(const void *base, const struct setting *table)
 {
 	json_t *object = json_object();
 
-	for (const struct setting *s = table; s->name; s++) {
-		if (!setting_is_field(s) || is_unset(base, s))
-			continue;
-		if (json_object_set_new(object, s->name, field_value(base, s)) < 0) {
-			json_decref(object);
-			return NULL;
-		}
-	}
-	return object;
+	if (add_members(object, base, table, false) && add_members(object, base, table, true))
+		return object;
+	json_decref(object);
+	return NULL;
 }
 
 char *config_to_json(const struct vm_config *config)
 {
-	json_t *doc = struct_to_json(config, vm_settings), *disks = json_array();
-	bool whole = doc && disks;
+	json_t *doc = struct_to_json(config, config->settings);
 
-	for (size_t i = 0; whole && i < config->num_disks; i++)
-		whole = json_array_append_new(
-				disks, struct_to_json(&config->disks[i], disk_settings)) == 0;
-	if (!whole) {
-		json_decref(disks);
-		json_decref(doc);
-		return NULL;
-	}
-	json_object_set_new(doc, DISKS, disks);
-	return json_to_text(doc);
+	return doc ? json_to_text(doc) : NULL;
 }

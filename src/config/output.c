@@ -28,19 +28,15 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 {
 	struct stat st;
 	struct known known = {.st = &st, .path = path, .e = e};
-	int r;
+	struct config_file file;
+	int r = 0;
 
 	if (fstat(fd, &st) < 0 || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
 		return 0;
-	r = check_one(&known, config->kernel, "the kernel");
-	for (char **initrd = config->initrds; r == 0 && initrd && *initrd; initrd++)
-		r = check_one(&known, *initrd, "the initrd");
-	if (r == 0 && path)
-		r = check_one(&known, config->result_path, "the result");
-	if (r == 0 && path)
-		r = check_one(&known, config->console.path, "the console");
-	for (size_t i = 0; r == 0 && i < config->num_disks; i++)
-		r = check_one(&known, config->disks[i].path, "a disk");
+	/* A standard descriptor may be another output, too. */
+	for (size_t i = 0; r == 0 && config_file(config, i, &file); i++)
+		if (path || !file.output)
+			r = check_one(&known, file.path, file.what);
 	for (size_t i = 0; r == 0 && i < config->num_sources; i++)
 		r = check_one(&known, config->sources[i], "the configuration");
 	return r;

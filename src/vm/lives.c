@@ -55,7 +55,7 @@ int devices_list(struct vm *vm, struct error *e)
 			vm->devices[vm->num_devices++] = (struct vm_device){
 				.type = *type,
 				.index = i,
-				.config = config + i * (*type)->config_size,
+				.config = config + i * (*type)->options->size,
 			};
 	}
 	vm->host = (struct device_host){

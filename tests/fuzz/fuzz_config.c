@@ -9,7 +9,9 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "config/config.h"
+#include "blk/config.h"
+#include "config/units.h"
+#include "vm/devices.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,7 +28,7 @@ static void round_trip(const struct vm_config *config)
 
 	if (!text) /* not UTF-8 */
 		return;
-	config_init(&back);
+	config_init(&back, vm_device_options);
 	CHECK(config_parse_json(&back, text, strlen(text), "again", NULL) == 0);
 	again = config_to_json(&back);
 	CHECK(again && strcmp(text, again) == 0);
@@ -39,7 +41,7 @@ static void fuzz_json(const char *text, size_t size)
 	struct error e = {""};
 	int r;
 
-	config_init(&config);
+	config_init(&config, vm_device_options);
 	r = config_parse_json(&config, text, size, "fuzz", &e);
 	CHECK(r <= 0 && (r == 0) == (e.msg[0] == '\0'));
 	if (r == 0 && config_validate(&config, &e) == 0)
@@ -52,12 +54,14 @@ static void fuzz_texts(const char *text)
 	struct vm_config config;
 	struct error e = {""};
 	uint64_t value;
+	size_t num;
 	int r;
 
-	config_init(&config);
-	r = config_add_disk(&config, text, &e);
+	config_init(&config, vm_device_options);
+	r = config_parse_device(&config, &blk_options, text, &e);
 	CHECK(r <= 0 && (r == 0) == (e.msg[0] == '\0'));
-	CHECK(config.num_disks == (r == 0));
+	config_devices(&config, &blk_options, &num);
+	CHECK(num == (r == 0));
 	if (r == 0)
 		round_trip(&config);
 	config_destroy(&config);

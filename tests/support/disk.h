@@ -40,12 +40,12 @@ struct disk {
 	struct drv drv;
 	struct virtio_dev *dev;
 	struct blk_image *image; /* the device's */
-	struct loop *loop[CONFIG_MAX_QUEUES];
+	struct loop *loop[BLK_MAX_QUEUES];
 	unsigned queues;
 	uint64_t features;
 	gpa_t buffer;
-	gpa_t slot[CONFIG_MAX_QUEUES]; /* by head: header and status of each request */
-	uint32_t length;	       /* the used length of the last request */
+	gpa_t slot[BLK_MAX_QUEUES]; /* by head: header and status of each request */
+	uint32_t length;	    /* the used length of the last request */
 };
 
 /* Opens image, loops, device; attaches the device. A negative errno with a message. */

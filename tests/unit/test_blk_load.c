@@ -151,7 +151,7 @@ static void test_reset_with_requests_in_flight(void **state)
 
 static void test_reset_while_polled(void **state)
 {
-	reset_in_flight(*state, (struct disk_options){.poll_ns = CONFIG_MAX_POLL_NS});
+	reset_in_flight(*state, (struct disk_options){.poll_ns = BLK_MAX_POLL_NS});
 }
 
 static void test_queues(void **state)
@@ -289,7 +289,7 @@ static void test_limits(void **state)
 
 static void test_limits_while_polled(void **state)
 {
-	limits(*state, CONFIG_MAX_POLL_NS);
+	limits(*state, BLK_MAX_POLL_NS);
 }
 
 /* One request after the other: those that come while the queue is looked at need no kick. And
@@ -300,7 +300,7 @@ static void test_polled_queues_need_few_kicks(void **state)
 	struct disk_options o = options(f);
 	uint64_t kicks;
 
-	o.poll_ns = CONFIG_MAX_POLL_NS;
+	o.poll_ns = BLK_MAX_POLL_NS;
 	disk_fill(f->path, 0, MIB);
 	disk_up(&f->disk, f->path, &o);
 	for (unsigned i = 0; i < 1000; i++)
@@ -309,7 +309,7 @@ static void test_polled_queues_need_few_kicks(void **state)
 	if (kicks >= 1000)
 		fail_msg("%llu kicks", (unsigned long long)kicks);
 	for (unsigned i = 0; i < 1000 && f->disk.drv.queue[0].kicks == kicks; i++) {
-		usleep(CONFIG_MAX_POLL_NS / 1000);
+		usleep(BLK_MAX_POLL_NS / 1000);
 		assert_int_equal(disk_read(&f->disk, i, f->data, 512), VIRTIO_BLK_S_OK);
 	}
 	assert_true(f->disk.drv.queue[0].kicks > kicks);

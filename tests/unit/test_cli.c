@@ -14,6 +14,7 @@
 
 #include "base/util.h"
 #include "cli/table.h"
+#include "config_fixture.h"
 
 #define ARGS(...)                                                                                  \
 	(int)(sizeof((char *[]){__VA_ARGS__}) / sizeof(char *)), (char *[])                        \
@@ -90,9 +91,9 @@ static void test_every_spelling(void **state)
 	assert_false(o.config.kaslr || o.config.cache || o.config.sandbox);
 	assert_int_equal(o.config.cpus, 4);
 	assert_int_equal(o.config.memory, GIB);
-	assert_int_equal(o.config.num_disks, 2);
-	assert_true(o.config.disks[1].readonly);
-	assert_int_equal(o.config.console.mode, CONSOLE_OFF);
+	assert_int_equal(num_disks(&o.config), 2);
+	assert_true(disk_at(&o.config, 1)->readonly);
+	assert_int_equal(console_config(&o.config)->mode, CONSOLE_OFF);
 	assert_int_equal(o.config.timeout_ns, 300 * NSEC_PER_SEC);
 	run_options_destroy(&o);
 }
@@ -208,8 +209,8 @@ static void test_config_applies_at_its_place(void **state)
 	assert_int_equal(o.config.cpus, 8);	/* the option after it */
 	assert_int_equal(o.config.memory, GIB); /* the file replaced the option before it */
 	assert_string_equal(o.config.append, "a b c");
-	assert_int_equal(o.config.num_disks, 3);
-	assert_string_equal(o.config.disks[1].path, "2");
+	assert_int_equal(num_disks(&o.config), 3);
+	assert_string_equal(disk_at(&o.config, 1)->path, "2");
 	run_options_destroy(&o);
 
 	write_file("vm.json", "{\n \"cpsu\": 4}");
@@ -399,17 +400,19 @@ static void test_help_has_every_option_in_80_columns(void **state)
 			    *disk = capture(cli_help_disk), *control = capture(cli_help_control),
 			    *all = capture(cli_help);
 	const char *const texts[] = {run, check, disk, control, all};
+	struct vm_config config;
 	char name[64];
 
 	(void)state;
-	for (const struct setting *s = vm_settings; s->name; s++) {
+	config_init(&config, vm_device_options);
+	for (const struct setting *s = config.settings; s->name; s++) {
 		snprintf(name, sizeof(name), "  --%s%s", s->inverted ? "no-" : "", s->name);
 		if (s->letter)
 			snprintf(name, sizeof(name), "-%c, --%s", s->letter, s->name);
 		if (!strstr(run, name))
 			fail_msg("no %s", name);
 	}
-	for (const struct setting *s = disk_settings + 1; s->name; s++) {
+	for (const struct setting *s = blk_options.settings + 1; s->name; s++) {
 		snprintf(name, sizeof(name), "\n  %s", s->name);
 		assert_non_null(strstr(run, name));
 	}
@@ -430,6 +433,7 @@ static void test_help_has_every_option_in_80_columns(void **state)
 	assert_non_null(strstr(check, "--json"));
 	assert_non_null(strstr(all, "\n  run "));
 	assert_null(strstr(all, "complete"));
+	config_destroy(&config);
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		for (const char *p = texts[i]; *p; p += strcspn(p, "\n") + 1)
 			if (strcspn(p, "\n") >= 80)
@@ -438,8 +442,10 @@ static void test_help_has_every_option_in_80_columns(void **state)
 
 static void test_letters_and_names_are_unique(void **state)
 {
-	const struct setting *const tables[] = {vm_settings,
-						disk_settings,
+	struct vm_config config;
+	int r = config_init(&config, vm_device_options);
+	const struct setting *const tables[] = {config.settings,
+						blk_options.settings,
 						check_settings,
 						disk_verbs[DISK_CREATE].settings,
 						disk_verbs[DISK_INFO].settings,
@@ -447,12 +453,14 @@ static void test_letters_and_names_are_unique(void **state)
 						disk_verbs[DISK_RESIZE].settings};
 
 	(void)state;
+	assert_int_equal(r, 0);
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
 		for (const struct setting *a = tables[t]; a->name; a++)
 			for (const struct setting *b = a + 1; b->name; b++) {
 				assert_string_not_equal(a->name, b->name);
 				assert_true(!a->letter || a->letter != b->letter);
 			}
+	config_destroy(&config);
 }
 
 static void expect_completion(const char *expected, int n, char *const *words)
@@ -514,7 +522,7 @@ static void test_default_guest(void **state)
 	char path[64];
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	setenv("SKEP_GUEST_DIR", dir, 1);
 	assert_int_equal(cli_default_guest(&c, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, dir));
@@ -532,13 +540,13 @@ static void test_default_guest(void **state)
 	config_destroy(&c);
 
 	/* An own initrd stays; with an own kernel nothing is added. */
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(setting_set(&c, setting_find(vm_settings, "initrd", 6), "mine", NULL), 0);
 	assert_int_equal(cli_default_guest(&c, &e), 0);
 	assert_string_equal(c.initrds[0], "mine");
 	assert_null(c.initrds[1]);
 	config_destroy(&c);
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	c.kernel = strdup("mine");
 	assert_int_equal(cli_default_guest(&c, &e), 0);
 	assert_null(c.initrds);
@@ -553,7 +561,7 @@ static void test_default_guest(void **state)
 	write_file("skep/guest/vmlinuz", "");
 	write_file("skep/guest/initrd", "");
 	setenv("XDG_DATA_HOME", dir, 1);
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(cli_default_guest(&c, &e), 0);
 	snprintf(path, sizeof(path), "%s/skep/guest/vmlinuz", dir);
 	assert_string_equal(c.kernel, path);

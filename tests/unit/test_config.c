@@ -11,8 +11,8 @@
 
 #include "base/suggest.h"
 #include "base/util.h"
-#include "config/config.h"
-#include "config/settings.h"
+#include "config/units.h"
+#include "config_fixture.h"
 
 /* Text forms */
 
@@ -146,7 +146,7 @@ static void test_sizes_and_durations_format_exactly(void **state)
 
 static int set(struct vm_config *c, const char *name, const char *text, struct error *e)
 {
-	const struct setting *s = setting_find(vm_settings, name, strlen(name));
+	const struct setting *s = setting_find(c->settings, name, strlen(name));
 
 	assert_non_null(s);
 	return setting_set(c, s, text, e);
@@ -158,7 +158,7 @@ static void test_settings_check_their_range(void **state)
 	struct error e;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(set(&c, "cpus", "64", &e), 0);
 	assert_int_equal(c.cpus, 64);
 	for (unsigned i = 0; i < 8; i++) {
@@ -195,25 +195,25 @@ static void test_console_forms(void **state)
 	struct error e;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
-	assert_int_equal(c.console.mode, CONSOLE_FILE);
-	assert_string_equal(c.console.path, "/tmp/a");
-	assert_false(c.console.fresh);
+	assert_int_equal(console_config(&c)->mode, CONSOLE_FILE);
+	assert_string_equal(console_config(&c)->path, "/tmp/a");
+	assert_false(console_config(&c)->fresh);
 	assert_int_equal(set(&c, "console", "fresh-file=/tmp/a", &e), 0);
-	assert_true(c.console.fresh);
-	assert_string_equal(c.console.path, "/tmp/a");
+	assert_true(console_config(&c)->fresh);
+	assert_string_equal(console_config(&c)->path, "/tmp/a");
 	assert_int_equal(set(&c, "console", "file=/tmp/a", &e), 0);
-	assert_false(c.console.fresh);
+	assert_false(console_config(&c)->fresh);
 	assert_int_equal(set(&c, "console", "file=", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "fresh-file=", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "fresh-off", &e), -EINVAL);
 	assert_int_equal(set(&c, "console", "tty", &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "stdio"));
-	assert_string_equal(c.console.path, "/tmp/a");
+	assert_string_equal(console_config(&c)->path, "/tmp/a");
 	assert_int_equal(set(&c, "console", "off", &e), 0);
-	assert_int_equal(c.console.mode, CONSOLE_OFF);
-	assert_null(c.console.path);
+	assert_int_equal(console_config(&c)->mode, CONSOLE_OFF);
+	assert_null(console_config(&c)->path);
 	config_destroy(&c);
 }
 
@@ -222,7 +222,7 @@ static void test_append_adds(void **state)
 	struct vm_config c;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(set(&c, "append", "quiet", NULL), 0);
 	assert_int_equal(set(&c, "append", "", NULL), 0);
 	assert_int_equal(set(&c, "append", "init=/bin/sh", NULL), 0);
@@ -236,53 +236,52 @@ static void test_disks(void **state)
 	struct error e;
 
 	(void)state;
-	config_init(&c);
-	assert_int_equal(config_add_disk(&c, "a.img", &e), 0);
+	config_init(&c, vm_device_options);
+	assert_int_equal(add_disk(&c, "a.img", &e), 0);
 	assert_int_equal(
-		config_add_disk(
-			&c,
-			"/x,,y,,.img,ephemeral,readonly,serial=S 1,discard=ignore,cache=none,"
-			"block-size=4096,engine=sync,queues=16",
-			&e),
+		add_disk(&c,
+			 "/x,,y,,.img,ephemeral,readonly,serial=S 1,discard=ignore,cache=none,"
+			 "block-size=4096,engine=sync,queues=16",
+			 &e),
 		0);
-	assert_int_equal(config_add_disk(&c,
-					 ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause,"
-					 "bps=1.5M,iops=200,burst=2s,pin,poll=50us",
-					 &e),
+	assert_int_equal(add_disk(&c,
+				  ",,,cache=unsafe,detect-zeroes=unmap,werror=enospc-pause,"
+				  "bps=1.5M,iops=200,burst=2s,pin,poll=50us",
+				  &e),
 			 0); /* the path is "," */
-	assert_int_equal(c.num_disks, 3);
-	assert_string_equal(c.disks[0].path, "a.img");
-	assert_string_equal(c.disks[0].serial, "");
-	assert_false(c.disks[0].readonly || c.disks[0].ephemeral);
-	assert_int_equal(c.disks[0].cache, CACHE_WRITEBACK);
-	assert_int_equal(c.disks[0].discard, DISCARD_UNMAP);
-	assert_int_equal(c.disks[0].engine, ENGINE_AUTO);
-	assert_int_equal(c.disks[0].block_size, BLOCK_SIZE_AUTO);
-	assert_int_equal(c.disks[0].detect_zeroes, DETECT_ZEROES_OFF);
-	assert_int_equal(c.disks[0].werror, WERROR_REPORT);
-	assert_int_equal(c.disks[0].bps, 0);
-	assert_int_equal(c.disks[0].iops, 0);
-	assert_int_equal(c.disks[0].burst_ns, NSEC_PER_SEC / 10);
-	assert_int_equal(c.disks[0].queues, 1);
-	assert_false(c.disks[0].pin);
-	assert_int_equal(c.disks[0].poll_ns, 0);
-	assert_string_equal(c.disks[1].path, "/x,y,.img");
-	assert_string_equal(c.disks[1].serial, "S 1");
-	assert_true(c.disks[1].readonly && c.disks[1].ephemeral);
-	assert_int_equal(c.disks[1].cache, CACHE_NONE);
-	assert_int_equal(c.disks[1].block_size, BLOCK_SIZE_4096);
-	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
-	assert_int_equal(c.disks[1].engine, ENGINE_SYNC);
-	assert_int_equal(c.disks[1].queues, 16);
-	assert_string_equal(c.disks[2].path, ",");
-	assert_int_equal(c.disks[2].detect_zeroes, DETECT_ZEROES_UNMAP);
-	assert_int_equal(c.disks[2].werror, WERROR_ENOSPC_PAUSE);
-	assert_int_equal(c.disks[2].cache, CACHE_UNSAFE);
-	assert_int_equal(c.disks[2].bps, 3 * MIB / 2);
-	assert_int_equal(c.disks[2].iops, 200);
-	assert_int_equal(c.disks[2].burst_ns, 2 * NSEC_PER_SEC);
-	assert_true(c.disks[2].pin);
-	assert_int_equal(c.disks[2].poll_ns, 50000);
+	assert_int_equal(num_disks(&c), 3);
+	assert_string_equal(disk_at(&c, 0)->path, "a.img");
+	assert_string_equal(disk_at(&c, 0)->serial, "");
+	assert_false(disk_at(&c, 0)->readonly || disk_at(&c, 0)->ephemeral);
+	assert_int_equal(disk_at(&c, 0)->cache, CACHE_WRITEBACK);
+	assert_int_equal(disk_at(&c, 0)->discard, DISCARD_UNMAP);
+	assert_int_equal(disk_at(&c, 0)->engine, ENGINE_AUTO);
+	assert_int_equal(disk_at(&c, 0)->block_size, BLOCK_SIZE_AUTO);
+	assert_int_equal(disk_at(&c, 0)->detect_zeroes, DETECT_ZEROES_OFF);
+	assert_int_equal(disk_at(&c, 0)->werror, WERROR_REPORT);
+	assert_int_equal(disk_at(&c, 0)->bps, 0);
+	assert_int_equal(disk_at(&c, 0)->iops, 0);
+	assert_int_equal(disk_at(&c, 0)->burst_ns, NSEC_PER_SEC / 10);
+	assert_int_equal(disk_at(&c, 0)->queues, 1);
+	assert_false(disk_at(&c, 0)->pin);
+	assert_int_equal(disk_at(&c, 0)->poll_ns, 0);
+	assert_string_equal(disk_at(&c, 1)->path, "/x,y,.img");
+	assert_string_equal(disk_at(&c, 1)->serial, "S 1");
+	assert_true(disk_at(&c, 1)->readonly && disk_at(&c, 1)->ephemeral);
+	assert_int_equal(disk_at(&c, 1)->cache, CACHE_NONE);
+	assert_int_equal(disk_at(&c, 1)->block_size, BLOCK_SIZE_4096);
+	assert_int_equal(disk_at(&c, 1)->discard, DISCARD_IGNORE);
+	assert_int_equal(disk_at(&c, 1)->engine, ENGINE_SYNC);
+	assert_int_equal(disk_at(&c, 1)->queues, 16);
+	assert_string_equal(disk_at(&c, 2)->path, ",");
+	assert_int_equal(disk_at(&c, 2)->detect_zeroes, DETECT_ZEROES_UNMAP);
+	assert_int_equal(disk_at(&c, 2)->werror, WERROR_ENOSPC_PAUSE);
+	assert_int_equal(disk_at(&c, 2)->cache, CACHE_UNSAFE);
+	assert_int_equal(disk_at(&c, 2)->bps, 3 * MIB / 2);
+	assert_int_equal(disk_at(&c, 2)->iops, 200);
+	assert_int_equal(disk_at(&c, 2)->burst_ns, 2 * NSEC_PER_SEC);
+	assert_true(disk_at(&c, 2)->pin);
+	assert_int_equal(disk_at(&c, 2)->poll_ns, 50000);
 	config_destroy(&c);
 }
 
@@ -321,18 +320,18 @@ static void test_bad_disks_say_what_is_wrong(void **state)
 	struct vm_config c;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		struct error e = {""};
 
-		assert_int_equal(config_add_disk(&c, bad[i].text, &e), -EINVAL);
+		assert_int_equal(add_disk(&c, bad[i].text, &e), -EINVAL);
 		if (!strstr(e.msg, bad[i].message))
 			fail_msg("'%s' gives: %s", bad[i].text, e.msg);
 	}
-	assert_int_equal(c.num_disks, 0);
-	for (unsigned i = 0; i < CONFIG_MAX_DISKS; i++)
-		assert_int_equal(config_add_disk(&c, "a", NULL), 0);
-	assert_int_equal(config_add_disk(&c, "a", NULL), -EINVAL);
+	assert_int_equal(num_disks(&c), 0);
+	for (unsigned i = 0; i < BLK_MAX_DISKS; i++)
+		assert_int_equal(add_disk(&c, "a", NULL), 0);
+	assert_int_equal(add_disk(&c, "a", NULL), -EINVAL);
 	config_destroy(&c);
 }
 
@@ -346,17 +345,21 @@ static void test_suggestions(void **state)
 		{"initramfs", NULL},  {"a", NULL},
 	};
 
+	struct vm_config c;
+
 	(void)state;
+	config_init(&c, vm_device_options);
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		struct suggest s = {.word = words[i].word};
 
-		for (const struct setting *t = vm_settings; t->name; t++)
+		for (const struct setting *t = c.settings; t->name; t++)
 			suggest_try(&s, t->name);
 		if (words[i].best)
 			assert_string_equal(s.best, words[i].best);
 		else
 			assert_null(s.best);
 	}
+	config_destroy(&c);
 }
 
 /* The whole */
@@ -367,10 +370,10 @@ static void test_contradictions(void **state)
 	struct error e = {""};
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	assert_int_equal(config_validate(&c, &e), 0);
-	assert_int_equal(config_add_disk(&c, "a.img", &e), 0);
-	assert_int_equal(config_add_disk(&c, "b.img", &e), 0);
+	assert_int_equal(add_disk(&c, "a.img", &e), 0);
+	assert_int_equal(add_disk(&c, "b.img", &e), 0);
 	assert_int_equal(config_validate(&c, &e), 0);
 
 	/* The result would truncate a disk. */
@@ -384,46 +387,46 @@ static void test_contradictions(void **state)
 	assert_int_equal(config_validate(&c, &e), 0);
 
 	/* Twice the same image, unless nobody writes it. */
-	assert_int_equal(config_add_disk(&c, "a.img,readonly", &e), 0);
+	assert_int_equal(add_disk(&c, "a.img,readonly", &e), 0);
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
-	c.disks[0].readonly = true;
+	disk_at(&c, 0)->readonly = true;
 	assert_int_equal(config_validate(&c, &e), 0);
 
 	/* Or its writes are thrown away. */
-	c.disks[0].readonly = false;
-	c.disks[0].ephemeral = true;
+	disk_at(&c, 0)->readonly = false;
+	disk_at(&c, 0)->ephemeral = true;
 	assert_int_equal(config_validate(&c, &e), 0);
-	c.disks[0].readonly = true;
+	disk_at(&c, 0)->readonly = true;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "a.img"));
-	c.disks[0].readonly = false;
-	for (c.disks[0].cache = CACHE_WRITETHROUGH; c.disks[0].cache <= CACHE_UNSAFE;
-	     c.disks[0].cache++) {
+	disk_at(&c, 0)->readonly = false;
+	for (disk_at(&c, 0)->cache = CACHE_WRITETHROUGH; disk_at(&c, 0)->cache <= CACHE_UNSAFE;
+	     disk_at(&c, 0)->cache++) {
 		assert_int_equal(config_validate(&c, &e), -EINVAL);
 		assert_non_null(strstr(e.msg, "`cache`"));
 	}
-	c.disks[0].cache = CACHE_WRITEBACK;
+	disk_at(&c, 0)->cache = CACHE_WRITEBACK;
 	assert_int_equal(config_validate(&c, &e), 0);
 
 	c.verbose = c.quiet = true;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	c.quiet = false;
 	assert_int_equal(config_validate(&c, &e), 0);
-	c.disks[1].detect_zeroes = DETECT_ZEROES_UNMAP;
+	disk_at(&c, 1)->detect_zeroes = DETECT_ZEROES_UNMAP;
 	assert_int_equal(config_validate(&c, &e), 0);
-	c.disks[1].discard = DISCARD_IGNORE;
+	disk_at(&c, 1)->discard = DISCARD_IGNORE;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "disk 2 (b.img): detect-zeroes=unmap"));
-	c.disks[1].discard = DISCARD_UNMAP;
-	c.disks[1].pin = true;
+	disk_at(&c, 1)->discard = DISCARD_UNMAP;
+	disk_at(&c, 1)->pin = true;
 	assert_int_equal(config_validate(&c, &e), 0);
-	c.disks[1].engine = ENGINE_SYNC;
+	disk_at(&c, 1)->engine = ENGINE_SYNC;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "disk 2 (b.img): pin is for io_uring"));
-	c.disks[1].pin = false;
-	c.disks[1].poll_ns = CONFIG_MAX_POLL_NS;
+	disk_at(&c, 1)->pin = false;
+	disk_at(&c, 1)->poll_ns = BLK_MAX_POLL_NS;
 	assert_int_equal(config_validate(&c, &e), 0);
-	c.disks[1].poll_ns++;
+	disk_at(&c, 1)->poll_ns++;
 	assert_int_equal(config_validate(&c, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "poll is longer than 10ms"));
 	config_destroy(&c);
@@ -455,7 +458,7 @@ static void test_json_sets_everything(void **state)
 	struct error e = {""};
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	if (parse(&c, text, &e) < 0)
 		fail_msg("%s", e.msg);
 	assert_string_equal(c.kernel, "/boot/vmlinuz");
@@ -467,20 +470,20 @@ static void test_json_sets_everything(void **state)
 	assert_int_equal(c.memory, GIB);
 	assert_false(c.kaslr || c.cache || c.sandbox || c.quiet);
 	assert_true(c.mmio_cmdline && c.verbose && c.trap_registers);
-	assert_int_equal(c.console.mode, CONSOLE_FILE);
-	assert_string_equal(c.console.path, "log");
+	assert_int_equal(console_config(&c)->mode, CONSOLE_FILE);
+	assert_string_equal(console_config(&c)->path, "log");
 	assert_int_equal(c.timeout_ns, 90 * NSEC_PER_SEC);
 	assert_int_equal(c.stop_timeout_ns, 90 * NSEC_PER_SEC);
 	assert_string_equal(c.result_path, "r");
-	assert_int_equal(c.num_disks, 2);
-	assert_string_equal(c.disks[0].path, "a,b");
-	assert_int_equal(c.disks[0].queues, 1);
-	assert_true(c.disks[1].readonly);
-	assert_int_equal(c.disks[1].cache, CACHE_NONE);
-	assert_string_equal(c.disks[1].serial, "S");
-	assert_int_equal(c.disks[1].discard, DISCARD_IGNORE);
-	assert_int_equal(c.disks[1].engine, ENGINE_URING);
-	assert_int_equal(c.disks[1].queues, 2);
+	assert_int_equal(num_disks(&c), 2);
+	assert_string_equal(disk_at(&c, 0)->path, "a,b");
+	assert_int_equal(disk_at(&c, 0)->queues, 1);
+	assert_true(disk_at(&c, 1)->readonly);
+	assert_int_equal(disk_at(&c, 1)->cache, CACHE_NONE);
+	assert_string_equal(disk_at(&c, 1)->serial, "S");
+	assert_int_equal(disk_at(&c, 1)->discard, DISCARD_IGNORE);
+	assert_int_equal(disk_at(&c, 1)->engine, ENGINE_URING);
+	assert_int_equal(disk_at(&c, 1)->queues, 2);
 
 	/* A second text replaces, and adds disks and the command line. */
 	assert_int_equal(
@@ -488,7 +491,7 @@ static void test_json_sets_everything(void **state)
 		0);
 	assert_int_equal(c.cpus, 2);
 	assert_string_equal(c.append, "quiet x");
-	assert_int_equal(c.num_disks, 3);
+	assert_int_equal(num_disks(&c), 3);
 	config_destroy(&c);
 }
 
@@ -546,7 +549,7 @@ static void test_json_errors_have_a_place_and_a_remedy(void **state)
 		struct error e = {""};
 		struct vm_config c;
 
-		config_init(&c);
+		config_init(&c, vm_device_options);
 		if (parse(&c, bad[i].text, &e) != -EINVAL &&
 		    !strstr(bad[i].text, "9223372036854775807"))
 			fail_msg("accepted: %s", bad[i].text);
@@ -565,7 +568,7 @@ static void test_json_depth_is_bounded(void **state)
 	struct vm_config c;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	for (unsigned depth = 3; depth <= DEPTH; depth *= 10) {
 		memcpy(text, "{\"cpus\":", 8);
 		memset(text + 8, '[', depth);
@@ -595,9 +598,10 @@ static char *random_text(bool path)
 
 static void random_config(struct vm_config *c)
 {
+	struct console_config console = {0};
 	uint64_t r = random_u64();
 
-	config_init(c);
+	config_init(c, vm_device_options);
 	c->kernel = r & 1 ? random_text(true) : NULL;
 	for (uint64_t i = 0, n = r & 2 ? 1 + random_u64() % 3 : 0; i < n; i++) {
 		char *text = random_text(true);
@@ -621,11 +625,12 @@ static void random_config(struct vm_config *c)
 		(1 + random_u64() % (CONFIG_MAX_MEMORY / CONFIG_MEMORY_UNIT)) * CONFIG_MEMORY_UNIT;
 	c->timeout_ns = (random_u64() & INT64_MAX) >> (random_u64() % 64);
 	c->stop_timeout_ns = random_u64() % 100 * NSEC_PER_SEC;
-	c->console.mode = (enum console_mode)(random_u64() % 3);
-	if (c->console.mode == CONSOLE_FILE) {
-		c->console.path = random_text(true);
-		c->console.fresh = r & 2048;
+	console.mode = (enum console_mode)(random_u64() % 3);
+	if (console.mode == CONSOLE_FILE) {
+		console.path = random_text(true);
+		console.fresh = r & 2048;
 	}
+	assert_int_equal(config_add_device(c, &console_options, &console, NULL), 0);
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),
 					.readonly = random_u64() & 1,
@@ -642,11 +647,11 @@ static void random_config(struct vm_config *c)
 					.engine = (enum disk_engine)(random_u64() % 3),
 					.pin = random_u64() & 1,
 					.poll_ns = random_u64() >> (1 + random_u64() % 63),
-					.queues = 1 + (unsigned)(random_u64() % CONFIG_MAX_QUEUES)};
+					.queues = 1 + (unsigned)(random_u64() % BLK_MAX_QUEUES)};
 
 		for (unsigned j = 0, len = (unsigned)(random_u64() % 21); j < len; j++)
 			d.serial[j] = (char)(' ' + random_u64() % 95);
-		assert_int_equal(config_append_disk(c, &d, NULL), 0);
+		assert_int_equal(config_add_device(c, &blk_options, &d, NULL), 0);
 	}
 }
 
@@ -668,11 +673,11 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(a->append, b->append);
 	assert_same_text(a->result_path, b->result_path);
 	assert_same_text(a->control_path, b->control_path);
-	assert_same_text(a->console.path, b->console.path);
-	assert_int_equal(a->console.fresh, b->console.fresh);
+	assert_same_text(console_config(a)->path, console_config(b)->path);
+	assert_int_equal(console_config(a)->fresh, console_config(b)->fresh);
 	assert_int_equal(a->cpus, b->cpus);
 	assert_int_equal(a->memory, b->memory);
-	assert_int_equal(a->console.mode, b->console.mode);
+	assert_int_equal(console_config(a)->mode, console_config(b)->mode);
 	assert_int_equal(a->timeout_ns, b->timeout_ns);
 	assert_int_equal(a->stop_timeout_ns, b->stop_timeout_ns);
 	assert_int_equal(a->kaslr, b->kaslr);
@@ -682,24 +687,24 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_int_equal(a->sandbox, b->sandbox);
 	assert_int_equal(a->verbose, b->verbose);
 	assert_int_equal(a->quiet, b->quiet);
-	assert_int_equal(a->num_disks, b->num_disks);
-	for (size_t i = 0; i < a->num_disks; i++) {
-		assert_string_equal(a->disks[i].path, b->disks[i].path);
-		assert_string_equal(a->disks[i].serial, b->disks[i].serial);
-		assert_int_equal(a->disks[i].readonly, b->disks[i].readonly);
-		assert_int_equal(a->disks[i].ephemeral, b->disks[i].ephemeral);
-		assert_int_equal(a->disks[i].cache, b->disks[i].cache);
-		assert_int_equal(a->disks[i].block_size, b->disks[i].block_size);
-		assert_int_equal(a->disks[i].discard, b->disks[i].discard);
-		assert_int_equal(a->disks[i].detect_zeroes, b->disks[i].detect_zeroes);
-		assert_int_equal(a->disks[i].werror, b->disks[i].werror);
-		assert_int_equal(a->disks[i].bps, b->disks[i].bps);
-		assert_int_equal(a->disks[i].iops, b->disks[i].iops);
-		assert_int_equal(a->disks[i].burst_ns, b->disks[i].burst_ns);
-		assert_int_equal(a->disks[i].engine, b->disks[i].engine);
-		assert_int_equal(a->disks[i].pin, b->disks[i].pin);
-		assert_int_equal(a->disks[i].poll_ns, b->disks[i].poll_ns);
-		assert_int_equal(a->disks[i].queues, b->disks[i].queues);
+	assert_int_equal(num_disks(a), num_disks(b));
+	for (size_t i = 0; i < num_disks(a); i++) {
+		assert_string_equal(disk_at(a, i)->path, disk_at(b, i)->path);
+		assert_string_equal(disk_at(a, i)->serial, disk_at(b, i)->serial);
+		assert_int_equal(disk_at(a, i)->readonly, disk_at(b, i)->readonly);
+		assert_int_equal(disk_at(a, i)->ephemeral, disk_at(b, i)->ephemeral);
+		assert_int_equal(disk_at(a, i)->cache, disk_at(b, i)->cache);
+		assert_int_equal(disk_at(a, i)->block_size, disk_at(b, i)->block_size);
+		assert_int_equal(disk_at(a, i)->discard, disk_at(b, i)->discard);
+		assert_int_equal(disk_at(a, i)->detect_zeroes, disk_at(b, i)->detect_zeroes);
+		assert_int_equal(disk_at(a, i)->werror, disk_at(b, i)->werror);
+		assert_int_equal(disk_at(a, i)->bps, disk_at(b, i)->bps);
+		assert_int_equal(disk_at(a, i)->iops, disk_at(b, i)->iops);
+		assert_int_equal(disk_at(a, i)->burst_ns, disk_at(b, i)->burst_ns);
+		assert_int_equal(disk_at(a, i)->engine, disk_at(b, i)->engine);
+		assert_int_equal(disk_at(a, i)->pin, disk_at(b, i)->pin);
+		assert_int_equal(disk_at(a, i)->poll_ns, disk_at(b, i)->poll_ns);
+		assert_int_equal(disk_at(a, i)->queues, disk_at(b, i)->queues);
 	}
 }
 
@@ -714,7 +719,7 @@ static void test_json_round_trips(void **state)
 		random_config(&a);
 		text = config_to_json(&a);
 		assert_non_null(text);
-		config_init(&b);
+		config_init(&b, vm_device_options);
 		if (parse(&b, text, &e) < 0)
 			fail_msg("%s in:\n%s", e.msg, text);
 		assert_same_config(&a, &b);
@@ -730,14 +735,108 @@ static void test_json_cannot_hold_other_bytes(void **state)
 	struct vm_config c;
 
 	(void)state;
-	config_init(&c);
+	config_init(&c, vm_device_options);
 	c.kernel = strdup("\xff");
 	assert_null(config_to_json(&c));
 	config_destroy(&c);
-	config_init(&c);
-	assert_int_equal(config_add_disk(&c, "a", NULL), 0);
-	assert_int_equal(config_add_disk(&c, "\xc3(", NULL), 0);
+	config_init(&c, vm_device_options);
+	assert_int_equal(add_disk(&c, "a", NULL), 0);
+	assert_int_equal(add_disk(&c, "\xc3(", NULL), 0);
 	assert_null(config_to_json(&c));
+	config_destroy(&c);
+}
+
+/* Devices of types that skep has not: one at most with sub-options, several from a text. */
+
+struct thing {
+	char *path;
+	unsigned size;
+};
+
+static const struct setting thing_settings[] = {
+	{"path", .arg = "PATH", STRING_FIELD(thing, path)},
+	{"size", .arg = "N", COUNT_FIELD(thing, size), .max = 9},
+	{.name = NULL},
+};
+
+static int parse_thing(void *config, const char *text, struct error *e)
+{
+	return setting_set(config, thing_settings, text, e);
+}
+
+static char *format_thing(const void *config)
+{
+	return strdup(((const struct thing *)config)->path);
+}
+
+static const struct device_options one_thing = {
+	.name = "thing",
+	.what = "the thing",
+	.max = 1,
+	.option = {.arg = "PATH[,OPTION...]", .help = "a thing"},
+	.size = sizeof(struct thing),
+	.defaults = &(const struct thing){.size = 3},
+	.settings = thing_settings,
+};
+
+static const struct device_options texts = {
+	.name = "text",
+	.plural = "texts",
+	.what = "a text",
+	.max = 2,
+	.option = {.arg = "PATH", .help = "a text"},
+	.size = sizeof(struct thing),
+	.defaults = &(const struct thing){.size = 4},
+	.settings = thing_settings,
+	.parse = parse_thing,
+	.format = format_thing,
+};
+
+static void test_devices_of_any_type(void **state)
+{
+	static const struct device_options *const types[] = {&texts, &one_thing, NULL};
+	static const struct {
+		const char *text, *message;
+	} bad[] = {
+		{"{\"thing\": \"a\"}", "1:2: the thing must be an object: {\"path\": ...}"},
+		{"{\"thing\": {\"size\": 1}}", "1:2: this thing has no \"path\""},
+		{"{\"thing\": {\"path\": \"\"}}", "1:12: path: is empty"},
+		{"{\"texts\": \"a\"}", "1:2: 'texts' must be an array of strings"},
+		{"{\"texts\": [\"a\", 1]}", "1:17: 'text' must be a string"},
+		{"{\"texts\": [\"a\", \"b\"]}", "1:12: text: more than 2 texts"},
+		{"{\"text\": \"a\"}", "did you mean 'texts'"},
+		{"{\"disks\": []}", "unknown key 'disks'"},
+	};
+	_cleanup_free_ char *text = NULL;
+	const struct thing *things;
+	struct error e = {""};
+	struct vm_config c;
+	size_t num;
+
+	(void)state;
+	assert_int_equal(config_init(&c, types), 0);
+	things = config_devices(&c, &one_thing, &num);
+	assert_true(num == 1 && things->size == 3 && !things->path);
+	config_devices(&c, &texts, &num);
+	assert_int_equal(num, 0);
+
+	assert_int_equal(set(&c, "thing", "a,size=5", &e), 0);
+	assert_int_equal(set(&c, "thing", "b,size=10", &e), -EINVAL);
+	assert_int_equal(parse(&c, "{\"thing\": {\"path\": \"b\"}, \"texts\": [\"x\"]}", &e), 0);
+	things = config_devices(&c, &one_thing, &num); /* the last one counts */
+	assert_true(num == 1 && things->size == 3);
+	assert_string_equal(things->path, "b");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		parse(&c, bad[i].text, &e);
+		if (!strstr(e.msg, bad[i].message))
+			fail_msg("%s gives: %s", bad[i].text, e.msg);
+	}
+	things = config_devices(&c, &texts, &num);
+	assert_int_equal(num, 2);
+	assert_string_equal(things[1].path, "a");
+	assert_true(things[0].size == 4 && things[1].size == 4);
+	text = config_to_json(&c);
+	assert_non_null(strstr(text, "\"texts\": [\n    \"x\",\n    \"a\"\n  ]\n}"));
 	config_destroy(&c);
 }
 
@@ -759,6 +858,7 @@ int main(void)
 		cmocka_unit_test(test_json_depth_is_bounded),
 		cmocka_unit_test(test_json_round_trips),
 		cmocka_unit_test(test_json_cannot_hold_other_bytes),
+		cmocka_unit_test(test_devices_of_any_type),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The option --disk. */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "config.h"
+
+/* What the texts say. */
+static_assert(BLK_MAX_QUEUES == 16, "1 to 16");
+static_assert(BLK_SERIAL_LEN == 20, "at most 20 characters");
+static_assert(BLK_MAX_POLL_NS == 10 * 1000000, "up to 10ms");
+
+static const struct setting settings[] = {
+	{"path", .arg = "PATH", STRING_FIELD(disk_config, path)},
+	{"readonly", BOOL_FIELD(disk_config, readonly), .help = "the guest cannot write"},
+	{"ephemeral", BOOL_FIELD(disk_config, ephemeral),
+	 .help = "what the guest writes is thrown away; many VMs can share the image"},
+	{"serial", .arg = "S", TEXT_FIELD(disk_config, serial),
+	 .help = "serial number, at most 20 characters (default: made from the disk's position)"},
+	{"block-size", CHOICE_FIELD(disk_config, block_size, DISK_BLOCK_SIZES),
+	 .help = "bytes in a logical block that the guest sees (default: auto, which is 512 for a "
+		 "file, and what a block device says)"},
+	{"discard", CHOICE_FIELD(disk_config, discard, DISK_DISCARDS),
+	 .help = "whether discards punch holes in the image (default: unmap)"},
+	{"detect-zeroes", CHOICE_FIELD(disk_config, detect_zeroes, DISK_DETECT_ZEROES),
+	 .help = "whether a write of nothing but zeros punches a hole (default: off)"},
+	{"werror", CHOICE_FIELD(disk_config, werror, DISK_WERRORS),
+	 .help = "whether a write that finds the host's disk full is an error or waits for space "
+		 "(default: report)"},
+	{"cache", CHOICE_FIELD(disk_config, cache, DISK_CACHES),
+	 .help = "when writes reach stable storage: as the guest flushes; at once; as the guest "
+		 "flushes, and past the host's page cache; never (default: writeback)"},
+	{"engine", CHOICE_FIELD(disk_config, engine, DISK_ENGINES),
+	 .help = "how the host does I/O (default: auto, which is io_uring where the host has it)"},
+	{"pin", BOOL_FIELD(disk_config, pin),
+	 .help = "allocate all of the guest's RAM at the start and lock it there, for faster I/O "
+		 "by io_uring"},
+	{"poll", .arg = "TIME", DURATION_FIELD(disk_config, poll_ns),
+	 .help = "how long to look for the next request before sleeping, at most: like 50us, up to "
+		 "10ms (default: 0, not at all)"},
+	{"queues", .arg = "N", COUNT_FIELD(disk_config, queues), .min = 1, .max = BLK_MAX_QUEUES,
+	 .help = "request queues, each with a thread, 1 to 16 (default: 1)"},
+	{"bps", .arg = "SIZE", BYTES_FIELD(disk_config, bps),
+	 .help = "bytes a second, like 100M, that the guest may read and write (default: 0, no "
+		 "limit)"},
+	{"iops", .arg = "N", COUNT_FIELD(disk_config, iops), .max = BLK_MAX_IOPS,
+	 .help = "requests a second (default: 0, no limit)"},
+	{"burst", .arg = "TIME", DURATION_FIELD(disk_config, burst_ns),
+	 .help = "how long what bps and iops allow may be saved up (default: 100ms)"},
+	{.name = NULL},
+};
+static_assert(ARRAY_SIZE(settings) <= DEVICE_MAX_SETTINGS, "more than config_parse_device() takes");
+
+static int check_disk(const struct disk_config *disk, struct error *e)
+{
+	if (disk->detect_zeroes == DETECT_ZEROES_UNMAP && disk->discard == DISCARD_IGNORE)
+		return error_set(e, -EINVAL,
+				 "detect-zeroes=unmap punches holes, which discard=ignore rules "
+				 "out: leave one of them out");
+	if (disk->pin && disk->engine == ENGINE_SYNC)
+		return error_set(e, -EINVAL,
+				 "pin is for io_uring, which engine=sync rules out: leave one of "
+				 "them out");
+	if (disk->poll_ns > BLK_MAX_POLL_NS)
+		return error_set(e, -EINVAL, "poll is longer than 10ms: write it like 50us");
+	if (disk->ephemeral && disk->readonly)
+		return error_set(e, -EINVAL, "readonly and ephemeral: give one of them");
+	if (disk->ephemeral && disk->cache != CACHE_WRITEBACK)
+		return error_set(e, -EINVAL,
+				 "nothing of an ephemeral disk is kept: leave `cache` out");
+	return 0;
+}
+
+void disk_serial(const struct disk_config *disk, size_t index, char ret[BLK_SERIAL_LEN + 1])
+{
+	if (disk->serial[0])
+		memcpy(ret, disk->serial, sizeof(disk->serial));
+	else
+		snprintf(ret, BLK_SERIAL_LEN + 1, "skep%zu", index);
+}
+
+/* A guest names its disks by their serial numbers, and so does `skep control`. */
+static int check_serials(const struct disk_config *disks, size_t num, struct error *e)
+{
+	char a[BLK_SERIAL_LEN + 1], b[BLK_SERIAL_LEN + 1];
+
+	for (size_t i = 0; i < num; i++) {
+		disk_serial(&disks[i], i, a);
+		for (size_t j = i + 1; j < num; j++) {
+			disk_serial(&disks[j], j, b);
+			if (strcmp(a, b) == 0)
+				return error_set(e, -EINVAL,
+						 "disks %zu and %zu have the serial number '%s': "
+						 "give each its own with serial=",
+						 i + 1, j + 1, a);
+		}
+	}
+	return 0;
+}
+
+static int check(const void *configs, size_t num, struct error *e)
+{
+	const struct disk_config *disks = configs;
+
+	for (size_t i = 0; i < num; i++) {
+		int r = check_disk(&disks[i], e);
+
+		if (r < 0)
+			return error_prefix(e, r, "disk %zu (%s)", i + 1, disks[i].path);
+	}
+	return check_serials(disks, num, e);
+}
+
+static enum device_file file_use(const void *config)
+{
+	const struct disk_config *disk = config;
+
+	return disk->readonly || disk->ephemeral ? DEVICE_FILE_READ : DEVICE_FILE_WRITTEN;
+}
+
+const struct device_options blk_options = {
+	.name = "disk",
+	.plural = "disks",
+	.what = "a disk",
+	.max = BLK_MAX_DISKS,
+	.option = {.letter = 'd',
+		   .arg = "PATH[,OPTION...]",
+		   .help = "add a disk, a raw image or a block device (repeatable); see below"},
+	.size = sizeof(struct disk_config),
+	.defaults = &(const struct disk_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
+	.settings = settings,
+	.file_use = file_use,
+	.check = check,
+};

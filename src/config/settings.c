@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* From text to the fields of a struct, by a table. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/suggest.h"
+#include "base/util.h"
+#include "config/device_options.h"
+#include "config/units.h"
+
+const struct setting *setting_find(const struct setting *table, const char *name, size_t len)
+{
+	for (; table->name; table++)
+		if (strlen(table->name) == len && memcmp(table->name, name, len) == 0)
+			return table;
+	return NULL;
+}
+
+const char *setting_key(const struct setting *s)
+{
+	if (s->type == SETTING_DEVICE && s->device->plural)
+		return s->device->plural;
+	return s->type <= SETTING_DEVICE ? s->name : NULL;
+}
+
+static int set_string(char **field, const char *text, struct error *e)
+{
+	char *copy;
+
+	if (!*text)
+		return error_set(e, -EINVAL, "is empty: write a path");
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	free(*field);
+	*field = copy;
+	return 0;
+}
+
+static int append_string(char **field, const char *text)
+{
+	char *both;
+
+	if (!*text)
+		return 0;
+	if (asprintf(&both, "%s%s%s", *field ? *field : "", *field ? " " : "", text) < 0)
+		return -ENOMEM;
+	free(*field);
+	*field = both;
+	return 0;
+}
+
+static int add_to_list(char ***field, const char *text, struct error *e)
+{
+	char **list = *field, *copy = NULL;
+	size_t n = 0;
+	int r;
+
+	while (list && list[n])
+		n++;
+	if (n == CONFIG_MAX_INITRDS)
+		return error_set(e, -EINVAL, "more than %u files", CONFIG_MAX_INITRDS);
+	r = set_string(&copy, text, e);
+	if (r < 0)
+		return r;
+	list = reallocarray(list, n + 2, sizeof(*list));
+	if (!list) {
+		free(copy);
+		return -ENOMEM;
+	}
+	list[n] = copy;
+	list[n + 1] = NULL;
+	*field = list;
+	return 0;
+}
+
+static int set_count(unsigned *field, const struct setting *s, const char *text, struct error *e)
+{
+	uint64_t value = 0;
+	const char *p = text;
+
+	for (; isdigit((unsigned char)*p) && value <= s->max; p++)
+		value = value * 10 + (unsigned)(*p - '0');
+	if (p == text || *p || value < s->min || value > s->max)
+		return error_set(e, -EINVAL, "'%.40s' is not a number from %u to %u", text, s->min,
+				 s->max);
+	*field = (unsigned)value;
+	return 0;
+}
+
+static int set_memory(uint64_t *field, const char *text, struct error *e)
+{
+	uint64_t bytes = 0;
+	int r = config_parse_size(text, MIB, &bytes, e);
+
+	if (r < 0)
+		return r;
+	if (bytes == 0 || bytes > CONFIG_MAX_MEMORY)
+		return error_set(e, -ERANGE, "'%.40s' is not from 2M to 16T (a bare number is MiB)",
+				 text);
+	if (bytes % CONFIG_MEMORY_UNIT != 0)
+		return error_set(e, -EINVAL, "'%.40s' is not a multiple of 2 MiB: try %lluM", text,
+				 (unsigned long long)(ALIGN_UP(bytes, CONFIG_MEMORY_UNIT) / MIB));
+	*field = bytes;
+	return 0;
+}
+
+static int set_bool(bool *field, const char *text, struct error *e)
+{
+	if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
+		return error_set(e, -EINVAL, "'%.40s' is neither on nor off", text);
+	*field = strcmp(text, "on") == 0;
+	return 0;
+}
+
+static int set_choice(unsigned *field, const struct setting *s, const char *text, struct error *e)
+{
+	struct suggest near = {.word = text};
+
+	for (unsigned i = 0; s->choices[i]; i++) {
+		if (strcmp(s->choices[i], text) == 0) {
+			*field = i;
+			return 0;
+		}
+		suggest_try(&near, s->choices[i]);
+	}
+	if (near.best)
+		return error_set(e, -EINVAL, "'%.40s' is none of %s: did you mean '%s'?", text,
+				 s->arg, near.best);
+	return error_set(e, -EINVAL, "'%.40s' is none of %s", text, s->arg);
+}
+
+static int set_text(char *field, const struct setting *s, const char *text, struct error *e)
+{
+	if (strlen(text) > s->max)
+		return error_set(e, -EINVAL, "'%.40s' is longer than %u characters", text, s->max);
+	for (const char *p = text; *p; p++)
+		if (*p < ' ' || *p > '~')
+			return error_set(e, -EINVAL, "may hold printable ASCII characters only");
+	strcpy(field, text);
+	return 0;
+}
+
+int setting_set(void *base, const struct setting *s, const char *text, struct error *e)
+{
+	void *field = (char *)base + s->offset;
+
+	switch (s->type) {
+	case SETTING_STRING:
+		return set_string(field, text, e);
+	case SETTING_APPEND:
+		return append_string(field, text);
+	case SETTING_LIST:
+		return add_to_list(field, text, e);
+	case SETTING_COUNT:
+		return set_count(field, s, text, e);
+	case SETTING_MEMORY:
+		return set_memory(field, text, e);
+	case SETTING_BYTES:
+		return config_parse_size(text, 1, field, e);
+	case SETTING_DURATION:
+		return config_parse_duration(text, field, e);
+	case SETTING_BOOL:
+		return set_bool(field, text, e);
+	case SETTING_CHOICE:
+		return set_choice(field, s, text, e);
+	case SETTING_TEXT:
+		return set_text(field, s, text, e);
+	case SETTING_DEVICE:
+		return config_parse_device(base, s->device, text, e);
+	default:
+		return -EINVAL;
+	}
+}
+
+void settings_destroy(void *base, const struct setting *table)
+{
+	for (const struct setting *s = table; s && s->name; s++) {
+		void *field = (char *)base + s->offset;
+
+		if (s->type == SETTING_LIST)
+			for (char **list = *(char ***)field; list && *list; list++)
+				free(*list);
+		if (s->type == SETTING_STRING || s->type == SETTING_APPEND ||
+		    s->type == SETTING_LIST)
+			free(*(void **)field);
+	}
+}
