@@ -9,6 +9,7 @@
  * says how much is missing is written, and what comes is taken again. So there are few gaps, if
  * long ones, and the line is where the gap is.
  */
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -247,6 +248,7 @@ void writer_free(struct writer *w)
 {
 	if (!w || w->stuck)
 		return;
+	assert(!w->started);
 	pthread_cond_destroy(&w->news);
 	pthread_mutex_destroy(&w->lock);
 	free(w);

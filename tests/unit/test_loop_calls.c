@@ -239,6 +239,44 @@ static void never(struct loop_work *work)
 	(void)work;
 }
 
+static void *hook_from_thread(void *arg)
+{
+	struct caller *c = arg;
+	struct loop_hook hook = {.fn = NULL};
+
+	loop_add_hook(c->loop, &hook);
+	return NULL;
+}
+
+static void *timer_from_thread(void *arg)
+{
+	struct caller *c = arg;
+	struct loop_timer timer = {.watch = {.loop = c->loop, .fd = -1}};
+
+	loop_timer_set(&timer, 1);
+	return NULL;
+}
+
+static void *watch_from_thread(void *arg)
+{
+	struct caller *c = arg;
+	struct loop_fd watch;
+
+	loop_watch(c->loop, &watch, STDIN_FILENO, EPOLLIN, NULL);
+	return NULL;
+}
+
+/* What is a loop's is for its thread, which is the one that made it until it starts. */
+static void test_work_of_a_loop_on_another_thread_is_a_bug(void **state)
+{
+	struct loop *loop = new_loop(state);
+
+	expect_abort(loop, hook_from_thread);
+	expect_abort(loop, timer_from_thread);
+	expect_abort(loop, watch_from_thread);
+	loop_free(loop);
+}
+
 static void *post_from_thread(void *arg)
 {
 	struct caller *c = arg;
@@ -478,6 +516,7 @@ int main(void)
 		BOTH(test_endless_work_starves_nobody),
 		BOTH(test_calls_are_served_when_the_loop_ends),
 		BOTH(test_no_thread_calls_a_loop_that_has_ended),
+		BOTH(test_work_of_a_loop_on_another_thread_is_a_bug),
 		BOTH(test_failed_engine_still_serves_and_drains),
 		BOTH(test_loop_runs_on_the_calling_thread),
 		BOTH(test_failed_setup_ends_the_loop),
