@@ -7,13 +7,13 @@ struct error {
 	char msg[512]; /* empty when nothing was said; never ends in a newline */
 };
 
-/* Beside an errno, which is the host's word: what was asked for is wrong, whatever the host. */
+/* Not an errno of the host: the user asked for something that is wrong on any host. */
 #define EUSAGE 4096
 
 /*
  * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
- * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. Of an overlong message
- * the middle is cut out. Callable from any thread; the struct itself is not shared.
+ * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. A message that is too long
+ * loses its middle. Callable from any thread; the struct itself is not shared.
  */
 __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
 						    ...);
@@ -21,8 +21,8 @@ __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, c
 /* What to do about a thread or process that could not be made with `code`: ": raise ...", or "". */
 const char *error_task_remedy(int code);
 
-/* Puts "prefix: " before the message that is there, e.g. the name of the disk. What is too long is
- * cut out of the prefix. Returns `code`. */
+/* Puts "prefix: " before the message, e.g. the name of a file. If that is too long, the prefix is
+ * shortened. Returns `code`. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *e, int code, const char *fmt,
 						       ...);
 

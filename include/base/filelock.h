@@ -11,8 +11,8 @@
 enum file_lock {
 	FILE_LOCK_READ,	  /* to read: nobody writes; `fd` is open for reading */
 	FILE_LOCK_WRITE,  /* to write: nobody else reads or writes; `fd` is open for writing */
-	FILE_LOCK_OUTPUT, /* the same, of a file that is to be no image */
-	FILE_LOCK_LOOK,	  /* takes no lock; refuses where FILE_LOCK_WRITE would be */
+	FILE_LOCK_OUTPUT, /* the same, for a file that is not an image */
+	FILE_LOCK_LOOK,	  /* takes no lock; fails where FILE_LOCK_WRITE would */
 };
 
 /*
@@ -25,13 +25,13 @@ int file_lock(int fd, enum file_lock how, struct error *e);
 void file_unlock(int fd);
 /*
  * file_lock() of what was opened as `path`, and what fstat(2) says of it from then on. Where there
- * are no locks a warning says so. -ESTALE: what has this name now is another file, which is to be
- * opened instead, up to so many times.
+ * are no locks a warning says so. -ESTALE: the name is another file's by now, which should be opened
+ * instead, at most FILE_OPEN_TRIES times.
  */
 #define FILE_OPEN_TRIES 100u
 int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret,
 		    struct error *e);
-/* The pause between two looks at what may yet go away; false when two seconds have passed so. */
+/* Pauses before another look at what may yet go away; false after two seconds. */
 bool file_look_again(unsigned *looks);
 
 /*

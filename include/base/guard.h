@@ -2,9 +2,9 @@
 /*
  * A thread that waits for signals and for points in time, and for nothing else.
  *
- * DOC: Whatever the other threads are stuck in (a disk that does not answer, a terminal that is not
- * read, a system call that takes a minute), this one can still end the process: it opens nothing,
- * takes no lock that others hold while they wait, and is there before anything that takes time.
+ * DOC: Whatever the other threads are stuck in (a file server that does not answer, a reader that
+ * has stopped, a system call that takes a minute), this one can still end the process: it opens
+ * nothing, takes no lock that others hold while they wait, and starts before anything slow.
  */
 #ifndef SKEP_GUARD_H
 #define SKEP_GUARD_H
@@ -19,9 +19,9 @@
 #define GUARD_NEVER UINT64_MAX
 
 struct guard {
-	/* The owner's: what it waits for, and what it calls on its thread: with a signal that came,
-	 * or with 0 at the beginning, after guard_wake() and at the time that the last call
-	 * returned (now_ns(); GUARD_NEVER: none). */
+	/* Set by the owner: the signals to wait for, and what is called on the thread. `sig` is the
+	 * signal that came, or 0 at the start, after guard_wake(), and at the time that the last
+	 * call returned (as now_ns(); GUARD_NEVER: none). */
 	sigset_t signals;
 	uint64_t (*look)(struct guard *guard, int sig);
 

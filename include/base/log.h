@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Log lines on stderr: one write(2) a line, from any thread, rate-limited where a guest can cause
- * them. Nobody waits for who reads them: a line for which there is no room is dropped. */
+/* Log lines on stderr: one write(2) for each line, from any thread, rate-limited where a guest can
+ * cause them. They never wait for their reader: a line for which there is no room is dropped. */
 #ifndef SKEP_LOG_H
 #define SKEP_LOG_H
 
@@ -23,8 +23,8 @@ void log_set_crlf(bool on);
 
 __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const char *fmt, ...);
 
-/* Writes text to stderr as it is, whatever the level. Its reader gets a moment to take it. Main
- * thread, or none is left that matters. */
+/* Writes text to stderr unchanged, at any level, and waits a moment for the reader. Main thread, or
+ * when the others no longer matter. */
 __attribute__((format(printf, 1, 2))) void log_say(const char *fmt, ...);
 
 /* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then one line that counts the rest.
@@ -44,7 +44,7 @@ __attribute__((format(printf, 3, 4))) void log_limited(struct log_limit *limit,
 #define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
-/* For whatever a guest can provoke at will. */
+/* For anything that a guest can cause. */
 #define log_guest(...)                                                                             \
 	do {                                                                                       \
 		static struct log_limit log_guest_limit_;                                          \

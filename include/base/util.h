@@ -46,12 +46,12 @@ ssize_t write_full(int fd, const void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
 ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
 
-/* Whether all `len` bytes are zero; none are. Any alignment. Each byte is read once, so of memory
- * that somebody else writes to, "yes" means that every byte was zero when it was looked at. */
+/* Whether all `len` bytes are zero (true for 0 bytes). Any alignment. Each byte is read once, so
+ * even while others write there, true means that every byte was zero when it was read. */
 bool mem_is_zero(const void *buf, size_t len);
 
-/* Cuts the middle out of a text that is longer than `max` bytes (8 or more): of a path and a reason
- * the beginning of the one and the end of the other stay. */
+/* Cuts the middle out of a text that is longer than `max` bytes (8 or more), so that the beginning of
+ * a path and the end of a reason stay. */
 void shorten(char *text, size_t max);
 
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
@@ -59,9 +59,9 @@ void shorten(char *text, size_t max);
 void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
 
 /*
- * Makes text of a guest's, a file's or another process's choosing fit for a terminal and for one
- * line: what a terminal obeys becomes "?", byte for byte: control characters (ASCII's, C1's as
- * UTF-8 or alone), what turns the direction of writing, and bytes that are no UTF-8.
+ * Makes text from a guest, a file or another process safe for a terminal, and one line: each byte
+ * becomes "?" of control characters (ASCII and C1, as UTF-8 or alone), of characters that change the
+ * direction of writing, and of what is not UTF-8.
  */
 void text_clean(char *text);
 /* Prints a line of such text, and the newline. */

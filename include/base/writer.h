@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A thread that writes to a descriptor what others hand over, so that whoever reads there, or does
- * not, holds up nobody else. What waits is bounded; what does not fit is lost, counted, and told in
- * the stream where it is missing.
+ * A thread that writes to a descriptor what others hand over, so that a slow reader holds nobody
+ * up. The buffer is limited; what does not fit is lost and counted, and a line in the stream says
+ * where.
  */
 #ifndef SKEP_WRITER_H
 #define SKEP_WRITER_H
@@ -12,7 +12,7 @@
 
 #include "base/error.h"
 
-#define WRITER_SIZE 1048576u /* bytes that wait at most; memory that is not used is not taken */
+#define WRITER_SIZE 1048576u /* bytes of the buffer; unused memory is not allocated */
 
 struct writer_count {
 	uint64_t written; /* bytes that were put and went out */
@@ -29,15 +29,15 @@ int writer_new(struct writer **ret, int fd, const char *name, struct error *e);
  * before is written then. Again after writer_stop(), if need be. A negative errno with a message. */
 int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e);
 
-/* Hands `len` bytes over. Never waits for the reader. Any thread. */
+/* Hands over `len` bytes. Never waits for the reader. Any thread. */
 void writer_put(struct writer *w, const void *data, size_t len);
 
-/* Ends the thread: for `ns` it may write what is left, then a write that waits is cut short. One
- * that the kernel does not let go of (a dead file server) is left to the end of the process.
- * NULL-safe, idempotent. Nobody puts any more. */
+/* Ends the thread: for `ns` it may write what is left, then a write that waits is cut short. If the
+ * kernel cannot interrupt it (a dead file server), it is left to the end of the process. NULL-safe,
+ * idempotent. No writer_put() after this. */
 void writer_stop(struct writer *w, uint64_t ns);
 
-/* What became of all that was put. Final after writer_stop(). Any thread. */
+/* What became of all bytes that were put. Final after writer_stop(). Any thread. */
 struct writer_count writer_count(struct writer *w);
 
 /* Stopped, or never started; NULL-safe. Closes nothing. */

@@ -2,8 +2,8 @@
 /*
  * The bus: which device answers at an address. One for MMIO, one for ports.
  *
- * Filled while the VM is built, then frozen; look-ups take no lock and are made by vCPU threads
- * (and by whoever drains coalesced MMIO). What nobody answers reads as all ones, and is counted.
+ * Filled while the VM is built, then constant; look-ups take no lock, and are made by vCPU threads
+ * (and by those that drain coalesced MMIO). Unknown addresses read as all ones, and are counted.
  */
 #ifndef SKEP_BUS_H
 #define SKEP_BUS_H
@@ -29,7 +29,7 @@ struct bus_range {
 struct bus {
 	struct bus_range range[BUS_MAX_RANGES]; /* sorted by base */
 	unsigned num_ranges;
-	_Atomic uint64_t unknown; /* accesses that nobody answered */
+	_Atomic uint64_t unknown; /* accesses to unknown addresses */
 };
 
 /* -EEXIST when the range overlaps another, -ENOSPC when the table is full. */

@@ -3,9 +3,9 @@
  * Guest memory: RAM as the guest's physical addresses see it, and the only way from a guest
  * physical address to a host pointer.
  *
- * DOC: Every byte here may change while it is looked at. So: slice a range whole, copy a header
- * once and decide on the copy. Built before the vCPUs start and immutable after,
- * so all look-ups are lock-free and callable from any thread.
+ * DOC: Any byte may change at any time. So: slice a range as a whole; copy a header once and check
+ * the copy. The map is built before the vCPUs start and immutable after that, so look-ups need no
+ * lock and can be made by any thread.
  */
 #ifndef SKEP_GMEM_H
 #define SKEP_GMEM_H

@@ -3,9 +3,9 @@
  * The I/O APIC (Intel 82093AA): as many pins as the VM has interrupts, each mirrored into an MSI
  * route (KVM_SET_GSI_ROUTING), so that irqfds are injected at once.
  *
- * Only edge-triggered, active-high pins exist (the DSDT says so): no EOI ever comes back. A pin
- * that is unmasked gets one interrupt for an edge that may have been lost while it was masked; a
- * spurious interrupt is harmless to a virtio driver and to the GED.
+ * All pins are edge-triggered and active high (the DSDT says so), so there are no EOIs. A pin that
+ * is unmasked gets one interrupt, because an edge may have been lost while it was masked; a spurious
+ * interrupt is harmless to a virtio driver and to the GED.
  */
 #ifndef SKEP_IOAPIC_H
 #define SKEP_IOAPIC_H
@@ -41,15 +41,15 @@ struct ioapic {
 	void *ctx;
 };
 
-/* All pins masked. `pins` is at most IOAPIC_MAX_PINS. The callbacks are the caller's to set, and
- * are called with the lock held, so that routes are published in order. */
+/* All pins are masked. `pins` is at most IOAPIC_MAX_PINS. The caller sets the callbacks, which are
+ * called with the lock held, so that routes are published in order. */
 void ioapic_init(struct ioapic *ioapic, unsigned pins);
 extern const struct bus_ops ioapic_bus_ops; /* ctx is the struct ioapic; LAYOUT_IOAPIC_SIZE bytes */
 
 /*
- * Whether the guest shut its interrupts down: it used pins once and has masked all of them. An
- * orderly reboot does that (Linux: native_machine_shutdown() clears the I/O APIC), a panic's
- * emergency restart does not; this is how the two are told apart. Any thread.
+ * Whether the guest has shut its interrupts down: it used pins, and has masked all of them. An
+ * orderly reboot does that (Linux: native_machine_shutdown() clears the I/O APIC), the emergency
+ * restart of a panic does not. Any thread.
  */
 bool ioapic_is_quiet(struct ioapic *ioapic);
 

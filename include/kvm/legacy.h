@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What guests use without asking whether it is there: ports of three devices, and the BIOS's reset
+ * What guests use without checking that it exists: ports of three devices, and the BIOS's reset
  * vector.
  */
 #ifndef SKEP_LEGACY_H

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The machine as KVM sees it: memory slots, interrupt routes, ioeventfds, vCPUs. Only machine.c,
- * vcpu.c and halt.c issue KVM's ioctls, and check_kvm.c, which asks what the host has.
+ * vcpu.c and halt.c issue KVM's ioctls, and check_kvm.c, which tests what the host has.
  *
- * DOC: The order of ioctls is most of the cost of a VM. Memory slots and the split irqchip come
- * first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next slot change would
- * wait out a grace period for them); ioeventfds and coalesced zones are registered after the last
- * slot.
+ * DOC: The cost of a VM depends mostly on the order of ioctls. Memory slots and the split irqchip
+ * come first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next change of a
+ * slot would wait for a grace period because of them); ioeventfds and coalesced zones are registered
+ * after the last slot.
  */
 #ifndef SKEP_MACHINE_H
 #define SKEP_MACHINE_H
@@ -25,7 +25,7 @@
 
 struct machine;
 
-/* The oldest kernel that skep is for: it has what is required of KVM, and the sandbox's seccomp. */
+/* The oldest supported kernel: it has what is required of KVM, and the sandbox's seccomp. */
 #define MACHINE_MIN_LINUX "5.10"
 
 /* What skep asks of KVM; the required ones come first, and the last has no name. */
@@ -33,7 +33,7 @@ struct machine_cap {
 	int cap;
 	const char *name;
 	bool required;
-	const char *what; /* it is for, or what is done without */
+	const char *what; /* it is used for */
 };
 extern const struct machine_cap machine_caps[];
 

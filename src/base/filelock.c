@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. Locks are of the open file description (F_OFD_SETLK): they go with the
- * last descriptor of it, however the process ends, and two opens of one file in one process exclude
- * each other too. They lie where QEMU has its own, so that each respects the other's:
+ * DOC: Theory of operation. Locks belong to the open file description (F_OFD_SETLK): they end with
+ * its last descriptor, however the process ends, and two opens of one file in one process exclude
+ * each other too. They are on the same bytes as QEMU's, so that each respects the other's:
  *
- *	byte 100 + P	held by who uses permission P
- *	byte 200 + P	held by who does not let others use permission P
+ *	byte 100 + P	held by users of permission P
+ *	byte 200 + P	held by those who let no others use permission P
  *	P		0 read, 1 write, 2 write what is there already, 3 resize
  *
- * QEMU takes shared locks there and then looks whether anybody's exclude what it wants. Here a
- * writer takes all of it exclusively, in one step. A reader shares the bytes that keep writers out,
- * and then looks for one that QEMU let in.
+ * QEMU takes shared locks there and then checks whether another lock excludes what it wants. Here a
+ * writer locks all bytes exclusively, in one step. A reader takes shared locks on the bytes that
+ * keep writers out, and then checks for a writer that QEMU let in.
  *
- * The kernel names no holder of such a lock. So whoever holds one has a lock of the old kind
- * (F_SETLK) besides, on a byte of its own, which keeps nobody out: of that one the kernel tells the
- * process to everybody. Where there is none (QEMU), fdinfo shows a lock with each descriptor it
- * belongs to, to whoever may look into that process.
+ * The kernel does not say who holds such a lock. So a holder also has a lock of the old kind
+ * (F_SETLK) on a byte of its own, which excludes nobody: the kernel tells everybody which process
+ * has that. Without it (QEMU), fdinfo shows the locks of a descriptor to those who may look into the
+ * process.
  *
- * A killed process has ended some time before its io_uring lets go of the image, and of its lock
- * with it. So a lock that nobody is seen to hold is given a little time to go away.
+ * When a process is killed, its io_uring keeps the image and the lock for a moment longer. So a lock
+ * without a visible holder is waited for.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -73,7 +73,7 @@ static int try_lock(int fd, enum file_lock how, struct flock *other)
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno != EAGAIN && errno != EACCES)
 			return -errno;
-		/* If it is gone meanwhile, there will be nobody to name. */
+		/* If it is gone by now, there is nobody to name. */
 		*other = lock;
 		fcntl(fd, F_OFD_GETLK, other);
 		return -EAGAIN;
@@ -85,8 +85,8 @@ static int try_lock(int fd, enum file_lock how, struct flock *other)
 	return 0;
 }
 
-/* It goes with the process, or when that closes any descriptor of the file: then nobody is named.
- */
+/* It ends with the process, or when that closes any descriptor of the file; then no message can name
+ * the holder. */
 static void leave_name(int fd, enum file_lock how)
 {
 	struct flock lock = range(how == FILE_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
@@ -112,7 +112,7 @@ static bool shows_lock(int fdinfo)
 		long long first, last;
 		int got = sscanf(line, "lock:%*d: OFDLCK %*s %*s %*d %*s %lld %lld", &first, &last);
 
-		/* The end of a file stands there as EOF. */
+		/* A lock to the end of the file shows EOF as its end. */
 		if (got >= 1 && first <= KEEPS_OUT + RESIZE && (got == 1 || last >= USES))
 			return true;
 	}
@@ -204,7 +204,7 @@ static int refuse(enum file_lock how, const struct flock *other, const struct ho
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
-/* What locks do not tell: whether the host itself has the file. Keeps the lock when not. */
+/* Gives the lock up if the host itself uses the file, which locks do not show. */
 static int lock_from_host(int fd, enum file_lock how, struct error *e)
 {
 	struct stat st;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. Locks on an image are agreements among programs. The host's kernel has
- * files too and heeds none: it mounts what is in them through a loop device, or swaps to them. A
- * loop device tells device and inode of its file to who may open it; to others /sys tells a path,
- * which is the file's in most cases. /proc/swaps tells paths.
+ * DOC: Theory of operation. Locks are an agreement among programs; the host's kernel ignores them
+ * when it mounts a file through a loop device, or swaps to it. A loop device shows device and inode
+ * of its file to those who may open it; to others /sys shows a path, which is mostly the file's.
+ * /proc/swaps shows paths.
  */
 #include <dirent.h>
 #include <errno.h>

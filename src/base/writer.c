@@ -2,12 +2,12 @@
 /*
  * DOC: Theory of operation. The descriptor may be anything, and shared with other processes: a
  * stopped terminal, a pipe to a pager, the socket of a log daemon, a file on a server that does not
- * answer. Not all of these can be made not to block, and what poll(2) says of one is old news when
- * others write there, too. So a thread of its own does the writing, and may be stuck in it.
+ * answer. Not all of these can be made non-blocking, and what poll(2) says is outdated when others
+ * write there, too. So a separate thread does the writing, and may get stuck in it.
  *
- * When the ring is full, all that is put is lost (a gap) until the ring is empty. Then a line that
- * says how much is missing is written, and what comes is taken again. So there are few gaps, if
- * long ones, and the line is where the gap is.
+ * When the ring is full, everything is lost (a gap) until the ring is empty. Then a line is written
+ * that says how much is missing, and new data is accepted again. So gaps are few, though long, and
+ * the line is in the right place.
  */
 #include <assert.h>
 #include <errno.h>
@@ -76,8 +76,8 @@ static bool wait_until(struct writer *w, uint64_t deadline)
 	return pthread_cond_timedwait(&w->news, &w->lock, &ts) == 0;
 }
 
-/* After a write that failed; locked. Who has hung up does not come back; a disk may have room
- * again. */
+/* After a write that failed; locked. A reader that has hung up does not come back; a full disk may
+ * get space again. */
 static void handle_error(struct writer *w, int error)
 {
 	uint64_t retry = now_ns() + RETRY_NS;

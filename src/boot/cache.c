@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: What is found here is loaded as a kernel, so it must have been written by this user or by
- * root: the directory and each entry are opened, and what was opened is asked for its owner and
- * mode. (An ACL that lets others write shows in the group bits.)
+ * DOC: Entries are loaded as kernels, so they must have been written by this user or by root: owner
+ * and mode of the directory and of each entry are checked on the open descriptors. (An ACL that lets
+ * others write shows in the group bits.)
  *
- * Entries are written under no name (O_TMPFILE) and then linked, so that a reader sees all or
- * nothing and a killed writer leaves nothing. Where the file system has no O_TMPFILE they have a
- * temporary name and are renamed; leftovers go with the next clean-up. Nothing is synced: who reads
- * an entry verifies it, so what a power failure tears is made again.
+ * Entries are written without a name (O_TMPFILE) and then linked, so that a reader sees all or
+ * nothing, and a killed writer leaves nothing behind. Without O_TMPFILE they have a temporary name
+ * and are renamed; leftovers are removed by the next clean-up. Nothing is synced: readers verify an
+ * entry, so one that a power failure has damaged is made again.
  *
  * The time of an entry is that of its last use, to within a day.
  */

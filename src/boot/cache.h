@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A directory of files that can be made again: where it is, who may have written it, how entries
- * come and go. What is in them is the caller's matter, and the caller's to verify.
+ * A directory of files that can be made again: where it is, who may write there, how entries are
+ * added and removed. The caller knows what is in them, and verifies it.
  */
 #ifndef SKEP_CACHE_H
 #define SKEP_CACHE_H

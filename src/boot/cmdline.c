@@ -36,7 +36,7 @@ static const char *last_value(const char *text, const char *key, size_t *ret_len
 	return value;
 }
 
-/* What is often pasted from elsewhere, and here ends in silence. */
+/* Parameters that are often copied from elsewhere, and do not work here. */
 static void warn(const char *append)
 {
 	const char *value;
@@ -57,12 +57,12 @@ static void warn(const char *append)
 }
 
 /*
- * Kernel parameters that fit this machine: a panic ends the VM at once instead of halting; there is
- * no PCI, no i8042 and no serial port to look for; the kernel need not test the ciphers that are
- * built into it (in FIPS mode it does all the same); a reboot is ACPI's, since Linux, where ACPI is
- * hardware-reduced, would take EFI's and then, having none, jump to a BIOS. hvc0 comes with a
- * module, so until then there is tty0: a process 1 without standard streams would have its sockets
- * in their place, and Debian's initrd.img breaks. What the user appends comes after, and wins.
+ * Kernel parameters that fit this machine. A panic ends the VM at once instead of halting; there is
+ * no PCI, i8042 or serial port to look for; the kernel does not test its built-in ciphers (in FIPS
+ * mode it does anyway). Reboots use ACPI, since with hardware-reduced ACPI Linux would try EFI and
+ * then jump to a BIOS. hvc0 needs a module, so until then there is tty0: a process 1 without
+ * standard streams would get sockets in their place, and Debian's initrd.img breaks. The user's
+ * parameters follow, and override these.
  */
 static const char base_cmdline[] =
 	"console=tty0 console=hvc0 panic=-1 pci=off 8250.nr_uarts=0 tsc=reliable no_timer_check "

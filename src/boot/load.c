@@ -3,17 +3,17 @@
  * Places kernel and initrd in guest memory.
  *
  * DOC: Both are copied, by pread(2) straight into guest memory, and never mapped. Measured with
- * Debian's cloud kernel (29 MiB of it are not zero) from the page cache: copying takes 2.5 ms on
- * one CPU with checksums, mmap and memcpy() 3.0 ms. Mapping the kernel privately takes no time at
- * first and then a fault for each 4 KiB where the guest's huge pages were: with kvm-amd under
+ * Debian's cloud kernel (29 MiB of it are not zero) from the page cache: copying with checksums
+ * takes 2.5 ms on one CPU, mmap and memcpy() take 3.0 ms. A private mapping takes no time at first,
+ * but then there is a fault for each 4 KiB instead of the guest's huge pages: with kvm-amd under
  * emulation a boot took 3.1 s at best (median of six 4.5) with the copy, 5.7 s (12.0) mapped, 4.3 s
- * (11.5) mapped and populated. It would share little: relocations write to 45 % of the pages, and
- * the kernel patches its code besides; 6 of 85 MiB were saved.
+ * (11.5) mapped and populated. It would share little: relocations change 45 % of the pages, and the
+ * kernel patches more of its code; 6 of 85 MiB were saved.
  *
- * A kernel that was unpacked here and has relocations is moved like its own decompressor would
- * have done it (arch/x86/boot/compressed/kaslr.c): the virtual address within 1 GiB, the physical
- * one within the memory below the initrd, each in steps of the kernel's alignment and independent
- * of the other. Steps of 2 MiB cost no huge page more than the link address does.
+ * A kernel that was unpacked here and has relocations is moved as its own decompressor would do it
+ * (arch/x86/boot/compressed/kaslr.c): the virtual address within 1 GiB, the physical address within
+ * the memory below the initrd, independent of each other and in steps of the kernel's alignment.
+ * With steps of 2 MiB it needs no more huge pages than at the link address.
  *
  * The initrd lies as high as the kernel allows, where the guest's early allocations come from too.
  */
@@ -39,7 +39,7 @@
 /* Work is shared out in huge pages of the guest, so that no two threads fault in the same one. */
 #define UNIT (2 * MIB)
 
-/* Memory is the limit then. */
+/* With more, memory is the limit. */
 #define MAX_HELPERS 3u
 
 /* linux/Documentation/arch/x86/boot.rst: what a kernel without a header says of itself. */

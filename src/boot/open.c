@@ -2,21 +2,20 @@
 /*
  * Opens and identifies kernel and initrd, and finds the unpacked kernel or makes it.
  *
- * DOC: An unpacked kernel is kept in the cache under the hash of the bzImage it came from, so one
- * that is copied about is unpacked once. But reading and hashing 14 MiB takes 45 ms, and starting a
- * VM takes 3. So an entry has a second name (a hard link), by what the kernel was at the time:
- * path, device, inode, size, mtime and ctime, as a build tool or git would know it again. That is
- * found without reading the kernel at all. Nobody but root can set a ctime; who can bring another
- * file to the same path with the same of all those (a FUSE server, another disk with the same
- * number) rules over that path, and could have put any kernel there. The path is in it for this
- * reason: a kernel that someone else supplies, from wherever and however made, never gets at the
- * entry of one's own. A file that was changed in the last two seconds gets no such name, since it
- * may be changed again within the same tick of its clock.
+ * DOC: An unpacked kernel is kept in the cache under the hash of its bzImage, so that copies of it
+ * are unpacked only once. But reading and hashing 14 MiB takes 45 ms, and starting a VM takes 3. So
+ * an entry has a second name (a hard link), made from the bzImage's path, device, inode, size, mtime
+ * and ctime, by which a build tool or git would recognise it. With this name the bzImage need not be
+ * read at all. Only root can set a ctime. Anyone who can put another file at the same path with all
+ * the same values (a FUSE server, another disk with the same number) controls that path, and could
+ * have put any kernel there. This is why the path is part of the name: a kernel that somebody else
+ * supplies can never take the entry of one's own. A file that was changed in the last two seconds
+ * gets no such name, since it may be changed again within the same tick of its clock.
  *
  * The bzImage is read once, into memory, and what is hashed is what is unpacked.
  *
- * Without a usable cache the unpacked kernel goes to a memfd, and when it cannot be unpacked here
- * at all, the guest does it.
+ * Without a usable cache the unpacked kernel goes to a memfd; if it cannot be unpacked here at all,
+ * the guest does it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -347,13 +346,13 @@ static int build_once(struct unpacking *u, struct error *e)
 	return r;
 }
 
-/* What is wrong with the kernel. */
+/* A fault of the kernel. */
 static bool is_verdict(int r)
 {
 	return r == -EBADMSG || r == -EINVAL;
 }
 
-/* What is wrong with the host, and would be without the cache too. */
+/* A fault of the host, which would be the same without the cache. */
 static bool is_poverty(int r)
 {
 	return r == -ENOMEM || r == -EAGAIN || r == -ECHILD;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: CPUID is what the host supports, with the topology of the guest put in: N single-thread
- * cores in one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
- * 0x80000026) alike. A wrong or contradictory topology costs the guest's scheduler its domains, or
- * whole CPUs.
+ * DOC: CPUID shows what the host supports, but with the guest's topology: N single-threaded cores in
+ * one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
+ * 0x80000026) alike. With a wrong or contradictory topology the guest's scheduler would lose its
+ * domains, or whole CPUs.
  *
- * And without nested virtualisation and performance counters: docs/threat-model.md says why.
+ * Nested virtualisation and performance counters are hidden: docs/threat-model.md says why.
  */
 #include <string.h>
 
@@ -103,7 +103,7 @@ static void fit_entry(struct kvm_cpuid_entry2 *c, uint32_t index, uint32_t cpus)
 
 enum cpuid_register { ECX, EDX };
 
-/* Bits that say what the guest is not given, and leaves that describe it. */
+/* Bits and leaves of features that the guest does not get. */
 static const struct {
 	uint32_t function;
 	enum cpuid_register in;

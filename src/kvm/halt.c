@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: A guest that is halted for good. KVM handles HLT itself, and a CPU that halts with
- * interrupts off never comes back: so Linux halts (`halt -f`, a power-off without ACPI), and so do
- * other guests that panic. When all CPUs have, nothing will ever happen in the VM again.
+ * interrupts off never continues. Linux halts that way (`halt -f`, a power-off without ACPI), and so
+ * do other guests that panic. When all CPUs have halted, nothing will ever happen in the VM again.
  *
- * Nothing tells of it, so machine_check_halted() looks from time to time. As long as some vCPU
- * thread uses CPU time there is nothing to ask. Only then each is made to leave KVM_RUN and looks
- * at its own state, which no other thread can. What could still wake such a CPU comes from another
- * CPU: an INIT, a SIPI, an NMI.
+ * KVM does not report this, so machine_check_halted() is called from time to time. While a vCPU
+ * thread uses CPU time, there is nothing to do. Otherwise each vCPU is made to leave KVM_RUN, and
+ * checks its own state, which no other thread can do. Only another CPU could still wake such a CPU,
+ * by an INIT, a SIPI or an NMI.
  */
 #include <linux/kvm.h>
 #include <sys/ioctl.h>

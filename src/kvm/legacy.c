@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: What nobody answers reads as all ones, by which most drivers know that a device is not
- * there. Those of two devices wait instead for a bit to fall. And a guest resets by what the PC
- * had, whether it is there or not: that says what it wants, and is taken as the reset that it is.
+ * DOC: Unknown ports read as all ones, which tells most drivers that there is no device. The drivers
+ * of two devices wait for a bit to become clear instead. And guests reset the machine in the ways of
+ * a PC, whether the device exists or not: the intention is clear, so it is a reset here.
  */
 #include <assert.h>
 #include <string.h>
