@@ -15,7 +15,7 @@ static void test_no_directory_is_said_once(void **state)
 	setenv("XDG_CACHE_HOME", "/proc/none/here", 1);
 	capture();
 	boot(true);
-	expect_one_line("cannot be made");
+	expect_one_line("cannot be created");
 	blob_free(&b);
 }
 
