@@ -25,8 +25,8 @@ int file_lock(int fd, enum file_lock how, struct error *e);
 void file_unlock(int fd);
 /*
  * file_lock() of what was opened as `path`, and what fstat(2) says of it from then on. Where there
- * are no locks a warning says so. -ESTALE: the name is another file's by now, which should be opened
- * instead, at most FILE_OPEN_TRIES times.
+ * are no locks a warning says so. -ESTALE: the name is another file's by now, which should be
+ * opened instead, at most FILE_OPEN_TRIES times.
  */
 #define FILE_OPEN_TRIES 100u
 int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret,

@@ -50,8 +50,8 @@ ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
  * even while others write there, true means that every byte was zero when it was read. */
 bool mem_is_zero(const void *buf, size_t len);
 
-/* Cuts the middle out of a text that is longer than `max` bytes (8 or more), so that the beginning of
- * a path and the end of a reason stay. */
+/* Cuts the middle out of a text that is longer than `max` bytes (8 or more), so that the beginning
+ * of a path and the end of a reason stay. */
 void shorten(char *text, size_t max);
 
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
@@ -60,8 +60,8 @@ void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
 
 /*
  * Makes text from a guest, a file or another process safe for a terminal, and one line: each byte
- * becomes "?" of control characters (ASCII and C1, as UTF-8 or alone), of characters that change the
- * direction of writing, and of what is not UTF-8.
+ * becomes "?" of control characters (ASCII and C1, as UTF-8 or alone), of characters that change
+ * the direction of writing, and of what is not UTF-8.
  */
 void text_clean(char *text);
 /* Prints a line of such text, and the newline. */

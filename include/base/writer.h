@@ -26,7 +26,8 @@ struct writer;
 int writer_new(struct writer **ret, int fd, const char *name, struct error *e);
 
 /* Starts the thread, once setup(arg) has succeeded on it (e.g. to enter the sandbox). What was put
- * before is written then. Again after writer_stop(), if need be. A negative errno with a message. */
+ * before is written then. May be called again after writer_stop(). A negative errno with a
+ * message. */
 int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e);
 
 /* Hands over `len` bytes. Never waits for the reader. Any thread. */

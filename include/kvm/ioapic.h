@@ -4,8 +4,8 @@
  * route (KVM_SET_GSI_ROUTING), so that irqfds are injected at once.
  *
  * All pins are edge-triggered and active high (the DSDT says so), so there are no EOIs. A pin that
- * is unmasked gets one interrupt, because an edge may have been lost while it was masked; a spurious
- * interrupt is harmless to a virtio driver and to the GED.
+ * is unmasked gets one interrupt, because an edge may have been lost while it was masked; a
+ * spurious interrupt is harmless to a virtio driver and to the GED.
  */
 #ifndef SKEP_IOAPIC_H
 #define SKEP_IOAPIC_H

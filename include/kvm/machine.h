@@ -5,8 +5,8 @@
  *
  * DOC: The cost of a VM depends mostly on the order of ioctls. Memory slots and the split irqchip
  * come first (KVM_CREATE_IRQCHIP would register devices on KVM's I/O bus, and the next change of a
- * slot would wait for a grace period because of them); ioeventfds and coalesced zones are registered
- * after the last slot.
+ * slot would wait for a grace period because of them); ioeventfds and coalesced zones are
+ * registered after the last slot.
  */
 #ifndef SKEP_MACHINE_H
 #define SKEP_MACHINE_H

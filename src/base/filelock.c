@@ -14,11 +14,11 @@
  *
  * The kernel does not say who holds such a lock. So a holder also has a lock of the old kind
  * (F_SETLK) on a byte of its own, which excludes nobody: the kernel tells everybody which process
- * has that. Without it (QEMU), fdinfo shows the locks of a descriptor to those who may look into the
- * process.
+ * has that. Without it (QEMU), fdinfo shows the locks of a descriptor to those who may look into
+ * the process.
  *
- * When a process is killed, its io_uring keeps the image and the lock for a moment longer. So a lock
- * without a visible holder is waited for.
+ * When a process is killed, its io_uring keeps the image and the lock for a moment longer. So a
+ * lock without a visible holder is waited for.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -85,8 +85,8 @@ static int try_lock(int fd, enum file_lock how, struct flock *other)
 	return 0;
 }
 
-/* It ends with the process, or when that closes any descriptor of the file; then no message can name
- * the holder. */
+/* It ends with the process, or when that closes any descriptor of the file; then no message can
+ * name the holder. */
 static void leave_name(int fd, enum file_lock how)
 {
 	struct flock lock = range(how == FILE_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);

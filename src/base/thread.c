@@ -29,8 +29,8 @@ static void *run(void *arg)
 }
 
 /*
- * Blocks signals on the calling thread, whose mask a new thread inherits: all but `except` and those
- * that a thread causes itself; blocked, these would kill the process without the handler that
+ * Blocks signals on the calling thread, whose mask a new thread inherits: all but `except` and
+ * those that a thread causes itself; blocked, these would kill the process without the handler that
  * restores the terminal.
  */
 static void block_signals(int except, sigset_t *old)

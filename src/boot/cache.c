@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: Entries are loaded as kernels, so they must have been written by this user or by root: owner
- * and mode of the directory and of each entry are checked on the open descriptors. (An ACL that lets
- * others write shows in the group bits.)
+ * and mode of the directory and of each entry are checked on the open descriptors. (An ACL that
+ * lets others write shows in the group bits.)
  *
  * Entries are written without a name (O_TMPFILE) and then linked, so that a reader sees all or
  * nothing, and a killed writer leaves nothing behind. Without O_TMPFILE they have a temporary name

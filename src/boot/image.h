@@ -2,11 +2,11 @@
 /*
  * A kernel image: the form in which kernels are kept, and from which they are loaded.
  *
- * Private to boot, its tests and its fuzz target. A kernel image says which pieces of a file go where
- * in guest memory, and what to add to which words when the kernel is moved. The
- * file is the kernel itself (an ELF, a bzImage that unpacks itself in the guest) or the unpacked
- * kernel that image_build() made, which begins with the image's own header and pieces, as they are
- * in memory: the cache is read by the host that wrote it.
+ * Private to boot, its tests and its fuzz target. A kernel image says which pieces of a file go
+ * where in guest memory, and what to add to which words when the kernel is moved. The file is the
+ * kernel itself (an ELF, a bzImage that unpacks itself in the guest) or the unpacked kernel that
+ * image_build() made, which begins with the image's own header and pieces, as they are in memory:
+ * the cache is read by the host that wrote it.
  *
  * Addresses are physical, lengths and offsets in bytes.
  */

@@ -4,13 +4,13 @@
  *
  * DOC: An unpacked kernel is kept in the cache under the hash of its bzImage, so that copies of it
  * are unpacked only once. But reading and hashing 14 MiB takes 45 ms, and starting a VM takes 3. So
- * an entry has a second name (a hard link), made from the bzImage's path, device, inode, size, mtime
- * and ctime, by which a build tool or git would recognise it. With this name the bzImage need not be
- * read at all. Only root can set a ctime. Anyone who can put another file at the same path with all
- * the same values (a FUSE server, another disk with the same number) controls that path, and could
- * have put any kernel there. This is why the path is part of the name: a kernel that somebody else
- * supplies can never take the entry of one's own. A file that was changed in the last two seconds
- * gets no such name, since it may be changed again within the same tick of its clock.
+ * an entry has a second name (a hard link), made from the bzImage's path, device, inode, size,
+ * mtime and ctime, by which a build tool or git would recognise it. With this name the bzImage need
+ * not be read at all. Only root can set a ctime. Anyone who can put another file at the same path
+ * with all the same values (a FUSE server, another disk with the same number) controls that path,
+ * and could have put any kernel there. This is why the path is part of the name: a kernel that
+ * somebody else supplies can never take the entry of one's own. A file that was changed in the last
+ * two seconds gets no such name, since it may be changed again within the same tick of its clock.
  *
  * The bzImage is read once, into memory, and what is hashed is what is unpacked.
  *

@@ -4,8 +4,8 @@
  * checksums, and with the relocations that its build appended in a form to apply.
  *
  * DOC: The decompression libraries are large, and kernels may come from anywhere, so this runs in a
- * child process, which can compute and write to one file, and nothing else. Its heap never counts as
- * skep's. The file is read back with the same checks as an entry of the cache.
+ * child process, which can compute and write to one file, and nothing else. Its heap never counts
+ * as skep's. The file is read back with the same checks as an entry of the cache.
  *
  * The file has the header and the pieces, from DATA_START on the kernel as it is in memory, and
  * then the relocations. Runs of zeros are holes and belong to no piece, since fresh guest memory is

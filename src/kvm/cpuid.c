@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: CPUID shows what the host supports, but with the guest's topology: N single-threaded cores in
- * one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
+ * DOC: CPUID shows what the host supports, but with the guest's topology: N single-threaded cores
+ * in one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
  * 0x80000026) alike. With a wrong or contradictory topology the guest's scheduler would lose its
  * domains, or whole CPUs.
  *

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: A guest that is halted for good. KVM handles HLT itself, and a CPU that halts with
- * interrupts off never continues. Linux halts that way (`halt -f`, a power-off without ACPI), and so
- * do other guests that panic. When all CPUs have halted, nothing will ever happen in the VM again.
+ * interrupts off never continues. Linux halts that way (`halt -f`, a power-off without ACPI), and
+ * so do other guests that panic. When all CPUs have halted, nothing will ever happen in the VM
+ * again.
  *
  * KVM does not report this, so machine_check_halted() is called from time to time. While a vCPU
  * thread uses CPU time, there is nothing to do. Otherwise each vCPU is made to leave KVM_RUN, and

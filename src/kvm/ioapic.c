@@ -3,8 +3,8 @@
  * DOC: Theory of operation. The guest sees two 32-bit registers: IOREGSEL chooses, IOWIN reads or
  * writes. Behind them are the identification, version and arbitration registers and, from 0x10 on,
  * the two halves of each pin's redirection entry. Each entry is turned into the MSI message that it
- * would send. set_routes() publishes the messages, but only when one of them has changed, since that
- * costs a grace period in the kernel. A guest writes an entry in halves and keeps it masked
+ * would send. set_routes() publishes the messages, but only when one of them has changed, since
+ * that costs a grace period in the kernel. A guest writes an entry in halves and keeps it masked
  * meanwhile, so setting up a pin publishes once.
  */
 #include <string.h>
