@@ -220,21 +220,24 @@ test_suspended_disk() {
 
 # The host's tests need no guest, but devices that not every host has.
 test_host_devices() {
-	local line said=''
+	local test line said
 	modprobe dm-mod || true
-	# Long enough where they run without a lab.
-	CMOCKA_MESSAGE_OUTPUT=TAP SKEP_BLK_MODEL_REQUESTS=300 "$helpers/../host/test_blk_host" \
-		>"$work/host.tap" 2>&1 || true
-	while read -r line; do
-		case $line in
-		'not ok '*' # SKIP '*) skip "host: ${line#*SKIP }" "$said" ;;
-		'ok '*) ok "host: ${line#ok * - }" ;;
-		# The reason follows, as a comment.
-		'not ok '*) not_ok "host: ${line#not ok * - }" "$said" ;;
-		'1..'*) ;;
-		*) said=${line#\# } && echo "# $said" ;;
-		esac
-	done <"$work/host.tap"
-	is "host: it ran to its end" "$(grep -c '^ok\|^not ok' "$work/host.tap")" \
-		"$(sed -n 's/^1\.\.//p' "$work/host.tap")"
+	for test in blk_host blk_fs; do
+		said=''
+		# Long enough where they run without a lab.
+		CMOCKA_MESSAGE_OUTPUT=TAP SKEP_BLK_MODEL_REQUESTS=300 "$helpers/../host/test_$test" \
+			>"$work/host.tap" 2>&1 || true
+		while read -r line; do
+			case $line in
+			'not ok '*' # SKIP '*) skip "host: ${line#*SKIP }" "$said" ;;
+			'ok '*) ok "host: ${line#ok * - }" ;;
+			# The reason follows, as a comment.
+			'not ok '*) not_ok "host: ${line#not ok * - }" "$said" ;;
+			'1..'*) ;;
+			*) said=${line#\# } && echo "# $said" ;;
+			esac
+		done <"$work/host.tap"
+		is "host: $test ran to its end" "$(grep -c '^ok\|^not ok' "$work/host.tap")" \
+			"$(sed -n 's/^1\.\.//p' "$work/host.tap")"
+	done
 }
