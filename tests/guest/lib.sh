@@ -1,9 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # shellcheck shell=bash
 #
-# Payload guests in VMs of the real monitor, as TAP. Sourced with the arguments SKEP PAYLOAD
-# IMAGE-TOOL [PATTERN]; $keep is not empty when the working directory is to stay. Ends in done_testing.
+# Payload guests in VMs of the real monitor, as TAP. Sourced with the arguments [--keep] SKEP PAYLOAD
+# IMAGE-TOOL [PATTERN], once usage() is there; the script ends in done_testing.
 
+keep=
+case ${1-} in
+-h | --help)
+	usage
+	exit 0
+	;;
+--keep)
+	keep=1
+	shift
+	;;
+esac
+if [ $# -lt 3 ] || [ $# -gt 4 ]; then
+	usage >&2
+	exit 2
+fi
 # shellcheck source=../patience.sh
 . "${0%/*}/../patience.sh"
 # shellcheck disable=SC2034 # not everybody who sources this has use for the image tool
@@ -110,6 +125,27 @@ counter() {
 	local v
 	v=$(grep -o "\"$1\": *[0-9]*" result | head -n 1 | grep -o '[0-9]*$')
 	echo "${v:--1}"
+}
+
+sectors=32768
+fresh_image() {
+	"$image" fill disk.img "$sectors" || fail "cannot make an image"
+}
+
+# begin_vm CMDLINE [SKEP-OPTIONS]: a VM in the background, once its guest has said that it is ready.
+begin_vm() {
+	local cmdline=$1
+	shift
+	rm -f result out
+	"$skep" run --kernel "$payload" --append "$cmdline" --memory 64M --result result "$@" \
+		</dev/null >out 2>err &
+	job=$!
+	await out '^ready' || fail "the guest does not become ready"
+}
+end_vm() {
+	wait "$job"
+	status=$?
+	job=
 }
 
 blocks() { # of 512 bytes, that the file occupies
