@@ -6,31 +6,16 @@
 #ifndef SKEP_HOST_FIXTURE_H
 #define SKEP_HOST_FIXTURE_H
 
-#include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "child.h"
-#include "disk.h"
-
-#define SIZE	(32 * MIB)
-#define SECTORS (SIZE / BLK_SECTOR)
-#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-#define BIT(n)	(1ull << (n))
+#include "disk_fixture.h"
 
 static const char *no_uring; /* why, NULL: there is */
 
@@ -140,11 +125,6 @@ static inline void up_on_loop(struct fixture *f, uint64_t filled, uint32_t block
 		disk_fill(f->backing, 0, filled);
 	f->loop_fd = attach(f->backing, 0, block_size, f->device);
 	up_on(f, f->device);
-}
-
-static inline const struct virtio_blk_config *config(const struct disk *d)
-{
-	return (const void *)d->dev->config;
 }
 
 static char mount_point[] = "/tmp/skep-test-XXXXXX";

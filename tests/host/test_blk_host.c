@@ -283,15 +283,8 @@ static void test_reset_with_device_discards_in_flight(void **state)
 	up_on_loop(f, 4 * MIB, 0);
 	f->disk.image->discard_step = 64 * KIB;
 	for (unsigned round = 0; round < 20; round++) {
-		for (unsigned i = 0; i < 30; i++) {
-			struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
-
-			*(struct virtio_blk_discard_write_zeroes *)drv_ptr(&f->disk.drv, buf.addr,
-									   16) =
-				(struct virtio_blk_discard_write_zeroes){
-					.sector = SECTORS / 2, .num_sectors = SECTORS / 2};
-			assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, &buf, 1) >= 0);
-		}
+		for (unsigned i = 0; i < 30; i++)
+			send_range(&f->disk, i, VIRTIO_BLK_T_DISCARD, SECTORS / 2, SECTORS / 2);
 		disk_kick(&f->disk, 0);
 		usleep(round * 20);
 		disk_restart(&f->disk);

@@ -6,25 +6,11 @@
 #ifndef SKEP_BLK_FAKE_FIXTURE_H
 #define SKEP_BLK_FAKE_FIXTURE_H
 
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "blk/device.h"
-#include "disk.h"
+#include "disk_fixture.h"
 
-#define SIZE	(32 * MIB)
-#define SECTORS (SIZE / BLK_SECTOR)
-#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-#define BIT(n)	(1ull << (n))
 #define MAX_LOG 4096u
 
 struct seen {
@@ -174,16 +160,6 @@ static inline int64_t run_short(struct fake *fake, const struct blk_req *req)
 static inline int64_t run_fails(struct fake *fake, const struct blk_req *req)
 {
 	return fake->error ? -fake->error : blk_sync_run(fake->engine.image, req);
-}
-
-static inline void send_range(struct fixture *f, unsigned i, uint32_t type, uint64_t sector,
-			      uint32_t n)
-{
-	struct drv_buf buf = {GPA(f->disk.buffer.v + i * 16), 16, false};
-	struct virtio_blk_discard_write_zeroes *range = drv_ptr(&f->disk.drv, buf.addr, 16);
-
-	*range = (struct virtio_blk_discard_write_zeroes){.sector = sector, .num_sectors = n};
-	assert_true(disk_send(&f->disk, 0, type, 0, &buf, 1) >= 0);
 }
 
 static inline void reap_ok(struct fixture *f, unsigned n)

@@ -4,24 +4,7 @@
 #ifndef SKEP_BLK_FIXTURE_H
 #define SKEP_BLK_FIXTURE_H
 
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "base/util.h"
-#include "disk.h"
-
-#define SIZE	(32 * MIB)
-#define SECTORS (SIZE / BLK_SECTOR)
-#define UNMAP	VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
-#define BIT(n)	(1ull << (n))
+#include "disk_fixture.h"
 
 /* One for each engine: what cmocka hands to every test. */
 struct fixture {
@@ -76,27 +59,6 @@ static inline bool file_holds_fill(struct fixture *f, uint64_t offset, uint64_t 
 	if (file)
 		fclose(file);
 	return ok;
-}
-
-static inline const struct virtio_blk_config *config(const struct disk *d)
-{
-	return (const void *)d->dev->config;
-}
-
-static inline void put_header(struct disk *d, gpa_t at, uint32_t type, uint64_t sector)
-{
-	*(struct virtio_blk_outhdr *)drv_ptr(&d->drv, at, 16) =
-		(struct virtio_blk_outhdr){.type = type, .sector = sector};
-}
-
-static inline void expect_needs_reset(struct disk *d)
-{
-	uint64_t end = patience_end();
-
-	while (!drv_is_broken(&d->drv)) {
-		assert_true(now_ns() < end);
-		usleep(1000);
-	}
 }
 
 static struct fixture on_uring = {.engine = ENGINE_URING}, on_sync = {.engine = ENGINE_SYNC};

@@ -19,10 +19,7 @@
 
 #include "blk_model.h"
 #include "child.h"
-#include "disk.h"
-
-#define SIZE  (32 * MIB)
-#define UNMAP VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP
+#include "disk_fixture.h"
 
 struct fixture {
 	enum disk_engine engine;

@@ -16,11 +16,8 @@
 
 #include <cmocka.h>
 
-#include "base/util.h"
-#include "disk.h"
-
-#define SIZE	(4 * MIB)
-#define SECTORS (SIZE / BLK_SECTOR)
+#define SIZE (4 * MIB)
+#include "disk_fixture.h"
 
 struct fixture {
 	char *path;

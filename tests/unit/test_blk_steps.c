@@ -36,7 +36,7 @@ static void test_steps_are_short_while_the_guest_reads(void **state)
 	f->disk.image->discard_step = 2 * BLK_SHORT_STEP;
 	f->fake.hold = true;
 	for (unsigned i = 0; i < 4; i++)
-		send_range(f, i, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+		send_range(&f->disk, i, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
 	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
 			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
 	disk_kick(&f->disk, 0);
@@ -71,7 +71,7 @@ static void test_only_some_ranges_are_at_work_at_once(void **state)
 	f->disk.image->discard_step = MIB;
 	f->fake.hold = true;
 	for (unsigned i = 0; i < 20; i++)
-		send_range(f, i, i % 2 ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES, 0,
+		send_range(&f->disk, i, i % 2 ? VIRTIO_BLK_T_DISCARD : VIRTIO_BLK_T_WRITE_ZEROES, 0,
 			   SECTORS / 2);
 	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
 			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
@@ -112,12 +112,12 @@ static void test_discards_that_touch_go_together(void **state)
 		f->fake.submitted = 0;
 		f->fake.error = 0;
 		f->fake.hold = true;
-		send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, 1);
-		send_range(f, 1, VIRTIO_BLK_T_DISCARD, 2, 1);
+		send_range(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, 1);
+		send_range(&f->disk, 1, VIRTIO_BLK_T_DISCARD, 2, 1);
 		for (unsigned i = 0; i < 5; i++)
-			send_range(f, 2 + i, VIRTIO_BLK_T_DISCARD, 2048 + i * 2048, 2048);
-		send_range(f, 7, VIRTIO_BLK_T_WRITE_ZEROES, 6 * 2048, 2048);
-		send_range(f, 8, VIRTIO_BLK_T_DISCARD, 7 * 2048, 1);
+			send_range(&f->disk, 2 + i, VIRTIO_BLK_T_DISCARD, 2048 + i * 2048, 2048);
+		send_range(&f->disk, 7, VIRTIO_BLK_T_WRITE_ZEROES, 6 * 2048, 2048);
+		send_range(&f->disk, 8, VIRTIO_BLK_T_DISCARD, 7 * 2048, 1);
 		disk_kick(&f->disk, 0);
 		wait_for(&f->fake.submitted, 2);
 		if (round == 0) {
@@ -158,7 +158,7 @@ static void test_reset_cancels_what_is_left_of_discards(void **state)
 		f->fake.hold = true;
 		n = f->fake.submitted;
 		for (unsigned i = 0; i < 50; i++)
-			send_range(f, i, VIRTIO_BLK_T_DISCARD, SECTORS / 2, SECTORS / 2);
+			send_range(&f->disk, i, VIRTIO_BLK_T_DISCARD, SECTORS / 2, SECTORS / 2);
 		disk_kick(&f->disk, 0);
 		wait_for(&f->fake.submitted, n + at_work);
 		drv_reset(&f->disk.drv);
@@ -209,7 +209,7 @@ static void test_limits_count_zeros_that_are_written(void **state)
 	struct fixture *f = *state;
 
 	up_limited(f, run_no_zeroing);
-	send_range(f, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS);
+	send_range(&f->disk, 0, VIRTIO_BLK_T_WRITE_ZEROES, 0, SECTORS);
 	disk_kick(&f->disk, 0);
 	/* After the one that is refused. */
 	wait_for(&f->fake.submitted, 1);
@@ -228,17 +228,17 @@ static void test_limits_count_discards(void **state)
 		unsigned n = f->fake.submitted;
 
 		blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
-		send_range(f, 0, types[i], 0, SECTORS);
+		send_range(&f->disk, 0, types[i], 0, SECTORS);
 		disk_kick(&f->disk, 0);
 		expect_one_step(f, i ? BLK_ZERO_RANGE : BLK_DISCARD, n);
 	}
 	/* A reset does not wait for its turn. */
 	blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
-	send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+	send_range(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
 	disk_kick(&f->disk, 0);
 	disk_restart(&f->disk);
 	/* Reads do not wait for what discards have to. */
-	send_range(f, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
+	send_range(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
 	assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
 			      &(struct drv_buf){GPA(f->disk.buffer.v + 4096), 512, true}, 1) >= 0);
 	disk_kick(&f->disk, 0);

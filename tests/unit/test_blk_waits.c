@@ -43,7 +43,7 @@ static void send_writes(struct fixture *f)
 			    0);
 		assert_true(disk_send(&f->disk, 0, VIRTIO_BLK_T_OUT, 1024 + 32 * i + 16, &odd, 1) >=
 			    0);
-		send_range(f, i, VIRTIO_BLK_T_WRITE_ZEROES, 2048 + 16 * i, 16);
+		send_range(&f->disk, i, VIRTIO_BLK_T_WRITE_ZEROES, 2048 + 16 * i, 16);
 	}
 	disk_kick(&f->disk, 0);
 }
@@ -60,7 +60,7 @@ static void test_writes_wait_for_space(void **state)
 		expect_pauses(f, round);
 		/* Reads go on, and discards, though ranges wait. The buffer is that of the writes.
 		 */
-		send_range(f, 100, VIRTIO_BLK_T_DISCARD, 4096, 2048);
+		send_range(&f->disk, 100, VIRTIO_BLK_T_DISCARD, 4096, 2048);
 		assert_true(
 			disk_send(&f->disk, 0, VIRTIO_BLK_T_IN, 0,
 				  &(struct drv_buf){GPA(f->disk.buffer.v + 4 * MIB), 4096, true},
