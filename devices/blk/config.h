@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What a disk is to be. */
+/* The configuration of a disk. */
 #ifndef SKEP_BLK_CONFIG_H
 #define SKEP_BLK_CONFIG_H
 
@@ -44,7 +44,7 @@ struct disk_config {
 		block_size; /* that the guest sees; auto: a device's own, 512 of a file */
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
-	enum disk_werror werror;	       /* what a write does that finds no space */
+	enum disk_werror werror;	       /* what a write does without space */
 	enum disk_cache cache;
 	enum disk_engine engine;
 	uint64_t poll_ns; /* before a queue sleeps, at most BLK_MAX_POLL_NS; 0: not at all */

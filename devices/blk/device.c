@@ -24,7 +24,7 @@ void blk_set_wce(struct blk_device *blk, bool on)
 	atomic_store(&blk->writethrough, !on);
 }
 
-/* Sections 5.2.5.2 and 5.2.6.2: a driver that cannot flush takes a write that is done for stable.
+/* Sections 5.2.5.2 and 5.2.6.2: for a driver that cannot flush, a completed write is stable.
  * Section 5.2.2: there is one queue without MQ. */
 static void blk_features_ok(struct virtio_dev *dev)
 {
@@ -213,7 +213,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	}
 	offer_features(blk);
 	fill_config(blk);
-	/* The loops know the queues from here on: nothing can fail any more. */
+	/* From here on the loops know the queues, so nothing may fail. */
 	for (unsigned i = 0; i < n; i++)
 		loop_add_hook(loops[i], &blk->queue[i].hook);
 	*ret = &blk->dev;
@@ -261,7 +261,7 @@ int64_t blk_device_resize(struct virtio_dev *dev, uint64_t size, struct error *e
 				 "has %llu bytes, and %llu are fewer: a disk in use cannot shrink; "
 				 "see `skep disk resize --shrink`",
 				 (unsigned long long)before, (unsigned long long)size);
-	/* First it is so, then the driver is told. */
+	/* The change comes first, then the driver hears of it. */
 	blk->sectors = size >> BLK_SECTOR_SHIFT;
 	capacity = htole64(blk->sectors);
 	virtio_dev_set_config(dev, offsetof(struct virtio_blk_config, capacity), &capacity,

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What is to be on stable storage: FLUSH, and writes while the disk is write-through (virtio 1.3,
- * section 5.2.6.2).
+ * Stable storage: FLUSH, and writes while the disk is write-through (virtio 1.3, section 5.2.6.2).
  *
- * DOC: Theory of operation. The kernel tells an open file once that data of it was lost, to the
- * sync that asks first; those after it are told that all is well. All queues of a disk share the
- * file, so they share the answer: one fdatasync is at work at a time, whichever queue it is on, and
- * it speaks for all requests that came before it began. Those that come meanwhile wait for the
- * next, together. That is a group commit; it costs less, too.
+ * DOC: Theory of operation. The kernel reports lost data once per open file, to the first sync
+ * after the loss; later ones succeed. All queues of a disk share the file, so they share the
+ * result: one fdatasync is at work at a time, on whichever queue, and it counts for all requests
+ * that came before it began. Those that come meanwhile wait for the next one together: a group
+ * commit, which is also cheaper.
  *
  * Each sync has a number. A request waits for the one that begins next (`flush_number`), and any
  * queue that has such requests begins it, at the end of a turn of its loop. When it is done the
  * other queues that wait are woken by their kicks.
  *
- * A sync that failed may have been about any data since the one before, and the kernel takes the
- * pages for clean now: nobody can write them again but the guest. So from then on nothing is
- * stable, until the driver resets the device.
+ * A failed sync may have lost any data written since the one before, and the kernel considers those
+ * pages clean now: only the guest can write them again. So from then on nothing is stable until the
+ * driver resets the device.
  *
- * Reset does not wait for a sync, which may take minutes and has nothing to do with guest memory;
- * it goes on, and the next one waits for it.
+ * Reset does not wait for a sync, which may take minutes and does not touch guest memory. That sync
+ * goes on, and the next one waits for it.
  */
 #include <errno.h>
 #include <string.h>

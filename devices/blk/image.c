@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: Theory of operation. Everything that needs the file system, /sys or a probe happens here,
- * once, before the sandbox. A discard is offered only where the probe says that the host carries it
- * out: for a file, PUNCH_HOLE past its end, which changes nothing; for a device, the limits that
- * its queue has in /sys. Writing zeros can always be honoured, if need be by writing them.
+ * once, before the sandbox. A discard is offered only where a probe shows that the host can do it:
+ * for a file, PUNCH_HOLE past its end, which changes nothing; for a device, the limits of its queue
+ * in /sys. Zeros can always be written, in the worst case as data.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -77,7 +77,7 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 	return error_set(e, -err, "cannot open: %s", strerror(err));
 }
 
-/* Of a device that is claimed: says by which VM. 0 when by none, or by one that is gone now. */
+/* Says which VM has claimed the device. 0: none, or one that is gone by now. */
 static int explain_claim(const char *path, struct error *e)
 {
 	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -85,8 +85,7 @@ static int explain_claim(const char *path, struct error *e)
 	return fd < 0 ? 0 : file_lock(fd, FILE_LOCK_LOOK, e);
 }
 
-/* A device that is claimed may be so by an io_uring that lets go of it some time after its process
- * has ended, as with locks. */
+/* Like a lock, a claim may be held by an io_uring for some time after its process has ended. */
 static int open_path(const char *path, int flags, struct error *e)
 {
 	unsigned looks = 0;
@@ -128,7 +127,7 @@ static int try_open_file(struct blk_image *image, const struct disk_config *conf
 	return r < 0 ? r : is_same_file(&before, st) ? 0 : -ESTALE;
 }
 
-/* What is learnt of an image is learnt under its lock: *st is what it is then. */
+/* Everything learnt about an image is learnt under its lock: *st is from then. */
 static int open_file(struct blk_image *image, const struct disk_config *config, struct stat *st,
 		     struct error *e)
 {
@@ -165,14 +164,14 @@ static int device_geometry(struct blk_image *image, const struct stat *st, struc
 	return 0;
 }
 
-/* Of the file system that the file is on. */
+/* About the file system of the file. */
 static void block_size(struct blk_image *image)
 {
 	struct statvfs fs = {0};
 
 	if (fstatvfs(image->fd, &fs) < 0 || fs.f_frsize < BLK_SECTOR || fs.f_frsize > 64 * KIB)
 		fs.f_frsize = 4096;
-	/* Less than a block of the file system is read, changed and written. */
+	/* To write less than a block, the file system reads the block and changes it. */
 	image->physical_block = (uint32_t)fs.f_frsize;
 	image->granularity = (uint32_t)fs.f_frsize;
 }
@@ -184,7 +183,7 @@ static void file_geometry(struct blk_image *image, const struct stat *st)
 	block_size(image);
 }
 
-/* Without statx(STATX_DIOALIGN) (Linux 6.1): the smallest unit that can be read. */
+/* The smallest unit that can be read, for kernels without statx(STATX_DIOALIGN) (Linux 6.1). */
 static uint32_t try_direct(const struct blk_image *image)
 {
 	uint8_t buf[2 * 4096] __attribute__((aligned(4096)));
@@ -195,7 +194,7 @@ static uint32_t try_direct(const struct blk_image *image)
 	return unit;
 }
 
-/* The guest's blocks are the image's, whatever the host can do today. */
+/* The guest sees the image's blocks, whatever the host can do today. */
 static int leave_direct(struct blk_image *image, uint32_t unit, struct error *e)
 {
 	int flags = fcntl(image->fd, F_GETFL);
@@ -270,8 +269,8 @@ static int settle_size(struct blk_image *image, struct error *e)
 	return 0;
 }
 
-/* A range that begins within a sector is always refused, but not before the device's ability is
- * looked at. Before Linux 5.19 there was but one answer, so there it counts as none. */
+/* A range that begins within a sector is always refused, but since Linux 5.19 with another error
+ * when the device can erase. Older kernels give one answer, which counts as "cannot". */
 static bool probe_secure_erase(int fd)
 {
 	uint64_t nowhere[2] = {1, 0};
@@ -314,8 +313,8 @@ static void probe_file(struct blk_image *image, const struct disk_config *config
 			 image->path, strerror(errno));
 }
 
-/* What is no raw image mostly says so in its first bytes. Used as it is, with a warning: a guest
- * may write what it likes there. */
+/* The first bytes of most other formats give them away. That is only a warning: a guest may write
+ * what it likes there. */
 static void warn_of_format(const struct blk_image *image)
 {
 	static const struct {
@@ -339,7 +338,7 @@ static void warn_of_format(const struct blk_image *image)
 				 image->path, formats[i].name);
 }
 
-/* A partition table names its place, which is the second block. */
+/* A GPT holds its own position, which is the second block. */
 static bool has_gpt(const uint8_t *start, uint32_t block)
 {
 	static const uint8_t second[8] = {1};
@@ -399,7 +398,7 @@ static int look_at(struct blk_image *image, const struct disk_config *config, st
 	return 0;
 }
 
-/* The overlay or clone of a base that is open: the guest sees the base's size and blocks. */
+/* The overlay or clone of an open base: the guest sees the base's size and blocks. */
 static int cover(struct blk_image *image, const struct disk_config *config, struct error *e)
 {
 	struct blk_image *base;
@@ -458,7 +457,7 @@ int64_t blk_image_allocated(const struct blk_image *image)
 {
 	struct stat st;
 
-	/* fstat(2) itself: glibc's takes newfstatat, which a disk's sandbox has no need of. */
+	/* fstat(2) itself: glibc calls newfstatat, which a disk's sandbox does not allow. */
 	if (image->device || syscall(SYS_fstat, image->fd, &st) < 0)
 		return -1;
 	return (int64_t)st.st_blocks * 512;
@@ -533,7 +532,7 @@ void blk_image_close(struct blk_image *image)
 		return;
 	blk_overlay_close(image);
 	if (image->fd >= 0) {
-		/* An io_uring may have the file for a while longer. */
+		/* An io_uring may keep the file open for a while longer. */
 		file_unlock(image->fd);
 		close(image->fd);
 	}

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. A throw-away disk leaves its image alone. What is written goes to a
- * file that has no name, so that it is gone with the last process that has it open, however that
- * one ends.
+ * DOC: Theory of operation. A throw-away disk does not change its image. Writes go to a file
+ * without a name, which disappears with the last process that has it open, however that ends.
  *
  * Where the file system can (FICLONE: btrfs, xfs), that file is a clone of the image, and the disk
- * is as any other from there on. Elsewhere it is an empty overlay, and a bitmap says for each
- * sector whether it is in there; if not, it is read from the image. A sector is the least that can
- * be written, so nothing is ever copied up, and requests need not wait for each other. The bitmap
- * is sparse as the overlay is: where nothing was written it takes no memory.
+ * is like any other from there on. Elsewhere it is an empty overlay, and a bitmap says for each
+ * sector whether it is in the overlay; if not, it is read from the image. A sector is the smallest
+ * unit of a write, so nothing is ever copied up, and requests need not wait for each other. Like
+ * the overlay the bitmap is sparse: it takes no memory where nothing was written.
  *
- * An engine that carries out requests on such a pair lies over two ordinary ones. A read goes to
- * one of them as far as its sectors are all in one file; it ends short there, and whoever asked
- * goes on where it ended. All else goes to the overlay, and its sectors are marked when it is done,
- * before anybody hears of it. A hole that a discard leaves there is marked too and reads as zeros:
- * what was discarded does not come back.
+ * The engine for such a pair is a layer over two ordinary ones. A read goes to one of them as far
+ * as its sectors are all in one file; it ends short there, and the caller goes on from there.
+ * Everything else goes to the overlay, and its sectors are marked when it is done, before anybody
+ * hears of it. A hole left by a discard is marked too and reads as zeros: discarded data does not
+ * come back.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +40,7 @@ static int open_nameless(const char *dir)
 
 	if (fd >= 0 || errno != EOPNOTSUPP)
 		return fd;
-	/* Not every file system can: the next best. */
+	/* Not every file system has that; the next best thing. */
 	if (asprintf(&name, "%s/.skep-XXXXXX", dir) < 0)
 		return -1;
 	fd = mkostemp(name, O_CLOEXEC);
@@ -61,14 +60,14 @@ static int open_clone(const char *dir, const struct blk_image *base)
 	return fd;
 }
 
-/* In the image's own directory: another file system cannot share its blocks. */
+/* In the image's directory, since only the same file system can share its blocks. */
 static int open_clone_beside(const struct blk_image *base)
 {
 	_cleanup_free_ char *path = realpath(base->path, NULL);
 
 	if (base->device || !path)
 		return -1;
-	/* It is absolute. */
+	/* The path is absolute. */
 	strrchr(path, '/')[1] = '\0';
 	return open_clone(path, base);
 }
@@ -142,7 +141,7 @@ static uint64_t run_of_sectors(const struct blk_image *image, uint64_t first, ui
 	return MIN(at, end) - first;
 }
 
-/* A transfer may end within a sector: the sector is then marked by the one that goes on there. */
+/* If a transfer ends within a sector, the next one, which goes on there, marks that sector. */
 static void mark(const struct blk_image *image, uint64_t offset, uint64_t bytes)
 {
 	uint64_t at = offset >> BLK_SECTOR_SHIFT, end = (offset + bytes) >> BLK_SECTOR_SHIFT;
@@ -181,8 +180,8 @@ static void change_done(struct blk_req *req, int64_t result)
 	req->done(req, result);
 }
 
-/* Makes the read end where its first sectors' file does: after some of its buffers, or within the
- * first. Whether they are in the overlay. */
+/* Cuts the read where its sectors go on in the other file: after some of its buffers, or within the
+ * first. True when it is in the overlay. */
 static bool narrow(const struct blk_image *image, struct blk_req *req)
 {
 	uint64_t first = req->offset >> BLK_SECTOR_SHIFT;

@@ -2,9 +2,9 @@
 /*
  * How long a queue looks for work before it sleeps: adaptive polling, as KVM's halt_poll_ns.
  *
- * After each piece of work it looks for `window`. Work that comes a little later than that, but
- * within `max`, would have been met by a longer window, so that doubles; work that lets wait longer
- * than `max` was not worth waiting for, so it halves, down to none.
+ * After each piece of work the queue looks for more during `window`. If work comes later than that
+ * but within `max`, a longer window would have caught it, so the window doubles; if work comes
+ * later than `max`, looking was a waste, so the window halves, down to none.
  */
 #ifndef SKEP_BLK_POLL_H
 #define SKEP_BLK_POLL_H

@@ -2,12 +2,12 @@
 /*
  * A disk's virtqueue at work: kicks, turns of the loop, start and stop.
  *
- * DOC: Theory of operation. A kick pops all that is there and submits it; completions push used
- * entries; the hook at the end of the loop's turn publishes them with at most one interrupt, so
- * everything is a batch. With the sync engine the hook also carries the requests out, a slice of
- * time a turn; what may take long, discards, has a thread of its own there. With `poll` the hook
- * then looks at the virtqueue again, turn after turn without waiting, until no work came for a
- * while; kicks are off until then.
+ * DOC: Theory of operation. A kick pops and submits everything that is available; completions push
+ * used entries; the hook at the end of the loop's turn publishes them with at most one interrupt,
+ * so everything is a batch. With the sync engine the hook also carries out the requests, for a
+ * slice of time per turn; discards, which may take long, have a thread of their own. With `poll`
+ * the hook then looks at the virtqueue again, turn after turn without waiting, until there has been
+ * no work for a while; kicks are off until then.
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,7 +31,7 @@ void blk_wait_for_limits(struct blk_queue *q, uint64_t wait)
 	loop_timer_set(&q->rate_timer, wait);
 }
 
-/* False when the disk's limits say that what is in the virtqueue has to wait there. */
+/* False when the disk's limits keep requests waiting in the virtqueue. */
 static bool may_start(struct blk_queue *q)
 {
 	uint64_t wait = q->blk->rate.limited ? blk_rate_wait(&q->blk->rate, now_ns()) : 0;
@@ -121,7 +121,7 @@ static bool commit(struct blk_queue *q)
 	return false;
 }
 
-/* Looks for work instead of waiting for it: true as long as that goes on. */
+/* Looks for work instead of waiting for it: true as long as it should go on looking. */
 static bool poll_queue(struct blk_queue *q)
 {
 	struct virtq *vq = &q->vq->vq;
@@ -192,7 +192,7 @@ void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 	blk_requests_reset(q);
 }
 
-/* Guest memory becomes the ring's: the kernel need not look its pages up for each request. */
+/* Registers guest memory with the ring, so that the kernel looks up no pages for a request. */
 static int pin_memory(const struct blk_queue *q, struct error *e)
 {
 	const struct gmem *mem = q->blk->dev.mem;

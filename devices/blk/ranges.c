@@ -2,8 +2,8 @@
 /*
  * DISCARD, WRITE_ZEROES and SECURE_ERASE, step by step.
  *
- * DOC: Theory of operation. A step takes along the discards that wait and go on where it ends
- * (`riders`). Since a read waits for what holds the file's lock, steps are short while the guest
+ * DOC: Theory of operation. Waiting discards that begin where a step ends come along with it
+ * (`riders`). A read waits for whoever holds the file's lock, so steps are short while the guest
  * reads.
  */
 #include <endian.h>
@@ -12,8 +12,8 @@
 
 #include "device.h"
 
-/* Where neither PUNCH_HOLE nor ZERO_RANGE work, zeros are written from here, this much at once.
- * Never written to, so it takes no memory. */
+/* What is written where neither PUNCH_HOLE nor ZERO_RANGE works, this much at once. Nobody writes
+ * here, so it takes no memory. */
 static uint8_t zeros[MIB] __attribute__((aligned(4096)));
 
 static uint64_t range_start(const struct blk_request *r)
@@ -44,7 +44,7 @@ static enum blk_op range_op(const struct blk_request *r)
 	return q->no_zero ? BLK_WRITE : BLK_ZERO_RANGE;
 }
 
-/* -EOPNOTSUPP of one way to zero: true when there is another, which is taken from now on. */
+/* One way to zero is not supported: true when there is another, which is used from now on. */
 static bool another_way(struct blk_queue *q, enum blk_op op)
 {
 	static const uint8_t no;
@@ -112,7 +112,7 @@ static void range_done(struct blk_req *io, int64_t result)
 	}
 }
 
-/* Discards that wait and go on where this one ends come along, as far as `limit`. */
+/* Waiting discards that begin where this one ends come along, up to `limit`. */
 static void take_riders(struct blk_request *r, uint64_t limit)
 {
 	struct blk_lane *lane = &r->queue->ranges;
@@ -130,8 +130,7 @@ static void take_riders(struct blk_request *r, uint64_t limit)
 
 /*
  * Whether the guest reads: it did since the queue's last step, or within some steps before. Then
- * steps are short and go one after the other, for a read that comes meanwhile waits for what is at
- * work.
+ * steps are short, and one at a time, because a read waits for those at work.
  */
 static bool guest_reads(struct blk_queue *q)
 {
@@ -153,7 +152,7 @@ static uint64_t step_size(struct blk_queue *q, enum blk_op op)
 	const struct blk_image *image = q->blk->image;
 	bool reads = guest_reads(q);
 
-	/* Closed at reset it stays. */
+	/* A lane closed for a reset stays closed. */
 	if (q->ranges.max)
 		q->ranges.max = reads ? 1 : BLK_MAX_RANGES_AT_WORK;
 	if (op == BLK_WRITE)
@@ -165,7 +164,7 @@ static uint64_t step_size(struct blk_queue *q, enum blk_op op)
 	return MAX(BLK_SHORT_STEP - BLK_SHORT_STEP % image->granularity, image->granularity);
 }
 
-/* Whether the step moves bytes: a block device that is told of zeros may write them. */
+/* Whether the step moves bytes: a block device may write the zeros of a ZERO_RANGE. */
 static bool step_writes(const struct blk_request *r)
 {
 	return r->io.op == BLK_WRITE ||
@@ -228,15 +227,15 @@ uint32_t blk_range_step(struct blk_request *r)
 	return 1;
 }
 
-/* Copies the ranges of the request and checks them all, each for itself; the status to end with, or
- * OK. A flag that is not known counts before all else (section 5.2.6.2). */
+/* Copies the ranges and checks each on its own; OK, or the status to end with. An unknown flag
+ * takes precedence (section 5.2.6.2). */
 static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chain)
 {
 	const struct blk_queue *q = r->queue;
 	uint32_t bytes = chain->out_bytes - BLK_HEADER, size = sizeof(r->buffers->range);
 	uint32_t flags =
 		r->type == VIRTIO_BLK_T_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
-	/* Zeros of any length can be written. */
+	/* Zeros can be written at any length. */
 	uint32_t unit = flags ? 1 : q->blk->image->device_block >> BLK_SECTOR_SHIFT;
 	uint32_t n = bytes / size;
 	uint8_t status = VIRTIO_BLK_S_OK;
@@ -260,7 +259,7 @@ static uint8_t take_ranges(struct blk_request *r, const struct virtq_chain *chai
 			status = VIRTIO_BLK_S_IOERR;
 		if ((range->sector | range->num_sectors) % unit)
 			return VIRTIO_BLK_S_UNSUPP;
-		/* An empty one is no work: what is kept are the others. */
+		/* Empty ranges are left out. */
 		if (range->num_sectors)
 			r->buffers[r->num++].range = *range;
 	}

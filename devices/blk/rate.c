@@ -2,7 +2,7 @@
 #include "rate.h"
 #include "base/util.h"
 
-/* Where `burst` saves as much up, nobody waits for less: a timer for each request costs more. */
+/* If `burst` allows it, a wait is at least this long: a timer for each request would cost more. */
 #define PAUSE_NS 1000000u
 
 void blk_rate_init(struct blk_rate *rate, const struct blk_limits *limits)
@@ -58,7 +58,7 @@ static void pay(uint64_t *paid, uint64_t amount, uint64_t per_s, uint64_t now)
 
 	if (!per_s)
 		return;
-	/* Rounded up, so that nothing is for free. A debt of centuries is no larger than one. */
+	/* Rounded up, so that nothing is free. Debts of centuries are all the same. */
 	ns = ((unsigned __int128)amount * NSEC_PER_SEC + per_s - 1) / per_s;
 	ns += MAX(*paid, now);
 	*paid = (uint64_t)MIN(ns, (unsigned __int128)INT64_MAX);

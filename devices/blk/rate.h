@@ -2,12 +2,12 @@
 /*
  * How fast a disk may go: token buckets, of bytes and of requests, that all its queues share.
  *
- * What is discarded, or zeroed without being written, has a bucket of its own that is as large as
- * that of bytes: so it is limited, too, but reads and writes need not wait for it.
+ * Discards, and zeros that are not written, have a bucket of their own, as large as that of bytes:
+ * so they are limited, too, but reads and writes need not wait for them.
  *
- * Each bucket is the moment at which all that was started will have been paid for at its rate. That
- * may be in the future by no more than `burst`, else the next request has to wait; so one request
- * always starts, however large it is, and pays afterwards.
+ * A bucket is the moment when everything started so far will have been paid for at its rate. If
+ * that is more than `burst` in the future, the next request waits; so a request of any size can
+ * start, and is paid for afterwards.
  */
 #ifndef SKEP_BLK_RATE_H
 #define SKEP_BLK_RATE_H

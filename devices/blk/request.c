@@ -84,8 +84,8 @@ static void account(const struct blk_request *r, uint8_t status)
 	}
 }
 
-/* The used length counts bytes written from the start of the device-writable part (section
- * 2.7.8.2): the data, and only after all of it the status. */
+/* The used length counts bytes from the start of the device-writable part (section 2.7.8.2): the
+ * data, and the status only if all of the data was written. */
 static uint32_t used_length(const struct blk_request *r)
 {
 	bool in = r->type == VIRTIO_BLK_T_IN || r->type == VIRTIO_BLK_T_GET_ID;
@@ -131,7 +131,7 @@ static const char *remedy(int64_t result)
 	}
 }
 
-/* The guest hears of an I/O error only: the first of each kind is told here. */
+/* The guest only sees an I/O error: the log gets the first of each kind. */
 static void tell_failure(struct blk_request *r, int64_t result)
 {
 	static const char *const name[] = {

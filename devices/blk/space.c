@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "device.h"
 
-/* Between tries of requests that wait for space: twice as long each time. */
+/* Between two tries; doubles each time. */
 #define HELD_MIN_NS (NSEC_PER_SEC / 64)
 #define HELD_MAX_NS NSEC_PER_SEC
 
@@ -37,7 +37,7 @@ bool blk_hold(struct blk_request *r, int64_t result)
 	if ((result != -ENOSPC && result != -EDQUOT) || !q->blk->wait_for_space || q->stopping ||
 	    r->type == VIRTIO_BLK_T_IN)
 		return false;
-	/* That is what a device that vanished says, too. */
+	/* A device that vanished says the same. */
 	if (!blk_image_reaches(q->blk->image, r->io.offset + r->io.length))
 		return false;
 	r->retries = 0;

@@ -2,9 +2,9 @@
 /*
  * DOC: Theory of operation. The engine for hosts without io_uring: requests queue up in submit and
  * are carried out one after the other by commit, which the disk calls at the end of a turn of its
- * loop. A flush is the worker's, and so are discards while the guest reads: each read would wait
- * for them. While it does not, the way to another thread and back would only take time. System
- * calls: preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
+ * loop. The worker does flushes, and discards while the guest reads, because each read would wait
+ * for them. While the guest does not read, another thread would only cost time. System calls:
+ * preadv2, pwritev2, fdatasync, fallocate, ioctl(BLKDISCARD and BLKSECDISCARD).
  */
 #include <errno.h>
 #include <fcntl.h>

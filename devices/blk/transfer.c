@@ -39,7 +39,7 @@ static void transfer_done(struct blk_req *io, int64_t result)
 		else
 			blk_lane_append(lane, r);
 	} else if (!blk_hold(r, result)) {
-		/* Nothing moved: the file ends before its size did when it was opened. */
+		/* Nothing moved: the file is shorter than when it was opened. */
 		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
 	}
 	blk_lane_leave(lane, share);
@@ -120,7 +120,7 @@ static bool needs_bounce(const struct blk_request *r)
 	return false;
 }
 
-/* Copies `length` bytes' worth of `n` buffers, from `offset` on. */
+/* Copies those of the `n` buffers that hold `length` bytes from `offset` on. */
 static void take_buffers(struct blk_request *r, const struct iovec *iov, unsigned n, size_t offset,
 			 size_t length)
 {
@@ -140,8 +140,8 @@ static void take_buffers(struct blk_request *r, const struct iovec *iov, unsigne
 	}
 }
 
-/* A hole is worth it, and costs no reading and writing of its ends, in whole units only; nor are
- * gigabytes looked at in one go. */
+/* Only whole units: less would save nothing, and the file system would rewrite the ends. And no
+ * gigabytes are looked at in one go. */
 static bool may_be_hole(const struct blk_request *r)
 {
 	const struct blk_queue *q = r->queue;
@@ -151,7 +151,7 @@ static bool may_be_hole(const struct blk_request *r)
 	       r->length <= BLK_IN_FLIGHT && r->offset % unit == 0 && r->length % unit == 0;
 }
 
-/* What the guest writes there meanwhile is too late: each byte was zero when it was looked at. */
+/* What the guest writes meanwhile comes too late: each byte was zero when it was read. */
 static bool holds_zeros(const struct blk_request *r)
 {
 	for (unsigned i = 0; i < r->num; i++)
@@ -182,7 +182,7 @@ void blk_transfer_start(struct blk_request *r, const struct virtq_chain *chain, 
 
 	r->offset = sector << BLK_SECTOR_SHIFT;
 	r->length = length;
-	/* O_DIRECT takes whole blocks; blk_size says so to the guest. */
+	/* O_DIRECT takes whole blocks; the guest knows from blk_size. */
 	if ((out && image->readonly) || length % BLK_SECTOR ||
 	    !blk_in_capacity(q, sector, length >> BLK_SECTOR_SHIFT) ||
 	    (image->direct && (r->offset | length) % image->logical_block)) {

@@ -6,20 +6,20 @@
  * disk's option `pin`), goes by READ_FIXED and WRITE_FIXED. FSYNC and FALLOCATE run on the kernel's
  * own workers (io-wq).
  *
- * A write through the page cache is an exception where the file system does not know how not to
- * block in it (ext4, tmpfs): io_uring would give each one to its workers, which takes as long again
- * as the write does, and a third CPU. Such writes, if they are short, are carried out inline, by
- * commit. Once one has blocked, by throttling or a busy journal, those that follow are the workers'
- * for a while, so that reads do not wait for them.
+ * A write through the page cache is an exception where the file system has no non-blocking writes
+ * (ext4, tmpfs): io_uring would hand each one to its workers, which doubles the time and takes a
+ * third CPU. Short writes of that kind are carried out inline, by commit. After one has blocked, on
+ * throttling or a busy journal, the workers get the next ones for a while, so that reads do not
+ * wait for them.
  *
- * At a limit on processes the kernel cannot make a worker, and cancels what needs one, after some
- * 50 ms. That can come and go while the VM runs. A request that was cancelled is carried out by
- * commit, as the sync engine does, and so are all but reads for a while after.
+ * At a limit on processes the kernel cannot create a worker, and after some 50 ms cancels requests
+ * that need one. That can come and go while the VM runs. Such a request is carried out by commit,
+ * like the sync engine does, and so is everything but reads for a while.
  *
- * A discard of a block device is an io_uring command from Linux 6.12 on. Before, only
- * ioctl(BLKDISCARD) can do it, which would block the thread: that is the worker's, and so are
- * ioctl(BLKSECDISCARD), which has no other form, and a discard for which the command found a page
- * busy that is written to (EBUSY).
+ * Since Linux 6.12 a discard of a block device is an io_uring command. Older kernels only have
+ * ioctl(BLKDISCARD), which would block the thread, so the worker does it. It also does
+ * ioctl(BLKSECDISCARD), which has no other form, and discards for which the command found a page
+ * that is being written (EBUSY).
  */
 #include <errno.h>
 #include <liburing.h>
@@ -38,12 +38,12 @@
 #define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
 #endif
 
-/* Of a larger write, what a worker costs is a small part, and others would wait for it. */
+/* For a larger write a worker costs little in comparison, and others would wait for it. */
 #define INLINE_MAX (16 * KIB)
-/* A write that takes so long blocks, and for this time the next ones may. */
+/* A write that takes this long has blocked, and the next ones may block for this time. */
 #define SLOW_NS	 (NSEC_PER_SEC / 200)
 #define PAUSE_NS (NSEC_PER_SEC / 10)
-/* When the kernel could not make a worker, this long none is asked for. */
+/* After the kernel could not create a worker, this long none is asked for. */
 #define NO_WORKER_NS NSEC_PER_SEC
 
 struct uring_engine {
@@ -58,7 +58,7 @@ struct uring_engine {
 	uint64_t no_worker_before; /* the same clock, 0: workers can be made */
 };
 
-/* To some milliseconds, and in a tenth of now_ns()'s time: it is asked twice a write. */
+/* Accurate to milliseconds, but ten times as fast as now_ns(): it is read twice per write. */
 static uint64_t coarse_ns(void)
 {
 	struct timespec ts;
@@ -86,7 +86,7 @@ static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 
 	(void)cqe_flags;
 	blk_engine_ended(req);
-	/* A page in its range was written to meanwhile: the ioctl locks these out. */
+	/* A page in its range was being written: the ioctl locks writers out. */
 	if (res == -EBUSY && req->op == BLK_DISCARD && req->engine->worker)
 		blk_worker_submit(req->engine, req);
 	else if (res == -ECANCELED && !atomic_load(&u->engine.draining))
@@ -95,7 +95,7 @@ static void ring_done(struct loop_op *op, int res, uint32_t cqe_flags)
 		req->done(req, res);
 }
 
-/* True of a request that may need a worker, while there is none. */
+/* True for a request that may need a worker while there is none. */
 static bool lacks_worker(struct uring_engine *u, const struct blk_req *req)
 {
 	if (!u->no_worker_before || req->op == BLK_READ)
@@ -149,7 +149,7 @@ bool blk_uring_probe_discard(int fd)
 	return known;
 }
 
-/* Of one buffer, the kernel needs to copy no array; of one that is pinned, it knows the pages. */
+/* For one buffer the kernel copies no array, and for a pinned one it looks up no pages. */
 static void prepare_transfer(struct io_uring_sqe *sqe, int file, const struct blk_req *req)
 {
 	bool write = req->op == BLK_WRITE;
@@ -221,8 +221,8 @@ static void uring_submit(struct blk_engine *engine, struct blk_req *req)
 	}
 }
 
-/* The first write tells: RWF_NOWAIT is what io_uring tries, and where it is not supported each
- * write would go to the kernel's workers. True when the write is done. */
+/* The first write shows: io_uring tries RWF_NOWAIT, and where that is not supported each write
+ * would go to the kernel's workers. True when the write is done. */
 static bool try_inline(struct uring_engine *u, const struct blk_req *req, int64_t *result)
 {
 	*result = pwritev2(u->engine.image->fd, req->iov, (int)req->num_iov, (off_t)req->offset,

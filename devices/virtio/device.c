@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. include/virtio/virtio.h tells who may call what. Three things here are subtle:
+ * DOC: Theory of operation. Who may call what is in include/virtio/virtio.h. Three things are
+ * subtle:
  *
- * - virtio_dev_fail() on one loop against start_queue() on another: the one sets NEEDS_RESET and
- *   then clears `active`, the other sets `active` and then looks for NEEDS_RESET, all sequentially
- *   consistent. So a queue of a broken device never stays active.
+ * - virtio_dev_fail() on one loop races with start_queue() on another: the first sets NEEDS_RESET
+ *   and then clears `active`, the second sets `active` and then checks NEEDS_RESET, all
+ *   sequentially consistent. So a queue of a broken device never stays active.
  * - Reset clears `active` everywhere first, then drains each queue on its loop, and only then
  *   forgets its rings. A loop is asked to drain whether or not its queue is still active: a broken
  *   device may have requests in flight as well.

@@ -306,8 +306,8 @@ static void set_address(struct virtq *vq, uint32_t offset, uint32_t value)
 }
 
 /* The registers behind QueueSel: between FEATURES_OK and DRIVER_OK, and while QueueReady is 0. They
- * are judged when the queue is activated. Only QueueReady can be cleared at any time: that stops the
- * queue, and the driver reads 0 once it did. (Linux does it after reset, too.) */
+ * are judged when the queue is activated. Only QueueReady can be cleared at any time: that stops
+ * the queue, and the driver reads 0 once that is done. (Linux also clears it after a reset.) */
 static void write_queue(struct virtio_dev *dev, uint32_t offset, uint32_t value)
 {
 	struct virtq *vq = selected_queue(dev);

@@ -2,8 +2,7 @@
 /*
  * DOC: Theory of operation. All three rings are guest memory that the driver may change at any
  * time, so each field is loaded once into a local and judged there: load() for the 16-bit ring
- * fields, snapshot() for descriptors. What is handed on are host addresses of ranges that were
- * checked whole.
+ * fields, snapshot() for descriptors. Callers get host addresses of ranges that were checked whole.
  *
  * Ordering. avail.idx is loaded with acquire before the entries that it covers. used.idx is stored
  * after the entries that it covers. Two pairs need store-to-load order against the driver: used.idx
@@ -25,8 +24,9 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the rings are little-e
 static_assert(sizeof(struct vring_desc) == 16 && sizeof(struct vring_used_elem) == 8, "layout");
 
 /*
- * An indirect table may be longer than the queue (Linux builds such tables), but what a chain costs
- * has to be bounded: the hops through a table are at most its length, and that is at most this.
+ * An indirect table may be longer than the queue (Linux builds such tables), but the cost of a
+ * chain must be bounded: it has at most as many hops as its table is long, and that is at most
+ * this.
  */
 #define MAX_INDIRECT 1024u
 
@@ -121,7 +121,7 @@ void virtq_reset(struct virtq *vq)
 }
 
 /*
- * One copy of the descriptor at `p`, the guest physical address of which is `addr`. The compiler
+ * One copy of the descriptor at `p`, whose guest physical address is `addr`. The compiler
  * cannot see through the barrier, so it cannot load a field again after it was checked.
  */
 static inline struct vring_desc snapshot(const struct virtq *vq, const uint8_t *p, uint64_t addr)
@@ -250,7 +250,7 @@ static int walk_chain(const struct virtq *vq, struct virtq_chain *chain, const c
 	}
 }
 
-/* Looks at avail.idx: 1 when there is more, 0 when not, -EBADMSG (and nothing is kept of it). */
+/* Looks at avail.idx: 1 when there is more, 0 when not, -EBADMSG (and nothing is remembered). */
 static int look_for_more(struct virtq *vq, const char **why)
 {
 	uint16_t idx;
@@ -305,7 +305,7 @@ void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
 	uint64_t bit = 1ull << (head % 64);
 	struct vring_used_elem *e;
 
-	/* Late (the queue was reset) or pushed before: the driver gets one used entry a chain. */
+	/* Late (the queue was reset) or pushed before: there is one used entry per chain. */
 	if (head >= vq->size || !(vq->in_flight[head / 64] & bit))
 		return;
 	vq->in_flight[head / 64] &= ~bit;
@@ -330,8 +330,8 @@ bool virtq_publish(struct virtq *vq)
 	return (uint16_t)(now - load(used_event(vq), __ATOMIC_SEQ_CST) - 1) < (uint16_t)(now - old);
 }
 
-/* With EVENT_IDX there is nothing to do: avail_event stays behind, and the driver kicks only when
- * it passes it. */
+/* With EVENT_IDX there is nothing to do: the driver kicks only when it passes avail_event, which
+ * stays behind. */
 void virtq_disable_kicks(struct virtq *vq)
 {
 	if (!vq->event_idx)
