@@ -10,6 +10,10 @@ struct error {
 /* Not an errno of the host: the user asked for something that is wrong on any host. */
 #define EUSAGE 4096
 
+/* Exit statuses of the program; those of a guest's ends are in vm/result.c. */
+#define STATUS_USAGE  2
+#define STATUS_FAILED 125
+
 /*
  * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
  * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. A message that is too

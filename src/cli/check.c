@@ -16,6 +16,7 @@
 #include "base/loop.h"
 #include "base/util.h"
 #include "check.h"
+#include "run.h"
 
 #define DISCARD "discard"
 
@@ -376,3 +377,75 @@ bool check_host(const struct check_options *options, FILE *out)
 		print_text(&report, out);
 	return all_is_well(&report);
 }
+
+/* The command */
+
+const struct setting check_settings[] = {
+	{"json", BOOL_FIELD(check_options, json), .help = "print the report as JSON"},
+	CLI_HELP_ROW,
+	{.name = NULL},
+};
+
+static int apply_check(void *ctx, const struct setting *s, const char *value, struct error *e)
+{
+	struct check_options *o = ctx;
+
+	if (!s) {
+		if (o->num_paths == ARRAY_SIZE(o->paths))
+			return error_set(e, -EINVAL, "more than %zu paths: check them in turns",
+					 ARRAY_SIZE(o->paths));
+		o->paths[o->num_paths++] = value;
+	} else if (s->type == SETTING_HELP) {
+		o->help = true;
+		return -ECANCELED;
+	} else {
+		return setting_set(o, s, value, e);
+	}
+	return 0;
+}
+
+int cli_parse_check(int argc, char *const *argv, struct check_options *ret, struct error *e)
+{
+	struct parser p = {check_settings, "check", apply_check, ret, e};
+
+	*ret = (struct check_options){0};
+	return cli_parse(&p, argc, argv);
+}
+
+static int run(int argc, char *const *argv, struct error *e)
+{
+	struct check_options options;
+	int r = cli_parse_check(argc, argv, &options, e);
+
+	if (r < 0)
+		return cli_parse_error(r);
+	if (!options.help)
+		return check_host(&options, stdout) ? 0 : 1;
+	command_check.help(stdout);
+	return 0;
+}
+
+static void help(FILE *out)
+{
+	fputs("Usage: skep check [OPTION...] [PATH...]\n\n"
+	      "Shows what this host offers to skep, one line each, with the remedy for what is\n"
+	      "missing: KVM and its speed, io_uring, hole punching at each PATH (default: the\n"
+	      "current directory), and the rest.\n\n"
+	      "Options:\n",
+	      out);
+	help_options(out, check_settings);
+	fputs("\nExit status: 0 'skep run' works here, 1 it does not, 2 wrong usage.\n", out);
+}
+
+static void complete(FILE *out, int n, char *const *words)
+{
+	complete_options(out, check_settings, n, words);
+}
+
+const struct command command_check = {
+	.name = "check",
+	.summary = "show what this host offers",
+	.run = run,
+	.help = help,
+	.complete = complete,
+};

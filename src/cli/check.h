@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "cli.h"
+#include "command.h"
 
 enum check_state {
 	CHECK_OK,
@@ -44,6 +44,15 @@ void check_kvm(struct check_report *report);
 /* Writes a MiB to a nameless file in `dir` and punches it out again: 0, or a negative errno.
  * -EOPNOTSUPP: no holes here. *ret_step says what failed. */
 int check_punch_hole(const char *dir, const char **ret_step);
+
+struct check_options {
+	bool json;
+	bool help;
+	const char *paths[16]; /* borrowed from argv */
+	size_t num_paths;
+};
+extern const struct setting check_settings[]; /* ends with name == NULL */
+int cli_parse_check(int argc, char *const *argv, struct check_options *ret, struct error *e);
 
 /* Checks all and prints the report. Returns whether nothing failed: `skep run` works here, and the
  * paths that were asked about exist; that the default guest is missing does not count. Opens and creates nothing that stays. */

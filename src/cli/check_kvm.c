@@ -18,6 +18,7 @@
 
 #include "base/util.h"
 #include "check.h"
+#include "config/config.h"
 #include "kvm/machine.h"
 #include "kvm/x86.h"
 

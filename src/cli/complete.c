@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Shell completion from the tables: the shells' own scripts only pass words on. */
+/*
+ * `skep complete WORD...`: the words are those after `skep`, the last being the one at the cursor
+ * (perhaps empty). Completion is from the tables: the shells' own scripts only pass words on.
+ */
 #include <string.h>
 
-#include "table.h"
-#include "vm/devices.h"
+#include "command.h"
+#include "config/device_options.h"
 
 static void candidate(FILE *out, const char *word, const char *prefix, const char *text,
 		      const char *suffix)
@@ -86,7 +89,7 @@ static const struct setting *awaits_value(const struct setting *table, const cha
 	return s && s->name && s->arg ? s : NULL;
 }
 
-static void command_options(FILE *out, const struct setting *table, int n, char *const *words)
+void complete_options(FILE *out, const struct setting *table, int n, char *const *words)
 {
 	const char *word = words[n - 1], *before = n > 1 ? words[n - 2] : "";
 	const struct setting *s;
@@ -115,51 +118,37 @@ static void command_options(FILE *out, const struct setting *table, int n, char 
 	}
 }
 
-/* A verb, then its options and, where `files` or its operand says so, files; a size is nothing to
- * complete, but only the words tell. */
-static void verb(FILE *out, const struct cli_verb *table, bool files, int n, char *const *words)
+void complete_verbs(FILE *out, const struct cli_verb *table, bool files, int n, char *const *words)
 {
 	for (const struct cli_verb *v = table; v->name; v++) {
 		if (n == 1)
 			candidate(out, words[0], "", v->name, "");
 		else if (strcmp(words[0], v->name) == 0 &&
 			 (files || strcmp(v->operands, "FILE") == 0 || words[n - 1][0] == '-'))
-			command_options(out, v->settings, n - 1, words + 1);
+			complete_options(out, v->settings, n - 1, words + 1);
 	}
 }
 
-static void run(FILE *out, int n, char *const *words)
+void cli_complete(int n, char *const *words, FILE *out)
 {
-	struct vm_config config;
-
-	if (config_init(&config, vm_device_options) < 0)
-		return;
-	command_options(out, config.settings, n, words);
-	config_destroy(&config);
-}
-
-void cli_complete(int num_words, char *const *words, FILE *out)
-{
-	if (num_words < 1)
-		return;
-	if (num_words == 1 || strcmp(words[0], "help") == 0) {
-		for (const struct cli_command *c = cli_commands; c->name; c++)
-			if (c->summary)
-				candidate(out, words[num_words - 1], "", c->name, "");
-		if (num_words == 1) {
-			candidate(out, words[0], "", "--help", "");
-			candidate(out, words[0], "", "--version", "");
-		}
-	} else if (strcmp(words[0], "run") == 0) {
-		run(out, num_words - 1, words + 1);
-	} else if (strcmp(words[0], "control") == 0) {
-		if (num_words == 2)
-			fputs(":files\n", out);
-		else
-			verb(out, cli_control_verbs(), false, num_words - 2, words + 2);
-	} else if (strcmp(words[0], "disk") == 0) {
-		verb(out, disk_verbs, true, num_words - 1, words + 1);
-	} else if (strcmp(words[0], "check") == 0) {
-		command_options(out, check_settings, num_words - 1, words + 1);
+	if (n == 1) {
+		command_help.complete(out, n, words);
+		candidate(out, words[0], "", "--help", "");
+		candidate(out, words[0], "", "--version", "");
 	}
+	for (const struct command *const *c = commands; *c && n > 1; c++)
+		if (strcmp((*c)->name, words[0]) == 0 && (*c)->complete)
+			(*c)->complete(out, n - 1, words + 1);
 }
+
+static int run(int argc, char *const *argv, struct error *e)
+{
+	(void)e;
+	cli_complete(argc, argv, stdout);
+	return 0;
+}
+
+const struct command command_complete = {
+	.name = "complete",
+	.run = run,
+};

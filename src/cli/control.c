@@ -10,8 +10,8 @@
 #include "base/util.h"
 #include "config/device_options.h"
 #include "config/output.h"
+#include "control.h"
 #include "control/control.h"
-#include "table.h"
 #include "vm/devices.h"
 
 #define MAX_ANSWER     MIB
@@ -374,3 +374,46 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 	json_decref(answer);
 	return r;
 }
+
+/* The command */
+
+static int run(int argc, char *const *argv, struct error *e)
+{
+	struct control_call call;
+	int r = cli_parse_control(argc, argv, &call, e);
+
+	if (r < 0)
+		r = cli_parse_error(r);
+	else if (!call.help)
+		r = control_call_run(&call, stdout, e);
+	else
+		command_control.help(stdout);
+	control_call_destroy(&call);
+	return r;
+}
+
+static void help(FILE *out)
+{
+	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
+	      "Asks a virtual machine that runs with --control PATH. A DISK is its\n"
+	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
+	      "bare number is MiB.\n",
+	      out);
+	help_verbs(out, cli_control_verbs());
+}
+
+static void complete(FILE *out, int n, char *const *words)
+{
+	if (n == 1)
+		fputs(":files\n", out);
+	else
+		complete_verbs(out, cli_control_verbs(), false, n - 1, words + 1);
+}
+
+const struct command command_control = {
+	.name = "control",
+	.summary = "ask a virtual machine that runs",
+	.run = run,
+	.help = help,
+	.complete = complete,
+};

@@ -6,6 +6,7 @@
 #include <stdalign.h>
 #include <stdbool.h>
 
+#include "command.h"
 #include "virtio/type.h"
 
 struct control_call {
@@ -20,6 +21,8 @@ struct control_call {
 /* What follows `skep control`. To be destroyed in either case. */
 int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e);
 void control_call_destroy(struct control_call *call);
+/* The VM's own commands, then those of the device types. Ends with name == NULL. */
+const struct cli_verb *cli_control_verbs(void);
 
 /* Asks, and says on `out` what came of it. A negative errno with a message that names the socket;
  * -EINVAL and -ERANGE are never returned: they are for what was typed. */

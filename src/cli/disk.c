@@ -15,6 +15,7 @@
 #include "base/util.h"
 #include "blk/blk.h"
 #include "check.h"
+#include "config/units.h"
 #include "disk.h"
 
 static int explain_open(int err, struct error *e)
@@ -105,136 +106,6 @@ static int check_size(uint64_t size, struct error *e)
 
 /* create */
 
-static int preallocate(int fd, uint64_t size, struct error *e)
-{
-	struct statvfs fs = {0};
-	char room[FORMAT_BYTES];
-
-	if (fallocate(fd, 0, 0, (off_t)size) == 0)
-		return 0;
-	if (errno == EOPNOTSUPP)
-		return error_set(e, -errno,
-				 "its file system does not preallocate: leave --preallocate out");
-	if (errno != ENOSPC)
-		return error_set(e, -errno, "cannot preallocate: %s", strerror(errno));
-	fstatvfs(fd, &fs);
-	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
-	return error_set(e, -ENOSPC,
-			 "its file system has room for %s only: free some, or leave --preallocate "
-			 "out",
-			 room);
-}
-
-/* An image that is made, until it has its name whole: what is at that name is what was there, or
- * this. Where the file system can, it has no name at all, so that nothing is left when skep is
- * killed. */
-struct draft {
-	int fd;
-	bool named;
-	char *name; /* beside the image; only with `named` there is such a file */
-};
-
-static int explain_draft(int err, struct error *e)
-{
-	switch (err) {
-	case ENOENT:
-	case ENOTDIR:
-		return error_set(e, -err,
-				 "there is no such directory: make it first (mkdir -p), or "
-				 "correct the path");
-	case EEXIST: /* it appeared, or is a symbolic link to nothing */
-		return error_set(e, -err, "exists already: choose another name");
-	case EACCES:
-	case EPERM:
-		return error_set(e, -err,
-				 "permission denied: change the mode or owner of its directory");
-	case EROFS:
-		return error_set(e, -err, "is on a read-only file system");
-	default:
-		return error_set(e, -err, "cannot make the file: %s", strerror(err));
-	}
-}
-
-static int draft_open(struct draft *d, const char *path, struct error *e)
-{
-	_cleanup_free_ char *copy = strdup(path);
-	const char *dir = copy ? dirname(copy) : "";
-
-	if (!copy || asprintf(&d->name, "%s/.skep-%d-%llx", dir, (int)getpid(),
-			      (unsigned long long)now_ns()) < 0) {
-		d->name = NULL;
-		return error_set(e, -ENOMEM, "out of memory");
-	}
-	d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
-	if (d->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
-		d->named = d->fd >= 0;
-	}
-	return d->fd < 0 ? explain_draft(errno, e) : 0;
-}
-
-static int draft_link(const struct draft *d, const char *to)
-{
-	char from[32];
-
-	snprintf(from, sizeof(from), "/proc/self/fd/%d", d->fd);
-	return linkat(AT_FDCWD, d->named ? d->name : from, AT_FDCWD, to, AT_SYMLINK_FOLLOW);
-}
-
-/* Gives it the name, in one step; `replace` says whether there may be a file of that name. */
-static int draft_publish(struct draft *d, const char *path, bool replace, struct error *e)
-{
-	int r;
-
-	if (fsync(d->fd) < 0)
-		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
-	if (replace && !d->named) {
-		d->named = draft_link(d, d->name) == 0;
-		if (!d->named)
-			return explain_draft(errno, e);
-	}
-	if (!d->named)
-		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
-	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
-	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
-		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
-	if (r < 0)
-		return explain_draft(errno, e);
-	d->named = false;
-	return 0;
-}
-
-static void draft_close(struct draft *d)
-{
-	if (d->named)
-		unlink(d->name);
-	if (d->fd >= 0)
-		close(d->fd);
-	free(d->name);
-}
-
-/* `old` is the file that it takes the place of, or NULL. */
-static int make_image(const struct disk_command *c, const char *path, const struct stat *old,
-		      struct error *e)
-{
-	struct draft draft = {.fd = -1};
-	int r = draft_open(&draft, path, e);
-
-	if (r == 0)
-		r = blk_set_size(draft.fd, c->size, e);
-	if (r == 0 && c->preallocate)
-		r = preallocate(draft.fd, c->size, e);
-	/* First the owner: chown(2) clears bits of the mode. */
-	if (r == 0 && old &&
-	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
-	     fchmod(draft.fd, old->st_mode & 07777) < 0))
-		r = error_set(e, -errno, "cannot set owner and mode: %s", strerror(errno));
-	if (r == 0)
-		r = draft_publish(&draft, path, old, e);
-	draft_close(&draft);
-	return r;
-}
-
 static int create(const struct disk_command *c, FILE *out, struct error *e)
 {
 	static const char device_remedy[] = "use it as it is, or make a logical volume (lvcreate)";
@@ -257,7 +128,7 @@ static int create(const struct disk_command *c, FILE *out, struct error *e)
 		if (!real)
 			return explain_open(errno, e);
 	}
-	r = make_image(c, real ? real : c->path, real ? &st : NULL, e);
+	r = disk_make(real ? real : c->path, c->size, c->preallocate, real ? &st : NULL, e);
 	if (r < 0)
 		return r;
 	format_bytes(c->size, size);
@@ -538,3 +409,103 @@ int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, st
 	}
 	return r < 0 ? error_prefix(e, r, "'%s'", c->path) : 0;
 }
+
+/* The command */
+
+#define FLAG(f, text)                                                                              \
+	{                                                                                          \
+#f, .type = SETTING_BOOL, .offset = offsetof(struct disk_command, f), .help = text \
+	}
+
+static const struct setting create_settings[] = {
+	FLAG(force, "replace a file that is there: what it holds is lost"),
+	FLAG(preallocate, "allocate all of it now; with discard=ignore it stays so"),
+	CLI_HELP_ROW,
+	{.name = NULL},
+};
+
+static const struct setting info_settings[] = {
+	FLAG(json, "print it as JSON"),
+	CLI_HELP_ROW,
+	{.name = NULL},
+};
+
+static const struct setting resize_settings[] = {
+	FLAG(shrink, "SIZE may be less than it is; what is cut off must be zeros"),
+	FLAG(force, "with --shrink, cut off data too: it is lost"),
+	CLI_HELP_ROW,
+	{.name = NULL},
+};
+
+const struct cli_verb disk_verbs[] = {
+	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", 2, create_settings},
+	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes", 1,
+		       info_settings},
+	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", 1, help_settings},
+	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE", 2,
+			 resize_settings},
+	{.name = NULL},
+};
+
+int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e)
+{
+	struct verb_words w = {.command = "disk", .usage = "disk", .call = ret};
+	const char *size;
+	int r;
+
+	*ret = (struct disk_command){.help = cli_asks_for_help(argc, argv)};
+	if (ret->help)
+		return 0;
+	if (argc == 0)
+		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
+	r = cli_parse_verb(&w, disk_verbs, argc, argv, e);
+	ret->help = w.help;
+	if (r < 0 || ret->help)
+		return r;
+	ret->action = (enum disk_action)(w.verb - disk_verbs);
+	ret->path = w.operand[0];
+	size = w.operand[1];
+	if (!cli_is_given(ret->path))
+		return cli_missing(&w, "path", e);
+	if (w.num < w.verb->max_operands)
+		return cli_missing(&w, "size", e);
+	if (!size)
+		return 0;
+	ret->grow = ret->action == DISK_RESIZE && size[0] == '+';
+	return config_parse_size(size + ret->grow, MIB, &ret->size, e);
+}
+
+static int run(int argc, char *const *argv, struct error *e)
+{
+	struct disk_command command;
+	int r = cli_parse_disk(argc, argv, &command, e);
+
+	if (r < 0)
+		return cli_parse_error(r);
+	if (!command.help)
+		return disk_command_run(&command, stdout, stderr, e);
+	command_disk.help(stdout);
+	return 0;
+}
+
+static void help(FILE *out)
+{
+	fputs("Usage: skep disk COMMAND [OPTION...] PATH [SIZE]\n\n"
+	      "Makes, shows and changes images while no VM runs on them. A SIZE is like 512M\n"
+	      "or 4G; a bare number is MiB.\n",
+	      out);
+	help_verbs(out, disk_verbs);
+}
+
+static void complete(FILE *out, int n, char *const *words)
+{
+	complete_verbs(out, disk_verbs, true, n, words);
+}
+
+const struct command command_disk = {
+	.name = "disk",
+	.summary = "make, look at, compact and resize images",
+	.run = run,
+	.help = help,
+	.complete = complete,
+};

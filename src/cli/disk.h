@@ -7,9 +7,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
-#include "base/error.h"
 #include "base/progress.h"
+#include "command.h"
 
 enum disk_action { DISK_CREATE, DISK_INFO, DISK_COMPACT, DISK_RESIZE };
 
@@ -29,6 +30,18 @@ struct disk_command {
  */
 int disk_command_run(const struct disk_command *command, FILE *out, FILE *terminal,
 		     struct error *e);
+
+/* What follows `skep disk`. ret->path is borrowed from argv. */
+int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e);
+extern const struct cli_verb disk_verbs[]; /* by enum disk_action; end with name == NULL */
+
+/*
+ * Makes an image of `size` bytes at `path`, in one step: what is there is what was, or the whole of
+ * this. `old` is the file that it takes the place of, with its owner and mode, or NULL. A negative
+ * errno with a message that does not name the path.
+ */
+int disk_make(const char *path, uint64_t size, bool preallocate, const struct stat *old,
+	      struct error *e);
 
 /* Where data is: bytes of the file, as lseek(2) tells with SEEK_DATA and SEEK_HOLE. */
 struct disk_range {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Where a file's data is, and holes for what of it is zero. */
+/* Files of disks: where data is, holes for what of it is zero, and new ones. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <string.h>
@@ -243,5 +244,136 @@ int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *re
 		r = error_set(e, -errno, "cannot sync: %s", strerror(errno));
 	if (fstat(fd, &after) == 0)
 		*ret_freed = (uint64_t)MAX(before.st_blocks - after.st_blocks, 0) * 512;
+	return r;
+}
+
+/* make */
+
+static int preallocate(int fd, uint64_t size, struct error *e)
+{
+	struct statvfs fs = {0};
+	char room[FORMAT_BYTES];
+
+	if (fallocate(fd, 0, 0, (off_t)size) == 0)
+		return 0;
+	if (errno == EOPNOTSUPP)
+		return error_set(e, -errno,
+				 "its file system does not preallocate: leave --preallocate out");
+	if (errno != ENOSPC)
+		return error_set(e, -errno, "cannot preallocate: %s", strerror(errno));
+	fstatvfs(fd, &fs);
+	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
+	return error_set(e, -ENOSPC,
+			 "its file system has room for %s only: free some, or leave --preallocate "
+			 "out",
+			 room);
+}
+
+/* An image that is made, until it has its name whole: what is at that name is what was there, or
+ * this. Where the file system can, it has no name at all, so that nothing is left when skep is
+ * killed. */
+struct draft {
+	int fd;
+	bool named;
+	char *name; /* beside the image; only with `named` there is such a file */
+};
+
+static int explain_draft(int err, struct error *e)
+{
+	switch (err) {
+	case ENOENT:
+	case ENOTDIR:
+		return error_set(e, -err,
+				 "there is no such directory: make it first (mkdir -p), or "
+				 "correct the path");
+	case EEXIST: /* it appeared, or is a symbolic link to nothing */
+		return error_set(e, -err, "exists already: choose another name");
+	case EACCES:
+	case EPERM:
+		return error_set(e, -err,
+				 "permission denied: change the mode or owner of its directory");
+	case EROFS:
+		return error_set(e, -err, "is on a read-only file system");
+	default:
+		return error_set(e, -err, "cannot make the file: %s", strerror(err));
+	}
+}
+
+static int draft_open(struct draft *d, const char *path, struct error *e)
+{
+	_cleanup_free_ char *copy = strdup(path);
+	const char *dir = copy ? dirname(copy) : "";
+
+	if (!copy || asprintf(&d->name, "%s/.skep-%d-%llx", dir, (int)getpid(),
+			      (unsigned long long)now_ns()) < 0) {
+		d->name = NULL;
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	if (d->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
+		d->named = d->fd >= 0;
+	}
+	return d->fd < 0 ? explain_draft(errno, e) : 0;
+}
+
+static int draft_link(const struct draft *d, const char *to)
+{
+	char from[32];
+
+	snprintf(from, sizeof(from), "/proc/self/fd/%d", d->fd);
+	return linkat(AT_FDCWD, d->named ? d->name : from, AT_FDCWD, to, AT_SYMLINK_FOLLOW);
+}
+
+/* Gives it the name, in one step; `replace` says whether there may be a file of that name. */
+static int draft_publish(struct draft *d, const char *path, bool replace, struct error *e)
+{
+	int r;
+
+	if (fsync(d->fd) < 0)
+		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
+	if (replace && !d->named) {
+		d->named = draft_link(d, d->name) == 0;
+		if (!d->named)
+			return explain_draft(errno, e);
+	}
+	if (!d->named)
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
+	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
+		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+	if (r < 0)
+		return explain_draft(errno, e);
+	d->named = false;
+	return 0;
+}
+
+static void draft_close(struct draft *d)
+{
+	if (d->named)
+		unlink(d->name);
+	if (d->fd >= 0)
+		close(d->fd);
+	free(d->name);
+}
+
+int disk_make(const char *path, uint64_t size, bool allocate, const struct stat *old,
+	      struct error *e)
+{
+	struct draft draft = {.fd = -1};
+	int r = draft_open(&draft, path, e);
+
+	if (r == 0)
+		r = blk_set_size(draft.fd, size, e);
+	if (r == 0 && allocate)
+		r = preallocate(draft.fd, size, e);
+	/* First the owner: chown(2) clears bits of the mode. */
+	if (r == 0 && old &&
+	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
+	     fchmod(draft.fd, old->st_mode & 07777) < 0))
+		r = error_set(e, -errno, "cannot set owner and mode: %s", strerror(errno));
+	if (r == 0)
+		r = draft_publish(&draft, path, old, e);
+	draft_close(&draft);
 	return r;
 }

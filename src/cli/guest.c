@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "cli.h"
 #include "config/settings.h"
+#include "run.h"
 
 /* The directory's file, or NULL when it is not there. */
 static char *file_in(const char *dir, const char *name)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Help, printed from the tables. */
+/* `skep help`, and help that is printed from the tables. */
 #include <string.h>
 
 #include "base/util.h"
-#include "table.h"
-#include "vm/devices.h"
+#include "command.h"
+#include "config/device_options.h"
 
 #define WIDTH  80u
 #define INDENT 28u /* where the text of an option starts */
@@ -54,7 +54,12 @@ static void option(FILE *out, const struct setting *s)
 	entry(out, left, s->help);
 }
 
-static void options(FILE *out, const struct setting *table)
+void help_words(FILE *out, const char *text)
+{
+	wrap(out, text, 0, 0);
+}
+
+void help_options(FILE *out, const struct setting *table)
 {
 	const char *group = NULL;
 
@@ -66,31 +71,17 @@ static void options(FILE *out, const struct setting *table)
 	}
 }
 
-static void verbs(FILE *out, const struct cli_verb *table)
+void help_verbs(FILE *out, const struct cli_verb *table)
 {
 	for (const struct cli_verb *v = table; v->name; v++) {
 		fprintf(out, "\n%s%s%s: %s\n", v->name, v->operands[0] ? " " : "", v->operands,
 			v->summary);
-		options(out, v->settings);
+		help_options(out, v->settings);
 	}
 	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
 }
 
-void cli_help(FILE *out)
-{
-	fputs("Usage: skep COMMAND [OPTION...]\n\n"
-	      "A legacy-free microVM monitor for Linux KVM that gives back what it frees.\n\n"
-	      "Commands:\n",
-	      out);
-	for (const struct cli_command *c = cli_commands; c->name; c++)
-		if (c->summary)
-			fprintf(out, "  %-11s%s\n", c->name, c->summary);
-	fputs("  --version  show the version\n\n"
-	      "'skep help COMMAND' says more, and so does skep(1).\n",
-	      out);
-}
-
-static void sub_options(FILE *out, const struct device_options *device)
+void help_sub_options(FILE *out, const struct device_options *device)
 {
 	fprintf(out, "\nOptions of %s (a comma in the %s is written ,,):\n", device->what,
 		device->settings->name);
@@ -103,61 +94,55 @@ static void sub_options(FILE *out, const struct device_options *device)
 	}
 }
 
-void cli_help_run(FILE *out)
+static void help(FILE *out)
 {
-	char add[512] = "Options apply from left to right, the last one counts; ";
-	struct vm_config config;
-
-	if (config_init(&config, vm_device_options) < 0)
-		return;
-	for (const struct setting *s = config.settings; s->name; s++)
-		if (s->device && s->device->plural)
-			snprintf(add + strlen(add), sizeof(add) - strlen(add), "%s, ",
-				 s->device->plural);
-	strcat(add, "initrds and --append add. --X undoes --no-X, and the other way around.");
-	fputs("Usage: skep run [OPTION...]\n\n"
-	      "Boots a virtual machine and waits for its end. Without --kernel it boots the\n"
-	      "default guest to a shell.\n",
+	fputs("Usage: skep COMMAND [OPTION...]\n\n"
+	      "A legacy-free microVM monitor for Linux KVM that gives back what it frees.\n\n"
+	      "Commands:\n",
 	      out);
-	options(out, config.settings);
-	for (const struct setting *s = config.settings; s->name; s++)
-		if (s->device && s->device->settings && !s->device->parse)
-			sub_options(out, s->device);
-	fputc('\n', out);
-	wrap(out, add, 0, 0);
-	fputs("\nExit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
-	      "122 triple fault or other unasked reset, 123 halted for good, 124 --timeout ran\n"
-	      "out, 128+N ended by force after signal N, 125 skep failed, 2 wrong usage.\n",
+	for (const struct command *const *c = commands; *c; c++)
+		if ((*c)->summary)
+			fprintf(out, "  %-11s%s\n", (*c)->name, (*c)->summary);
+	fputs("  --version  show the version\n\n"
+	      "'skep help COMMAND' says more, and so does skep(1).\n",
 	      out);
-	config_destroy(&config);
 }
 
-void cli_help_control(FILE *out)
+static int run(int argc, char *const *argv, struct error *e)
 {
-	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
-	      "Asks a virtual machine that runs with --control PATH. A DISK is its\n"
-	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
-	      "bare number is MiB.\n",
-	      out);
-	verbs(out, cli_control_verbs());
+	const struct command *about = argc > 0 ? command_find(argv[0], e) : &command_help;
+
+	if (!about)
+		return -EUSAGE;
+	(about->help ? about : &command_help)->help(stdout);
+	return 0;
 }
 
-void cli_help_disk(FILE *out)
+static void complete(FILE *out, int n, char *const *words)
 {
-	fputs("Usage: skep disk COMMAND [OPTION...] PATH [SIZE]\n\n"
-	      "Makes, shows and changes images while no VM runs on them. A SIZE is like 512M\n"
-	      "or 4G; a bare number is MiB.\n",
-	      out);
-	verbs(out, disk_verbs);
+	for (const struct command *const *c = commands; *c; c++)
+		if ((*c)->summary && strncmp((*c)->name, words[n - 1], strlen(words[n - 1])) == 0)
+			fprintf(out, "%s\n", (*c)->name);
 }
 
-void cli_help_check(FILE *out)
+const struct command command_help = {
+	.name = "help",
+	.summary = "show help on a command",
+	.run = run,
+	.help = help,
+	.complete = complete,
+};
+
+static int print_version(int argc, char *const *argv, struct error *e)
 {
-	fputs("Usage: skep check [OPTION...] [PATH...]\n\n"
-	      "Shows what this host offers to skep, one line each, with the remedy for what is\n"
-	      "missing: KVM and its speed, io_uring, hole punching at each PATH (default: the\n"
-	      "current directory), and the rest.\n",
-	      out);
-	options(out, check_settings);
-	fputs("\nExit status: 0 'skep run' works here, 1 it does not, 2 wrong usage.\n", out);
+	(void)argc;
+	(void)argv;
+	(void)e;
+	puts("skep " SKEP_VERSION);
+	return 0;
 }
+
+const struct command command_version = {
+	.name = "version",
+	.run = print_version,
+};

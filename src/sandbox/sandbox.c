@@ -25,8 +25,6 @@
 #include "filters.h"
 #include "sandbox/sandbox.h"
 
-#define EXIT_FAILED 125
-
 #ifndef SYS_SECCOMP
 #define SYS_SECCOMP 1 /* si_code: which <signal.h> of glibc lacks */
 #endif
@@ -116,7 +114,7 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 	add_text(&l, ") is not allowed; this is a bug in skep: please report it, and run with "
 		     "--sandbox=off meanwhile\n");
 	(void)!write(STDERR_FILENO, l.text, l.len);
-	_exit(EXIT_FAILED);
+	_exit(STATUS_FAILED);
 }
 
 /*

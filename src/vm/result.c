@@ -23,7 +23,7 @@ static const struct {
 	[VM_HALTED] = {"halted", 123,
 		       "the guest halted: its CPUs wait with interrupts off, for ever"},
 	[VM_TIMEOUT] = {"timeout", 124, "the guest was ended: --timeout ran out"},
-	[VM_FAILED] = {"failed", 125, "skep failed"},
+	[VM_FAILED] = {"failed", STATUS_FAILED, "skep failed"},
 	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},
 };
 static_assert(ARRAY_SIZE(ends) == VM_STOPPED + 1, "each way to end has a name");

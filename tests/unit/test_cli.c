@@ -13,7 +13,11 @@
 #include <cmocka.h>
 
 #include "base/util.h"
-#include "cli/table.h"
+#include "cli/check.h"
+#include "cli/command.h"
+#include "cli/control.h"
+#include "cli/disk.h"
+#include "cli/run.h"
 #include "config_fixture.h"
 
 #define ARGS(...)                                                                                  \
@@ -41,15 +45,15 @@ static void test_commands(void **state)
 	struct error e = {""};
 
 	(void)state;
-	assert_int_equal(cli_command_find("run", &e)->id, CLI_RUN);
-	assert_int_equal(cli_command_find("check", &e)->id, CLI_CHECK);
-	assert_int_equal(cli_command_find("--help", &e)->id, CLI_HELP);
-	assert_int_equal(cli_command_find("-V", &e)->id, CLI_VERSION);
-	assert_null(cli_command_find("rnu", &e));
+	assert_ptr_equal(command_find("run", &e), &command_run);
+	assert_ptr_equal(command_find("check", &e), &command_check);
+	assert_ptr_equal(command_find("--help", &e), &command_help);
+	assert_ptr_equal(command_find("-V", &e), &command_version);
+	assert_null(command_find("rnu", &e));
 	assert_string_equal(e.msg, "unknown command 'rnu': did you mean 'run'?");
-	assert_null(cli_command_find("comp", &e)); /* not listed, not suggested */
+	assert_null(command_find("comp", &e)); /* not listed, not suggested */
 	assert_null(strstr(e.msg, "complete"));
-	assert_null(cli_command_find("--kernel", &e));
+	assert_null(command_find("--kernel", &e));
 	assert_non_null(strstr(e.msg, "unknown option"));
 }
 
@@ -396,9 +400,10 @@ static char *capture(void (*print)(FILE *))
 
 static void test_help_has_every_option_in_80_columns(void **state)
 {
-	_cleanup_free_ char *run = capture(cli_help_run), *check = capture(cli_help_check),
-			    *disk = capture(cli_help_disk), *control = capture(cli_help_control),
-			    *all = capture(cli_help);
+	_cleanup_free_ char *run = capture(command_run.help), *check = capture(command_check.help),
+			    *disk = capture(command_disk.help),
+			    *control = capture(command_control.help),
+			    *all = capture(command_help.help);
 	const char *const texts[] = {run, check, disk, control, all};
 	struct vm_config config;
 	char name[64];

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep run`. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/util.h"
+#include "command.h"
+#include "config/output.h"
+#include "run.h"
+#include "vm/devices.h"
+#include "vm/vm.h"
+
+#define MAX_CONFIG_FILE MIB
+
+static int load_config(struct vm_config *config, const char *path, struct error *e)
+{
+	bool is_stdin = strcmp(path, "-") == 0;
+	_cleanup_close_ int fd = -1;
+	_cleanup_free_ char *text = NULL;
+	ssize_t len;
+
+	fd = is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return error_set(e, -errno, "'%s': %s", path, strerror(errno));
+	text = malloc(MAX_CONFIG_FILE + 1);
+	if (!text)
+		return -ENOMEM;
+	len = read_full(fd, text, MAX_CONFIG_FILE + 1);
+	if (len < 0)
+		return error_set(e, len == -EINVAL ? -EIO : (int)len, "'%s': %s", path,
+				 strerror((int)-len)); /* not what was written is invalid */
+	if ((size_t)len > MAX_CONFIG_FILE)
+		return error_set(e, -EINVAL, "'%s' is larger than 1 MiB: is it JSON?", path);
+	if (!is_stdin && config_add_source(config, path) < 0)
+		return -ENOMEM;
+	return config_parse_json(config, text, (size_t)len, is_stdin ? "stdin" : path, e);
+}
+
+static int apply_run(void *ctx, const struct setting *s, const char *value, struct error *e)
+{
+	struct run_options *o = ctx;
+
+	if (!s)
+		return error_set(e, -EINVAL,
+				 "unexpected argument '%.200s': kernel and devices are given with "
+				 "--kernel and options of their own",
+				 value);
+	switch (s->type) {
+	case SETTING_CONFIG:
+		return load_config(&o->config, value, e);
+	case SETTING_DRY_RUN:
+		o->dry_run = true;
+		return 0;
+	case SETTING_HELP:
+		o->help = true;
+		return -ECANCELED;
+	default:
+		return setting_set(&o->config, s, value, e);
+	}
+}
+
+int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e)
+{
+	struct parser p = {NULL, "run", apply_run, ret, e};
+
+	*ret = (struct run_options){0};
+	if (config_init(&ret->config, vm_device_options) < 0)
+		return -ENOMEM;
+	p.table = ret->config.settings;
+	return cli_parse(&p, argc, argv);
+}
+
+void run_options_destroy(struct run_options *options)
+{
+	if (options)
+		config_destroy(&options->config);
+}
+
+static int dry_run(const struct vm_config *config, struct error *e)
+{
+	_cleanup_free_ char *text = config_to_json(config);
+
+	if (!text)
+		return error_set(e, -EILSEQ,
+				 "a path or --append is not UTF-8: JSON cannot hold it");
+	fputs(text, stdout);
+	return 0;
+}
+
+/* The descriptor of --result, -1 without. That too is checked which was opened for skep. */
+static int open_outputs(const struct vm_config *config, int *ret, struct error *e)
+{
+	int r = output_check(STDOUT_FILENO, NULL, config, e);
+
+	if (r < 0)
+		return error_prefix(e, r, "standard output");
+	r = output_check(STDERR_FILENO, NULL, config, e);
+	if (r < 0)
+		return error_prefix(e, r, "standard error");
+	if (!config->result_path)
+		return 0;
+	*ret = output_open(config->result_path, 0, 0666, config, e);
+	return *ret < 0 ? error_prefix(e, *ret, "--result: '%s'", config->result_path) : 0;
+}
+
+/* A VM's run and what is made known of its end. */
+struct run {
+	const struct vm_config *config;
+	struct vm_result result;
+	int result_fd;	       /* -1: no --result */
+	_Atomic bool reported; /* by the main thread or in leave() */
+};
+
+/* The result comes before any message, which may find nobody who reads it. */
+static int report(struct run *run)
+{
+	if (run->result_fd < 0 || atomic_exchange(&run->reported, true))
+		return 0;
+	return vm_result_write(run->result_fd, &run->result);
+}
+
+/* The exit status; `written` is what report() returned. */
+static int explain(const struct run *run, int written)
+{
+	int status = vm_result_status(&run->result);
+	struct error e;
+
+	if (status != 0) {
+		vm_result_describe(&run->result, &e);
+		command_complain(&e, -EIO);
+	}
+	if (written < 0) {
+		error_set(&e, written, "--result: '%s': %s", run->config->result_path,
+			  strerror(-written));
+		command_complain(&e, written);
+		status = STATUS_FAILED;
+	}
+	return status;
+}
+
+static void leave(void *arg)
+{
+	struct run *run = arg;
+	int written = report(run);
+
+	devices_restore_host();
+	_exit(explain(run, written));
+}
+
+static int run_vm(const struct vm_config *config, struct error *e)
+{
+	struct run run = {.config = config, .result = {.end = VM_FAILED}, .result_fd = -1};
+	struct vm *vm;
+	int r;
+
+	r = open_outputs(config, &run.result_fd, e);
+	if (r < 0)
+		return r;
+	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
+	r = vm_run(&vm, config, run.result_fd, &run.result, leave, &run, e);
+	if (r < 0) {
+		empty_file(run.result_fd);
+		run.result.end = VM_FAILED;
+		run.result.error = *e;
+		if (!e->msg[0])
+			error_set(&run.result.error, r, "%s", strerror(-r));
+	}
+	r = report(&run);
+	vm_close(vm);
+	r = explain(&run, r);
+	if (run.result_fd >= 0)
+		close(run.result_fd);
+	vm_result_destroy(&run.result);
+	return r;
+}
+
+static int run(int argc, char *const *argv, struct error *e)
+{
+	struct run_options options;
+	int r = cli_parse_run(argc, argv, &options, e);
+
+	if (r == 0 && options.help) {
+		command_run.help(stdout);
+		goto out;
+	}
+	if (r == 0)
+		r = config_validate(&options.config, e);
+	if (r == 0)
+		r = cli_default_guest(&options.config, e);
+	if (r < 0)
+		r = cli_parse_error(r);
+	else
+		r = options.dry_run ? dry_run(&options.config, e) : run_vm(&options.config, e);
+out:
+	run_options_destroy(&options);
+	return r;
+}
+
+static void help(FILE *out)
+{
+	char plurals[256] = "", add[512];
+	struct vm_config config;
+
+	if (config_init(&config, vm_device_options) < 0)
+		return;
+	for (const struct setting *s = config.settings; s->name; s++)
+		if (s->device && s->device->plural)
+			snprintf(plurals + strlen(plurals), sizeof(plurals) - strlen(plurals),
+				 "%s, ", s->device->plural);
+	snprintf(add, sizeof(add),
+		 "Options apply from left to right, the last one counts; %sinitrds and --append "
+		 "add. "
+		 "--X undoes --no-X, and the other way around.",
+		 plurals);
+	fputs("Usage: skep run [OPTION...]\n\n"
+	      "Boots a virtual machine and waits for its end. Without --kernel it boots the\n"
+	      "default guest to a shell.\n",
+	      out);
+	help_options(out, config.settings);
+	for (const struct setting *s = config.settings; s->name; s++)
+		if (s->device && s->device->settings && !s->device->parse)
+			help_sub_options(out, s->device);
+	fputc('\n', out);
+	help_words(out, add);
+	fputs("\nExit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
+	      "122 triple fault or other unasked reset, 123 halted for good, 124 --timeout ran\n"
+	      "out, 128+N ended by force after signal N, 125 skep failed, 2 wrong usage.\n",
+	      out);
+	config_destroy(&config);
+}
+
+static void complete(FILE *out, int n, char *const *words)
+{
+	struct vm_config config;
+
+	if (config_init(&config, vm_device_options) < 0)
+		return;
+	complete_options(out, config.settings, n, words);
+	config_destroy(&config);
+}
+
+const struct command command_run = {
+	.name = "run",
+	.summary = "boot a virtual machine and wait for its end",
+	.run = run,
+	.help = help,
+	.complete = complete,
+};

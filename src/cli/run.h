@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* `skep run`: its options, and the default guest. */
+#ifndef SKEP_RUN_H
+#define SKEP_RUN_H
+
+#include <stdbool.h>
+
+#include "config/config.h"
+
+struct run_options {
+	struct vm_config config;
+	bool dry_run;
+	bool help;
+};
+
+/*
+ * Parses what follows `skep run`. Options apply from left to right: disks and --append add, all
+ * else replaces what was there before, whether it came from an option or from --config, which is
+ * read at its place. Messages name the option. -EINVAL or -ERANGE: what was written is wrong; other
+ * errors: a configuration file could not be read. *ret is to be destroyed with
+ * run_options_destroy() in either case. Stops at --help.
+ */
+int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e);
+void run_options_destroy(struct run_options *options);
+
+/*
+ * Where there is no kernel, takes that of the default guest, and its initrd where there is none
+ * either. Looks in $SKEP_GUEST_DIR and nowhere else when that is set, then in
+ * ${XDG_DATA_HOME:-~/.local/share}/skep/guest, /var/lib/skep/guest and PREFIX/share/skep/guest.
+ * -ENOENT with a message that says how to make one.
+ */
+int cli_default_guest(struct vm_config *config, struct error *e);
+
+#endif
