@@ -39,42 +39,24 @@ static int check_kind(const struct stat *st, struct error *e)
 static int explain_open(int err, const struct disk_config *config, const struct stat *st,
 			struct error *e)
 {
-	const char *path = config->path;
+	struct open_failure say = {
+		.missing = "no such file: make one with `skep disk create`, or correct the path",
+		.read_only = "is on a read-only file system: add `,readonly`",
+	};
 
-	switch (err) {
-	case ENOENT:
-		return error_set(e, -err,
-				 "no such file: make one with `skep disk create`, or correct the "
-				 "path");
-	case EACCES:
-	case EPERM:
-		if (!config->readonly && access(path, R_OK) == 0)
-			return error_set(e, -err,
-					 "no permission to write: change its mode or owner, or add "
-					 "`,readonly`");
-		return error_set(e, -err, "permission denied: %s",
-				 st && S_ISBLK(st->st_mode) ? "add your user to the group that "
-							      "owns the device, or run as root"
-							    : "change its mode or owner, and those "
-							      "of its directories");
-	case EROFS:
-		return error_set(e, -err, "is on a read-only file system: add `,readonly`");
-	case EBUSY:
+	if (!config->readonly && access(config->path, R_OK) == 0)
+		say.denied = "no permission to write: change its mode or owner, or add `,readonly`";
+	else if (st && S_ISBLK(st->st_mode))
+		say.denied = "permission denied: add your user to the group that owns the device, "
+			     "or run as root";
+	if (err == EBUSY)
 		return error_set(e, -err,
 				 "is in use on this host (mounted, swap, LVM, RAID or another VM): "
 				 "release it, or add `,readonly`");
-	case ETXTBSY:
-		return error_set(e, -err, "is in use as swap or as a running program");
-	case EINVAL:
-		if (config->cache == CACHE_NONE)
-			return error_set(e, -err,
-					 "its file system does not take O_DIRECT: leave "
-					 "`cache=none` out");
-		break;
-	default:
-		break;
-	}
-	return error_set(e, -err, "cannot open: %s", strerror(err));
+	if (err == EINVAL && config->cache == CACHE_NONE)
+		return error_set(e, -err,
+				 "its file system does not take O_DIRECT: leave `cache=none` out");
+	return error_open(e, err, &say);
 }
 
 /* Says which VM has claimed the device. 0: none, or one that is gone by now. */

@@ -25,6 +25,16 @@ __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, c
 /* What to do about a thread or process that could not be made with `code`: ": raise ...", or "". */
 const char *error_task_remedy(int code);
 
+/* What to say of an open(2) or the like that failed; NULL: what is usual. */
+struct open_failure {
+	const char *action;    /* "open": what cannot be done, where there is no more to say */
+	const char *missing;   /* ENOENT, ENOTDIR */
+	const char *denied;    /* EACCES, EPERM */
+	const char *read_only; /* EROFS */
+};
+/* Says why `err`, an errno, came of it, and what to do; returns -err. */
+int error_open(struct error *e, int err, const struct open_failure *say);
+
 /* Puts "prefix: " before the message, e.g. the name of a file. If that is too long, the prefix is
  * shortened. Returns `code`. */
 __attribute__((format(printf, 3, 4))) int error_prefix(struct error *e, int code, const char *fmt,

@@ -47,6 +47,37 @@ const char *error_task_remedy(int code)
 			       : "";
 }
 
+int error_open(struct error *e, int err, const struct open_failure *say)
+{
+	const char *text;
+
+	switch (err) {
+	case ENOENT:
+	case ENOTDIR:
+		text = say->missing ? say->missing : "no such file or directory";
+		break;
+	case EACCES:
+	case EPERM:
+		text = say->denied ? say->denied
+				   : "permission denied: change its mode or owner, or those of its "
+				     "directories";
+		break;
+	case EROFS:
+		text = say->read_only ? say->read_only : "is on a read-only file system";
+		break;
+	case ETXTBSY:
+		text = "is in use as swap or as a running program";
+		break;
+	case EEXIST: /* it appeared, or is a symbolic link to nothing */
+		text = "exists already: choose another name";
+		break;
+	default:
+		return error_set(e, -err, "cannot %s: %s", say->action ? say->action : "open",
+				 strerror(err));
+	}
+	return error_set(e, -err, "%s", text);
+}
+
 int error_prefix(struct error *e, int code, const char *fmt, ...)
 {
 	char prefix[LONG_TEXT], whole[2 * sizeof(e->msg)];

@@ -140,9 +140,7 @@ static void identify_text(const uint8_t *head, size_t len, struct file_identity 
 	if (len > 2 && !memcmp(head, "#!", 2)) {
 		set(ret, FILE_OTHER, "", NULL);
 		snprintf(ret->what, sizeof(ret->what), "a script (%.*s)", (int)MIN(n, 60u), head);
-		for (char *c = ret->what; *c; c++)
-			if (!isprint((unsigned char)*c))
-				*c = '?';
+		text_clean(ret->what);
 		return;
 	}
 	for (size_t i = 0; i < len; i++)

@@ -18,25 +18,9 @@
 #include "config/units.h"
 #include "disk.h"
 
-static int explain_open(int err, struct error *e)
-{
-	switch (err) {
-	case ENOENT:
-		return error_set(e, -err,
-				 "no such file or directory: 'skep disk create' makes images");
-	case EACCES:
-	case EPERM:
-		return error_set(e, -err,
-				 "permission denied: change its mode or owner, or those of its "
-				 "directories");
-	case EROFS:
-		return error_set(e, -err, "is on a read-only file system");
-	case ETXTBSY:
-		return error_set(e, -err, "is in use as swap or as a running program");
-	default:
-		return error_set(e, -err, "cannot open: %s", strerror(err));
-	}
-}
+static const struct open_failure open_failure = {
+	.missing = "no such file or directory: 'skep disk create' makes images",
+};
 
 static int check_kind(const struct stat *st, const char *device_remedy, struct error *e)
 {
@@ -56,13 +40,13 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 	int fd, r;
 
 	if (stat(path, st) < 0)
-		return explain_open(errno, e);
+		return error_open(e, errno, &open_failure);
 	r = check_kind(st, device_remedy, e);
 	if (r < 0)
 		return r;
 	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
-		return explain_open(errno, e);
+		return error_open(e, errno, &open_failure);
 	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
 			      : check_kind(st, device_remedy, e);
 	if (r < 0) {
@@ -126,7 +110,7 @@ static int create(const struct disk_command *c, FILE *out, struct error *e)
 		/* A symbolic link stays one. */
 		real = realpath(c->path, NULL);
 		if (!real)
-			return explain_open(errno, e);
+			return error_open(e, errno, &open_failure);
 	}
 	r = disk_make(real ? real : c->path, c->size, c->preallocate, real ? &st : NULL, e);
 	if (r < 0)

@@ -278,26 +278,11 @@ struct draft {
 	char *name; /* beside the image; only with `named` there is such a file */
 };
 
-static int explain_draft(int err, struct error *e)
-{
-	switch (err) {
-	case ENOENT:
-	case ENOTDIR:
-		return error_set(e, -err,
-				 "there is no such directory: make it first (mkdir -p), or "
-				 "correct the path");
-	case EEXIST: /* it appeared, or is a symbolic link to nothing */
-		return error_set(e, -err, "exists already: choose another name");
-	case EACCES:
-	case EPERM:
-		return error_set(e, -err,
-				 "permission denied: change the mode or owner of its directory");
-	case EROFS:
-		return error_set(e, -err, "is on a read-only file system");
-	default:
-		return error_set(e, -err, "cannot make the file: %s", strerror(err));
-	}
-}
+static const struct open_failure draft_failure = {
+	.action = "make the file",
+	.missing = "there is no such directory: make it first (mkdir -p), or correct the path",
+	.denied = "permission denied: change the mode or owner of its directory",
+};
 
 static int draft_open(struct draft *d, const char *path, struct error *e)
 {
@@ -314,7 +299,7 @@ static int draft_open(struct draft *d, const char *path, struct error *e)
 		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
 		d->named = d->fd >= 0;
 	}
-	return d->fd < 0 ? explain_draft(errno, e) : 0;
+	return d->fd < 0 ? error_open(e, errno, &draft_failure) : 0;
 }
 
 static int draft_link(const struct draft *d, const char *to)
@@ -335,15 +320,15 @@ static int draft_publish(struct draft *d, const char *path, bool replace, struct
 	if (replace && !d->named) {
 		d->named = draft_link(d, d->name) == 0;
 		if (!d->named)
-			return explain_draft(errno, e);
+			return error_open(e, errno, &draft_failure);
 	}
 	if (!d->named)
-		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+		return draft_link(d, path) < 0 ? error_open(e, errno, &draft_failure) : 0;
 	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
 	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
-		return draft_link(d, path) < 0 ? explain_draft(errno, e) : 0;
+		return draft_link(d, path) < 0 ? error_open(e, errno, &draft_failure) : 0;
 	if (r < 0)
-		return explain_draft(errno, e);
+		return error_open(e, errno, &draft_failure);
 	d->named = false;
 	return 0;
 }

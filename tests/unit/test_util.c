@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <dirent.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -191,6 +192,38 @@ static void test_terminals_get_nothing_to_obey(void **state)
 	}
 }
 
+static void test_a_failed_open_has_a_remedy(void **state)
+{
+	static const struct open_failure usual, own = {.action = "make it",
+						       .missing = "make its directory",
+						       .denied = "ask its owner",
+						       .read_only = "choose another disk"};
+	static const struct {
+		int err;
+		const char *usual, *own;
+	} all[] = {
+		{ENOENT, "no such file or directory", "make its directory"},
+		{ENOTDIR, "no such file or directory", "make its directory"},
+		{EACCES, "permission denied: change its mode or owner", "ask its owner"},
+		{EPERM, "permission denied: change its mode or owner", "ask its owner"},
+		{EROFS, "is on a read-only file system", "choose another disk"},
+		{ETXTBSY, "in use as swap", "in use as swap"},
+		{EEXIST, "choose another name", "choose another name"},
+		{EIO, "cannot open: Input/output error", "cannot make it: Input/output error"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+		struct error e;
+
+		assert_int_equal(error_open(&e, all[i].err, &usual), -all[i].err);
+		assert_non_null(strstr(e.msg, all[i].usual));
+		assert_int_equal(error_open(&e, all[i].err, &own), -all[i].err);
+		assert_non_null(strstr(e.msg, all[i].own));
+	}
+	assert_int_equal(error_open(NULL, EIO, &usual), -EIO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_queue_limits),
 		cmocka_unit_test(test_long_messages_keep_the_reason),
 		cmocka_unit_test(test_terminals_get_nothing_to_obey),
+		cmocka_unit_test(test_a_failed_open_has_a_remedy),
 	};
 
 	return cmocka_run_group_tests_name("util", tests, NULL, NULL);
