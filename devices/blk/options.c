@@ -11,45 +11,46 @@
 /* What the texts say. */
 static_assert(BLK_MAX_QUEUES == 16, "1 to 16");
 static_assert(BLK_SERIAL_LEN == 20, "at most 20 characters");
-static_assert(BLK_MAX_POLL_NS == 10 * 1000000, "up to 10ms");
+static_assert(BLK_MAX_POLL_NS == 10 * 1000000, "at most 10ms");
 
 static const struct setting settings[] = {
 	{"path", .arg = "PATH", STRING_FIELD(disk_config, path)},
 	{"readonly", BOOL_FIELD(disk_config, readonly), .help = "the guest cannot write"},
 	{"ephemeral", BOOL_FIELD(disk_config, ephemeral),
-	 .help = "what the guest writes is thrown away; many VMs can share the image"},
+	 .help = "throw away what the guest writes; many VMs can share the image"},
 	{"serial", .arg = "S", TEXT_FIELD(disk_config, serial),
-	 .help = "serial number, at most 20 characters (default: made from the disk's position)"},
+	 .help = "serial number, at most 20 characters (default: derived from the disk's "
+		 "position)"},
 	{"block-size", CHOICE_FIELD(disk_config, block_size, DISK_BLOCK_SIZES),
-	 .help = "bytes in a logical block that the guest sees (default: auto, which is 512 for a "
-		 "file, and what a block device says)"},
+	 .help = "logical block size that the guest sees, in bytes (default: auto, which is 512 "
+		 "for a file and a block device's own size)"},
 	{"discard", CHOICE_FIELD(disk_config, discard, DISK_DISCARDS),
 	 .help = "whether discards punch holes in the image (default: unmap)"},
 	{"detect-zeroes", CHOICE_FIELD(disk_config, detect_zeroes, DISK_DETECT_ZEROES),
 	 .help = "whether a write of nothing but zeros punches a hole (default: off)"},
 	{"werror", CHOICE_FIELD(disk_config, werror, DISK_WERRORS),
-	 .help = "whether a write that finds the host's disk full is an error or waits for space "
-		 "(default: report)"},
+	 .help = "what a write does when the host's disk is full: report an error, or wait for "
+		 "space (default: report)"},
 	{"cache", CHOICE_FIELD(disk_config, cache, DISK_CACHES),
-	 .help = "when writes reach stable storage: as the guest flushes; at once; as the guest "
-		 "flushes, and past the host's page cache; never (default: writeback)"},
+	 .help = "when writes reach stable storage: when the guest flushes; at once; when the "
+		 "guest flushes, without the host's page cache; never (default: writeback)"},
 	{"engine", CHOICE_FIELD(disk_config, engine, DISK_ENGINES),
-	 .help = "how the host does I/O (default: auto, which is io_uring where the host has it)"},
+	 .help = "how the host does I/O (default: auto, which is io_uring if the host has it)"},
 	{"pin", BOOL_FIELD(disk_config, pin),
-	 .help = "allocate all of the guest's RAM at the start and lock it there, for faster I/O "
-		 "by io_uring"},
+	 .help = "allocate and lock all of the guest's RAM at the start, for faster I/O with "
+		 "io_uring"},
 	{"poll", .arg = "TIME", DURATION_FIELD(disk_config, poll_ns),
-	 .help = "how long to look for the next request before sleeping, at most: like 50us, up to "
+	 .help = "how long to busy-wait for the next request before sleeping, like 50us, at most "
 		 "10ms (default: 0, not at all)"},
 	{"queues", .arg = "N", COUNT_FIELD(disk_config, queues), .min = 1, .max = BLK_MAX_QUEUES,
 	 .help = "request queues, each with a thread, 1 to 16 (default: 1)"},
 	{"bps", .arg = "SIZE", BYTES_FIELD(disk_config, bps),
-	 .help = "bytes a second, like 100M, that the guest may read and write (default: 0, no "
+	 .help = "bytes per second, like 100M, that the guest may read and write (default: 0, no "
 		 "limit)"},
 	{"iops", .arg = "N", COUNT_FIELD(disk_config, iops), .max = BLK_MAX_IOPS,
-	 .help = "requests a second (default: 0, no limit)"},
+	 .help = "requests per second (default: 0, no limit)"},
 	{"burst", .arg = "TIME", DURATION_FIELD(disk_config, burst_ns),
-	 .help = "how long what bps and iops allow may be saved up (default: 100ms)"},
+	 .help = "for how long unused bps and iops may be saved up (default: 100ms)"},
 	{.name = NULL},
 };
 static_assert(ARRAY_SIZE(settings) <= DEVICE_MAX_SETTINGS, "more than config_parse_device() takes");

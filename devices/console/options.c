@@ -61,9 +61,10 @@ const struct device_options console_options = {
 	.name = "console",
 	.what = "the console",
 	.max = 1,
-	.option = {.arg = "stdio|file=PATH|fresh-file=PATH|off",
-		   .help = "where the guest's console is: file= adds to a file, fresh-file= "
-			   "empties it first (default: stdio; on a terminal Ctrl-A x ends the VM)"},
+	.option =
+		{.arg = "stdio|file=PATH|fresh-file=PATH|off",
+		 .help = "where the guest's console goes: file= appends to a file, fresh-file= "
+			 "empties it first (default: stdio; on a terminal, Ctrl-A x ends the VM)"},
 	.size = sizeof(struct console_config),
 	.defaults = &(const struct console_config){.mode = CONSOLE_STDIO},
 	.settings = settings,

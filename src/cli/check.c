@@ -79,7 +79,7 @@ static bool has_workers(void)
 	return has;
 }
 
-#define TILL_THEN "; till then skep does I/O by threads"
+#define TILL_THEN "; until then skep does I/O with threads"
 
 static const char *io_uring_remedy(int r, const char *message)
 {
@@ -116,10 +116,10 @@ static void check_io_uring(struct check_report *report)
 		check_add(report, "io_uring", CHECK_OK,
 			  "raise the limit on processes (ulimit -u, TasksMax= in systemd's unit, "
 			  "pids.max of the cgroup)",
-			  "available, without workers: flushes and the like are done one by one");
+			  "available, without workers: flushes and the like run one at a time");
 	else if (missing_opcodes(missing, sizeof(missing)))
 		check_add(report, "io_uring", CHECK_OK,
-			  "a newer kernel has them; till then skep uses other means",
+			  "use a newer kernel; until then skep does without them",
 			  "available, without%s", missing);
 	else
 		check_add(report, "io_uring", CHECK_OK, NULL, "available, with all opcodes used");
@@ -234,7 +234,7 @@ static void check_device(struct check_report *report, const char *name, const ch
 	else if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
 		snprintf(remedy, sizeof(remedy), "modprobe %s", module);
 	else
-		snprintf(remedy, sizeof(remedy), "see why it cannot be opened");
+		snprintf(remedy, sizeof(remedy), "find out why it cannot be opened");
 	check_add(report, name, CHECK_ABSENT, remedy, "%s: %s (for %s)", path, strerror(errno),
 		  what);
 }
@@ -392,7 +392,8 @@ static int apply_check(void *ctx, const struct setting *s, const char *value, st
 
 	if (!s) {
 		if (o->num_paths == ARRAY_SIZE(o->paths))
-			return error_set(e, -EINVAL, "more than %zu paths: check them in turns",
+			return error_set(e, -EINVAL,
+					 "more than %zu paths: check them in several runs",
 					 ARRAY_SIZE(o->paths));
 		o->paths[o->num_paths++] = value;
 	} else if (s->type == SETTING_HELP) {
@@ -428,13 +429,13 @@ static int run(int argc, char *const *argv, struct error *e)
 static void help(FILE *out)
 {
 	fputs("Usage: skep check [OPTION...] [PATH...]\n\n"
-	      "Shows what this host offers to skep, one line each, with the remedy for what is\n"
-	      "missing: KVM and its speed, io_uring, hole punching at each PATH (default: the\n"
-	      "current directory), and the rest.\n\n"
+	      "Shows what this host offers skep, one line per feature, with a remedy for what\n"
+	      "is missing: KVM and its speed, io_uring, hole punching at each PATH (default:\n"
+	      "the current directory), and the rest.\n\n"
 	      "Options:\n",
 	      out);
 	help_options(out, check_settings);
-	fputs("\nExit status: 0 'skep run' works here, 1 it does not, 2 wrong usage.\n", out);
+	fputs("\nExit status: 0 'skep run' works here, 1 it does not, 2 usage error.\n", out);
 }
 
 static void complete(FILE *out, int n, char *const *words)

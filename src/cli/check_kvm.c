@@ -57,7 +57,7 @@ static bool open_kvm(struct check_report *report, struct probe *p)
 	}
 	version = ioctl(p->kvm_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION) {
-		check_add(report, "kvm", CHECK_FAILED, "use a Linux kernel of this century",
+		check_add(report, "kvm", CHECK_FAILED, "use a newer Linux kernel",
 			  "/dev/kvm has API version %d, not %d", version, KVM_API_VERSION);
 		return false;
 	}

@@ -78,7 +78,7 @@ bool cli_asks_for_help(int argc, char *const *argv);
 
 #define CLI_HELP_ROW                                                                               \
 	{                                                                                          \
-		"help", 'h', .type = SETTING_HELP, .help = "show this text"                        \
+		"help", 'h', .type = SETTING_HELP, .help = "show this help"                        \
 	}
 
 void help_words(FILE *out, const char *text); /* a paragraph, wrapped */

@@ -395,9 +395,9 @@ static int run(int argc, char *const *argv, struct error *e)
 static void help(FILE *out)
 {
 	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
-	      "Asks a virtual machine that runs with --control PATH. A DISK is its\n"
-	      "position, 0 for the first, or its serial number. A SIZE is like 512M or 4G; a\n"
-	      "bare number is MiB.\n",
+	      "Controls a running virtual machine that was started with --control PATH. A DISK\n"
+	      "is its position, 0 for the first, or its serial number. A SIZE is like 512M or\n"
+	      "4G; a bare number is MiB.\n",
 	      out);
 	help_verbs(out, cli_control_verbs());
 }
@@ -412,7 +412,7 @@ static void complete(FILE *out, int n, char *const *words)
 
 const struct command command_control = {
 	.name = "control",
-	.summary = "ask a virtual machine that runs",
+	.summary = "control a running virtual machine",
 	.run = run,
 	.help = help,
 	.complete = complete,

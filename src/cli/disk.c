@@ -82,8 +82,8 @@ static int check_size(uint64_t size, struct error *e)
 				 (unsigned long long)size);
 	if (size == 0 || size % BLK_SECTOR)
 		return error_set(e, -EUSAGE,
-				 "%llu bytes is no size of a disk: take a multiple of %u "
-				 "(a bare number is MiB)",
+				 "%llu bytes is not a valid size: use a multiple of %u (a bare "
+				 "number is MiB)",
 				 (unsigned long long)size, BLK_SECTOR);
 	return 0;
 }
@@ -103,7 +103,7 @@ static int create(const struct disk_command *c, FILE *out, struct error *e)
 		if (S_ISREG(st.st_mode) && !c->force)
 			return error_set(e, -EEXIST,
 					 "exists already: choose another name, or give --force to "
-					 "lose what it holds");
+					 "lose its contents");
 		old = open_to_change(c->path, device_remedy, &st, e);
 		if (old < 0)
 			return old;
@@ -139,7 +139,7 @@ static int device_info(int fd, const struct stat *st, struct disk_info *ret, str
 
 	ret->device = true;
 	if (ioctl(fd, BLKGETSIZE64, &ret->size) < 0)
-		return error_set(e, -errno, "cannot ask the device's size: %s", strerror(errno));
+		return error_set(e, -errno, "cannot get the device's size: %s", strerror(errno));
 	ioctl(fd, BLKSSZGET, &logical);
 	ret->block = (uint32_t)logical;
 	ret->discard = block_queue_limit(st->st_rdev, "discard_max_bytes") > 0;
@@ -266,7 +266,7 @@ static int compact(const struct disk_command *c, FILE *out, FILE *terminal, stru
 	r = disk_compact(fd, &progress, terminal, &freed, e);
 	format_bytes(freed, freed_text);
 	if (r < 0)
-		return freed ? error_prefix(e, r, "%s freed until then", freed_text) : r;
+		return freed ? error_prefix(e, r, "after freeing %s", freed_text) : r;
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	format_bytes((uint64_t)st.st_blocks * 512, left);
@@ -326,11 +326,11 @@ static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t 
 	format_bytes(old - from, text);
 	if (!c->shrink)
 		return error_set(e, -EPERM,
-				 "the last %s would be cut off: have a copy, shrink the guest's "
+				 "the last %s would be cut off: make a copy, shrink the guest's "
 				 "file systems and partitions first, and give --shrink",
 				 text);
 	if (c->force) {
-		log_warn("%s: whatever the last %s held is lost", c->path, text);
+		log_warn("%s: the data in the last %s is lost", c->path, text);
 		return blk_set_size(fd, from, e);
 	}
 	r = check_tail(fd, from, old, terminal, e);
@@ -350,9 +350,10 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	struct stat st;
 	int r;
 
-	fd = open_to_change(c->path,
-			    "resize it where it was made (lvextend, lvreduce, zfs set volsize)",
-			    &st, e);
+	fd = open_to_change(
+		c->path,
+		"resize it with the tool that made it (lvextend, lvreduce, zfs set volsize)", &st,
+		e);
 	if (fd < 0)
 		return fd;
 	old = (uint64_t)st.st_size;
@@ -402,8 +403,8 @@ int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, st
 	}
 
 static const struct setting create_settings[] = {
-	FLAG(force, "replace a file that is there: what it holds is lost"),
-	FLAG(preallocate, "allocate all of it now; with discard=ignore it stays so"),
+	FLAG(force, "replace an existing file; its contents are lost"),
+	FLAG(preallocate, "allocate all of it now; discard=ignore keeps it allocated"),
 	CLI_HELP_ROW,
 	{.name = NULL},
 };
@@ -415,18 +416,19 @@ static const struct setting info_settings[] = {
 };
 
 static const struct setting resize_settings[] = {
-	FLAG(shrink, "SIZE may be less than it is; what is cut off must be zeros"),
-	FLAG(force, "with --shrink, cut off data too: it is lost"),
+	FLAG(shrink, "allow a smaller SIZE; what is cut off must be zeros"),
+	FLAG(force, "with --shrink, cut off data, too; it is lost"),
 	CLI_HELP_ROW,
 	{.name = NULL},
 };
 
 const struct cli_verb disk_verbs[] = {
-	[DISK_CREATE] = {"create", "PATH SIZE", "make a sparse image", 2, create_settings},
+	[DISK_CREATE] = {"create", "PATH SIZE", "create a sparse image", 2, create_settings},
 	[DISK_INFO] = {"info", "PATH", "show its size, what is allocated, and its holes", 1,
 		       info_settings},
-	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it holds zeros", 1, help_settings},
-	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by +SIZE", 2,
+	[DISK_COMPACT] = {"compact", "PATH", "punch holes where it contains zeros", 1,
+			  help_settings},
+	[DISK_RESIZE] = {"resize", "PATH [+]SIZE", "set its size, or grow it by SIZE", 2,
 			 resize_settings},
 	{.name = NULL},
 };
@@ -475,8 +477,8 @@ static int run(int argc, char *const *argv, struct error *e)
 static void help(FILE *out)
 {
 	fputs("Usage: skep disk COMMAND [OPTION...] PATH [SIZE]\n\n"
-	      "Makes, shows and changes images while no VM runs on them. A SIZE is like 512M\n"
-	      "or 4G; a bare number is MiB.\n",
+	      "Creates, shows and changes images that no VM is using. A SIZE is like 512M or\n"
+	      "4G; a bare number is MiB.\n",
 	      out);
 	help_verbs(out, disk_verbs);
 }
@@ -488,7 +490,7 @@ static void complete(FILE *out, int n, char *const *words)
 
 const struct command command_disk = {
 	.name = "disk",
-	.summary = "make, look at, compact and resize images",
+	.summary = "create, inspect, compact and resize images",
 	.run = run,
 	.help = help,
 	.complete = complete,

@@ -78,7 +78,7 @@ void help_verbs(FILE *out, const struct cli_verb *table)
 			v->summary);
 		help_options(out, v->settings);
 	}
-	fputs("\nExit status: 0 done, 125 not done, 2 wrong usage.\n", out);
+	fputs("\nExit status: 0 success, 125 failure, 2 usage error.\n", out);
 }
 
 void help_sub_options(FILE *out, const struct device_options *device)
@@ -104,7 +104,7 @@ static void help(FILE *out)
 		if ((*c)->summary)
 			fprintf(out, "  %-11s%s\n", (*c)->name, (*c)->summary);
 	fputs("  --version  show the version\n\n"
-	      "'skep help COMMAND' says more, and so does skep(1).\n",
+	      "See 'skep help COMMAND' and skep(1) for more.\n",
 	      out);
 }
 
@@ -127,7 +127,7 @@ static void complete(FILE *out, int n, char *const *words)
 
 const struct command command_help = {
 	.name = "help",
-	.summary = "show help on a command",
+	.summary = "show help for a command",
 	.run = run,
 	.help = help,
 	.complete = complete,

@@ -47,7 +47,7 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 	if (!s)
 		return error_set(e, -EINVAL,
 				 "unexpected argument '%.200s': kernel and devices are given with "
-				 "--kernel and options of their own",
+				 "--kernel and other options",
 				 value);
 	switch (s->type) {
 	case SETTING_CONFIG:
@@ -212,12 +212,11 @@ static void help(FILE *out)
 			snprintf(plurals + strlen(plurals), sizeof(plurals) - strlen(plurals),
 				 "%s, ", s->device->plural);
 	snprintf(add, sizeof(add),
-		 "Options apply from left to right, the last one counts; %sinitrds and --append "
-		 "add. "
-		 "--X undoes --no-X, and the other way around.",
+		 "Options apply from left to right, and the last one counts; %sinitrds and "
+		 "--append accumulate. --X undoes --no-X and vice versa.",
 		 plurals);
 	fputs("Usage: skep run [OPTION...]\n\n"
-	      "Boots a virtual machine and waits for its end. Without --kernel it boots the\n"
+	      "Boots a virtual machine and waits until it ends. Without --kernel it boots the\n"
 	      "default guest to a shell.\n",
 	      out);
 	help_options(out, config.settings);
@@ -227,8 +226,8 @@ static void help(FILE *out)
 	fputc('\n', out);
 	help_words(out, add);
 	fputs("\nExit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
-	      "122 triple fault or other unasked reset, 123 halted for good, 124 --timeout ran\n"
-	      "out, 128+N ended by force after signal N, 125 skep failed, 2 wrong usage.\n",
+	      "122 triple fault or other unexpected reset, 123 halted for good, 124 --timeout\n"
+	      "ran out, 128+N ended by force after signal N, 125 skep failed, 2 usage error.\n",
 	      out);
 	config_destroy(&config);
 }
@@ -245,7 +244,7 @@ static void complete(FILE *out, int n, char *const *words)
 
 const struct command command_run = {
 	.name = "run",
-	.summary = "boot a virtual machine and wait for its end",
+	.summary = "boot a virtual machine and wait until it ends",
 	.run = run,
 	.help = help,
 	.complete = complete,

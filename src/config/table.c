@@ -14,10 +14,10 @@ static_assert(CONFIG_MAX_CPUS == 64, "1 to 64");
 
 const struct setting vm_settings[] = {
 	{"kernel", 'k', .arg = "FILE", .group = GUEST, STRING_FIELD(vm_config, kernel),
-	 .help = "kernel to boot: a bzImage, or an ELF vmlinux or PVH image (default: the default "
-		 "guest's)"},
+	 .help = "kernel to boot: a bzImage, an ELF vmlinux or a PVH image (default: that of the "
+		 "default guest)"},
 	{"initrd", 'i', .arg = "FILE", .group = GUEST, LIST_FIELD(vm_config, initrds),
-	 .help = "initial RAM disk (repeatable: the kernel gets them one after the other)"},
+	 .help = "initial RAM disk (repeatable; the kernel gets them one after another)"},
 	{"append", 'a', .arg = "TEXT", .group = GUEST, APPEND_FIELD(vm_config, append),
 	 .help = "add to the kernel's command line (repeatable)"},
 	{"cpus", 'c', .arg = "N", .group = GUEST, COUNT_FIELD(vm_config, cpus), .min = 1,
@@ -27,23 +27,23 @@ const struct setting vm_settings[] = {
 	{"kaslr", .inverted = true, .group = GUEST, BOOL_FIELD(vm_config, kaslr),
 	 .help = "do not load the kernel at a random address"},
 	{"mmio-cmdline", .group = GUEST, BOOL_FIELD(vm_config, mmio_cmdline),
-	 .help = "announce devices on the kernel's command line (virtio_mmio.device=) too, for "
+	 .help = "also announce devices on the kernel's command line (virtio_mmio.device=), for "
 		 "kernels that do not read ACPI"},
 
 	{"timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, timeout_ns),
-	 .help = "end the VM after this time, like 90s or 5m; a bare number is seconds, 0 is never "
-		 "(default: 0)"},
+	 .help = "end the VM after this time, like 90s or 5m; a bare number is seconds, 0 means "
+		 "never (default: 0)"},
 	{"stop-timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, stop_timeout_ns),
-	 .help = "after SIGTERM or SIGINT pressed the power button, end the VM by force when it is "
-		 "not off after this time (default: 30s)"},
+	 .help = "SIGTERM and SIGINT press the guest's power button; if it is not off after this "
+		 "time, end the VM by force (default: 30s)"},
 	{"result", .arg = "FILE", .group = ENDS, STRING_FIELD(vm_config, result_path),
-	 .help = "write how the VM ended, and counters, as JSON"},
+	 .help = "write how the VM ended, with counters, as JSON"},
 
 	{"control", .arg = "PATH", .group = SKEP, STRING_FIELD(vm_config, control_path),
-	 .help = "make a socket here, over which 'skep control' asks the VM while it runs"},
+	 .help = "create a socket here, through which 'skep control' controls the running VM"},
 	{"config", .arg = "FILE", .group = SKEP, .type = SETTING_CONFIG,
-	 .help = "read a JSON configuration here; options after it override or add to it; - is "
-		 "standard input"},
+	 .help = "read a JSON configuration; later options override it or add to it; - is standard "
+		 "input"},
 	{"dry-run", .group = SKEP, .type = SETTING_DRY_RUN,
 	 .help = "print the JSON configuration and exit"},
 	{"cache", .inverted = true, .group = SKEP, BOOL_FIELD(vm_config, cache),
@@ -51,10 +51,10 @@ const struct setting vm_settings[] = {
 	{"sandbox", .arg = "on|off", .group = SKEP, BOOL_FIELD(vm_config, sandbox),
 	 .help = "confine skep once everything is open (default: on)"},
 	{"verbose", 'v', .group = SKEP, BOOL_FIELD(vm_config, verbose), .help = "log what is done"},
-	{"quiet", 'q', .group = SKEP, BOOL_FIELD(vm_config, quiet), .help = "log errors only"},
-	{"help", 'h', .group = SKEP, .type = SETTING_HELP, .help = "show this text"},
+	{"quiet", 'q', .group = SKEP, BOOL_FIELD(vm_config, quiet), .help = "log only errors"},
+	{"help", 'h', .group = SKEP, .type = SETTING_HELP, .help = "show this help"},
 
 	{"trap-registers", .group = DEBUG, BOOL_FIELD(vm_config, trap_registers),
-	 .help = "let each read of a device register exit to skep"},
+	 .help = "make each read of a device register exit to skep"},
 	{.name = NULL},
 };

@@ -60,7 +60,7 @@ ok "create --force: what is there is gone" cmp -s a.img <(head -c $mib /dev/zero
 ok "create: no size" complains 2 "^skep: a size is missing: skep disk create PATH SIZE" disk create x
 ok "create: no path" complains 2 "^skep: a path is missing" disk create
 ok "create: an empty path" complains 2 "^skep: a path is missing" disk create "" 1M
-ok "create: nothing" complains 2 "0 bytes is no size" disk create x 0
+ok "create: nothing" complains 2 "0 bytes is not a valid size" disk create x 0
 ok "create: no whole sectors" complains 2 "multiple of 512" disk create x 1000B
 ok "create: too much" complains 2 "more than any file holds" disk create x 9000000T
 ok "create: no size at all" complains 2 "'huge' is not a size" disk create x huge
@@ -137,10 +137,10 @@ ok "resize --shrink: the byte at the edge" complains 125 "has data at byte" disk
 ok "resize --shrink: nothing shrank" [ "$(size r.img)" = $((4 * mib)) ]
 run disk resize r.img 1M --shrink --force
 ok "resize --shrink --force: cuts" [ "$status" = 0 ]
-ok "resize --shrink --force: warns" err_has 'whatever the last 3 MiB held is lost'
+ok "resize --shrink --force: warns" err_has 'the data in the last 3 MiB is lost'
 ok "resize --shrink --force: to that size" [ "$(size r.img)" = $mib ]
 truncate -s 1000 odd.img
-ok "resize: by no whole sectors in sum" complains 2 "1512 bytes is no size" disk resize odd.img +512B
+ok "resize: by no whole sectors in sum" complains 2 "1512 bytes is not a valid size" disk resize odd.img +512B
 ok "resize: an odd file to a size" does resize odd.img 1M
 ok "resize: by too much" complains 2 "more than any file holds|too large to grow" disk resize odd.img +15999999T
 ok "resize: by nothing there is" complains 2 "is not a size" disk resize odd.img +
