@@ -181,16 +181,14 @@ struct limit_options {
 static const struct limit_options no_limits = {
 	.bps = UINT64_MAX, .burst_ns = UINT64_MAX, .iops = UINT_MAX};
 
-#define OPTION(member) .offset = offsetof(struct limit_options, member)
-
 static const struct setting limit_settings[] = {
-	{"bps", .arg = "SIZE", .type = SETTING_BYTES, OPTION(bps),
-	 .help = "bytes a second, like 100M; a bare number is bytes, 0 no limit"},
-	{"iops", .arg = "N", .type = SETTING_COUNT, OPTION(iops), .max = 1000000000,
-	 .help = "requests a second; 0 is no limit"},
-	{"burst", .arg = "TIME", .type = SETTING_DURATION, OPTION(burst_ns),
-	 .help = "how long what they allow may be saved up"},
-	{"help", 'h', .type = SETTING_HELP, .help = "show this text"},
+	{"bps", .arg = "SIZE", BYTES_FIELD(limit_options, bps),
+	 .help = "bytes per second, like 100M; a bare number is bytes, 0 means no limit"},
+	{"iops", .arg = "N", COUNT_FIELD(limit_options, iops), .max = BLK_MAX_IOPS,
+	 .help = "requests per second; 0 means no limit"},
+	{"burst", .arg = "TIME", DURATION_FIELD(limit_options, burst_ns),
+	 .help = "for how long unused limits may be saved up"},
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
@@ -235,7 +233,8 @@ const struct device_command blk_commands[] = {
 		.members = (const char *const[]){"disk", "size", "grow", NULL},
 		.run = resize_disk,
 		.operands = "DISK [[+]SIZE]",
-		.summary = "enlarge a disk; without SIZE to what its file has",
+		.summary = "enlarge a disk, by default to what its file has now; DISK is its "
+			   "position, 0 for the first, or its serial number",
 		.max_operands = 2,
 		.ask = ask_resize,
 		.print = print_resize,
@@ -245,7 +244,7 @@ const struct device_command blk_commands[] = {
 		.members = (const char *const[]){"disk", "bps", "iops", "burst_ns", NULL},
 		.run = limit_disk,
 		.operands = "DISK",
-		.summary = "change how fast a disk may go; what is not given stays",
+		.summary = "change a disk's limits; what is not given stays",
 		.max_operands = 1,
 		.settings = limit_settings,
 		.defaults = &no_limits,

@@ -115,11 +115,11 @@ static int check(const void *configs, size_t num, struct error *e)
 	return check_serials(disks, num, e);
 }
 
-static enum device_file file_use(const void *config)
+static enum file_use file_use(const void *config)
 {
 	const struct disk_config *disk = config;
 
-	return disk->readonly || disk->ephemeral ? DEVICE_FILE_READ : DEVICE_FILE_WRITTEN;
+	return disk->readonly || disk->ephemeral ? FILE_READ : FILE_WRITTEN;
 }
 
 const struct device_options blk_options = {

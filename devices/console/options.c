@@ -50,11 +50,11 @@ static bool is_off(const void *config)
 	return console->mode == CONSOLE_OFF;
 }
 
-static enum device_file file_use(const void *config)
+static enum file_use file_use(const void *config)
 {
 	const struct console_config *console = config;
 
-	return console->path ? DEVICE_FILE_OUTPUT : DEVICE_FILE_NONE;
+	return console->path ? FILE_OUTPUT : FILE_UNUSED;
 }
 
 const struct device_options console_options = {

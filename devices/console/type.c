@@ -166,7 +166,7 @@ static const struct device_command commands[] = {
 		.members = (const char *const[]){NULL},
 		.run = replace_file,
 		.operands = "FILE",
-		.summary = "add what its console says from now on to FILE",
+		.summary = "append its console's further output to FILE",
 		.max_operands = 1,
 	},
 	{.name = NULL},

@@ -65,12 +65,19 @@ char *config_to_json(const struct vm_config *config);
 /* Notes that a configuration was read from `path`. -ENOMEM. */
 int config_add_source(struct vm_config *config, const char *path);
 
+/* What becomes of a file of the host. */
+enum file_use {
+	FILE_UNUSED,
+	FILE_READ,
+	FILE_WRITTEN,
+	FILE_OUTPUT, /* written, for the user to read */
+};
+
 /* A file that the config names. */
 struct config_file {
 	const char *path; /* NULL: not this time */
 	const char *what; /* "the kernel" */
-	bool written;
-	bool output; /* written for the user to read */
+	enum file_use use;
 };
 /* The file number `i`; false where there is no further one. Sources do not count. */
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret);

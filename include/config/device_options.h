@@ -13,14 +13,6 @@
 
 #define DEVICE_MAX_SETTINGS 64u /* of a type, and the row that ends them */
 
-/* What a device does to a file of the host. */
-enum device_file {
-	DEVICE_FILE_NONE,
-	DEVICE_FILE_READ,
-	DEVICE_FILE_WRITTEN,
-	DEVICE_FILE_OUTPUT, /* written, for the user to read */
-};
-
 struct device_options {
 	const char *name;      /* of one: "disk", the option --disk */
 	const char *plural;    /* "disks", the key in JSON; NULL: a VM has one at most */
@@ -46,7 +38,7 @@ struct device_options {
 	/* The rest may be NULL. */
 	bool (*is_off)(const void *config); /* it says that there is no device */
 	/* What becomes of the file that the first setting names; NULL: it names none. */
-	enum device_file (*file_use)(const void *config);
+	enum file_use (*file_use)(const void *config);
 	/* Looks for contradictions in all devices of the type. -EINVAL with a message. */
 	int (*check)(const void *configs, size_t num, struct error *e);
 };

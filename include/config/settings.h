@@ -62,6 +62,12 @@ struct setting {
 	.type = SETTING_TEXT, .offset = offsetof(struct s, member),                                \
 	.max = sizeof(((struct s *)0)->member) - 1
 
+/* --help, of a command. */
+#define SETTING_HELP_ROW                                                                           \
+	{                                                                                          \
+		"help", 'h', .type = SETTING_HELP, .help = "show this help"                        \
+	}
+
 /*
  * An enum and its names, in one list: #define FRUITS(X) X(FRUIT_PEAR, "pear") X(FRUIT_FIG, "fig"),
  * enum fruit { FRUITS(CHOICE_VALUE) }, and a row with CHOICE_FIELD(basket, fruit, FRUITS), which

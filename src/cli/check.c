@@ -3,6 +3,7 @@
  * `skep check`: each feature is tried as skep will use it, not looked up by version. What can be
  * tried without leaving traces is; the rest is read from /proc and /sys.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -295,43 +296,43 @@ static void check_guest(struct check_report *report)
 
 /* Output */
 
-static bool all_is_well(const struct check_report *report)
-{
-	for (unsigned i = 0; i < report->num_items; i++)
-		if (report->items[i].state == CHECK_FAILED)
-			return false;
-	return true;
-}
+static const struct {
+	const char *mark, *colour, *name;
+} states[] = {
+	[CHECK_OK] = {"ok", "\033[32m", "ok"},
+	[CHECK_ABSENT] = {"--", "\033[33m", "absent"},
+	[CHECK_FAILED] = {"no", "\033[31m", "failed"},
+};
+static_assert(ARRAY_SIZE(states) == CHECK_FAILED + 1, "all states");
 
-/* A path that was asked about and is not there says nothing of the host. */
-static bool run_works(const struct check_report *report)
+/* Whether nothing failed but, perhaps, `except`. */
+static bool all_is_well(const struct check_report *report, const char *except)
 {
 	for (unsigned i = 0; i < report->num_items; i++)
 		if (report->items[i].state == CHECK_FAILED &&
-		    strcmp(report->items[i].name, DISCARD) != 0)
+		    strcmp(report->items[i].name, except) != 0)
 			return false;
 	return true;
 }
 
 static void print_text(const struct check_report *report, FILE *out)
 {
-	static const char *const marks[] = {"ok", "--", "no"};
-	static const char *const colours[] = {"\033[32m", "\033[33m", "\033[31m"};
 	bool colour = isatty(fileno(out)) && !getenv("NO_COLOR");
 
 	for (unsigned i = 0; i < report->num_items; i++) {
 		const struct check_item *item = &report->items[i];
 
-		fprintf(out, "%s%s%s  %-28s%s%s%s\n", colour ? colours[item->state] : "",
-			marks[item->state], colour ? "\033[0m" : "", item->name, item->finding,
-			item->remedy[0] ? "; " : "", item->remedy);
+		fprintf(out, "%s%s%s  %-28s%s%s%s\n", colour ? states[item->state].colour : "",
+			states[item->state].mark, colour ? "\033[0m" : "", item->name,
+			item->finding, item->remedy[0] ? "; " : "", item->remedy);
 	}
-	fprintf(out, "'skep run' %s here\n", run_works(report) ? "works" : "does not work");
+	/* A path that was asked about and is not there says nothing of the host. */
+	fprintf(out, "'skep run' %s here\n",
+		all_is_well(report, DISCARD) ? "works" : "does not work");
 }
 
 static void print_json(const struct check_report *report, FILE *out)
 {
-	static const char *const states[] = {"ok", "absent", "failed"};
 	_cleanup_free_ char *text = NULL;
 	json_t *items = json_array();
 
@@ -341,16 +342,17 @@ static void print_json(const struct check_report *report, FILE *out)
 		json_array_append_new(
 			items,
 			json_pack("{s:s, s:s, s:o, s:o}", "name", item->name, "state",
-				  states[item->state], "finding", json_from_bytes(item->finding),
-				  "remedy",
+				  states[item->state].name, "finding",
+				  json_from_bytes(item->finding), "remedy",
 				  item->remedy[0] ? json_from_bytes(item->remedy) : json_null()));
 	}
-	text = json_to_text(json_pack(
-		"{s:b, s:{s:b, s:b, s:o, s:i}, s:o}", "ok", all_is_well(report), "kvm", "usable",
-		report->kvm_usable, "accelerated", report->kvm_accelerated, "ns_per_instruction",
-		report->ns_per_instruction > 0 ? json_real(report->ns_per_instruction)
-					       : json_null(),
-		"max_vcpus", (int)report->max_vcpus, "checks", items));
+	text = json_to_text(json_pack("{s:b, s:{s:b, s:b, s:o, s:i}, s:o}", "ok",
+				      all_is_well(report, ""), "kvm", "usable", report->kvm_usable,
+				      "accelerated", report->kvm_accelerated, "ns_per_instruction",
+				      report->ns_per_instruction > 0
+					      ? json_real(report->ns_per_instruction)
+					      : json_null(),
+				      "max_vcpus", (int)report->max_vcpus, "checks", items));
 	if (text)
 		fputs(text, out);
 }
@@ -375,14 +377,14 @@ bool check_host(const struct check_options *options, FILE *out)
 		print_json(&report, out);
 	else
 		print_text(&report, out);
-	return all_is_well(&report);
+	return all_is_well(&report, "");
 }
 
 /* The command */
 
 const struct setting check_settings[] = {
 	{"json", BOOL_FIELD(check_options, json), .help = "print the report as JSON"},
-	CLI_HELP_ROW,
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
@@ -390,18 +392,12 @@ static int apply_check(void *ctx, const struct setting *s, const char *value, st
 {
 	struct check_options *o = ctx;
 
-	if (!s) {
-		if (o->num_paths == ARRAY_SIZE(o->paths))
-			return error_set(e, -EINVAL,
-					 "more than %zu paths: check them in several runs",
-					 ARRAY_SIZE(o->paths));
-		o->paths[o->num_paths++] = value;
-	} else if (s->type == SETTING_HELP) {
-		o->help = true;
-		return -ECANCELED;
-	} else {
+	if (s)
 		return setting_set(o, s, value, e);
-	}
+	if (o->num_paths == ARRAY_SIZE(o->paths))
+		return error_set(e, -EINVAL, "more than %zu paths: check them in several runs",
+				 ARRAY_SIZE(o->paths));
+	o->paths[o->num_paths++] = value;
 	return 0;
 }
 
@@ -420,10 +416,7 @@ static int run(int argc, char *const *argv, struct error *e)
 
 	if (r < 0)
 		return cli_parse_error(r);
-	if (!options.help)
-		return check_host(&options, stdout) ? 0 : 1;
-	command_check.help(stdout);
-	return 0;
+	return check_host(&options, stdout) ? 0 : 1;
 }
 
 static void help(FILE *out)

@@ -47,7 +47,6 @@ int check_punch_hole(const char *dir, const char **ret_step);
 
 struct check_options {
 	bool json;
-	bool help;
 	const char *paths[16]; /* borrowed from argv */
 	size_t num_paths;
 };

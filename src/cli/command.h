@@ -9,10 +9,13 @@
 #include "base/error.h"
 #include "config/settings.h"
 
+#define EHELP (EUSAGE + 1) /* beside an errno: help is asked for */
+
 struct command {
 	const char *name, *summary; /* summary NULL: not listed */
 	/* Does what argv, which follows the name, asks for, and prints on stdout. The exit status, or a
-	 * negative errno with a message; -EUSAGE: what was typed is wrong. */
+	 * negative errno with a message; -EUSAGE: what was typed is wrong; -EHELP: help is asked
+	 * for. */
 	int (*run)(int argc, char *const *argv, struct error *e);
 	void (*help)(FILE *out); /* wrapped at 80 columns; NULL: that of skep */
 	/* Completes words[n - 1], the last of n >= 1 after the name; NULL: nothing. */
@@ -33,7 +36,7 @@ void command_complain(const struct error *e, int code);
 /* Parsing */
 
 /* Called for each option with its value ("on" or "off" without one), and with s == NULL for each
- * word that is no option. -ECANCELED ends the parsing, as --help does. */
+ * word that is no option. */
 typedef int (*cli_apply)(void *ctx, const struct setting *s, const char *value, struct error *e);
 
 struct parser {
@@ -43,7 +46,7 @@ struct parser {
 	void *ctx;
 	struct error *e;
 };
-/* -EINVAL or -ERANGE: what was typed is wrong; other errors of apply(). */
+/* -EINVAL or -ERANGE: what was typed is wrong; -EHELP at --help; other errors of apply(). */
 int cli_parse(const struct parser *p, int argc, char *const *argv);
 
 /* What a parser returned, as a command does: -EINVAL and -ERANGE are its user's errors. Elsewhere
@@ -64,7 +67,6 @@ struct verb_words {
 	const struct cli_verb *verb;
 	const char *operand[2];
 	unsigned num;
-	bool help;
 };
 /* Fills in the rest of *w. `table` ends with name == NULL. As cli_parse(). */
 int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc, char *const *argv,
@@ -75,11 +77,6 @@ bool cli_is_given(const char *operand);
 bool cli_asks_for_help(int argc, char *const *argv);
 
 /* Help and completion from the tables */
-
-#define CLI_HELP_ROW                                                                               \
-	{                                                                                          \
-		"help", 'h', .type = SETTING_HELP, .help = "show this help"                        \
-	}
 
 void help_words(FILE *out, const char *text); /* a paragraph, wrapped */
 void help_options(FILE *out, const struct setting *table);

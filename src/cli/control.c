@@ -25,9 +25,8 @@ struct status_options {
 };
 
 static const struct setting status_settings[] = {
-	{"json", .type = SETTING_BOOL, .offset = offsetof(struct status_options, json),
-	 .help = "print it as JSON"},
-	{"help", 'h', .type = SETTING_HELP, .help = "show this text"},
+	{"json", BOOL_FIELD(status_options, json), .help = "print it as JSON"},
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
@@ -63,7 +62,7 @@ static const struct device_command vm_commands[] = {
 	{
 		.name = "status",
 		.operands = "",
-		.summary = "show since when it runs, and what its devices did",
+		.summary = "show how long it has been running, and what its devices did",
 		.settings = status_settings,
 		.options_size = sizeof(struct status_options),
 		.print = print_status,
@@ -161,18 +160,16 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret->options};
 	int r;
 
-	*ret = (struct control_call){.help = cli_asks_for_help(argc, argv)};
-	ret->words.options = ret->options;
-	if (ret->help)
-		return 0;
+	*ret = (struct control_call){.words.options = ret->options};
+	if (cli_asks_for_help(argc, argv))
+		return -EHELP;
 	if (argc < 2 || !cli_is_given(argv[0]))
 		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
 				 argc > 0 && cli_is_given(argv[0]) ? "command" : "path");
 	ret->path = argv[0];
 	set_defaults(ret, argv[1]);
 	r = cli_parse_verb(&w, cli_control_verbs(), argc - 1, argv + 1, e);
-	ret->help = w.help;
-	return r < 0 || ret->help ? r : take_words(ret, &w, e);
+	return r < 0 ? r : take_words(ret, &w, e);
 }
 
 void control_call_destroy(struct control_call *call)
@@ -382,12 +379,7 @@ static int run(int argc, char *const *argv, struct error *e)
 	struct control_call call;
 	int r = cli_parse_control(argc, argv, &call, e);
 
-	if (r < 0)
-		r = cli_parse_error(r);
-	else if (!call.help)
-		r = control_call_run(&call, stdout, e);
-	else
-		command_control.help(stdout);
+	r = r < 0 ? cli_parse_error(r) : control_call_run(&call, stdout, e);
 	control_call_destroy(&call);
 	return r;
 }
@@ -395,9 +387,8 @@ static int run(int argc, char *const *argv, struct error *e)
 static void help(FILE *out)
 {
 	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
-	      "Controls a running virtual machine that was started with --control PATH. A DISK\n"
-	      "is its position, 0 for the first, or its serial number. A SIZE is like 512M or\n"
-	      "4G; a bare number is MiB.\n",
+	      "Controls a running virtual machine that was started with --control PATH. A SIZE\n"
+	      "is like 512M or 4G; a bare number is MiB.\n",
 	      out);
 	help_verbs(out, cli_control_verbs());
 }

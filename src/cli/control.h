@@ -4,7 +4,6 @@
 #define SKEP_CONTROL_CALL_H
 
 #include <stdalign.h>
-#include <stdbool.h>
 
 #include "command.h"
 #include "virtio/type.h"
@@ -15,7 +14,6 @@ struct control_call {
 	struct device_words words;
 	alignas(uint64_t) char options[DEVICE_MAX_OPTIONS];
 	json_t *request;
-	bool help;
 };
 
 /* What follows `skep control`. To be destroyed in either case. */

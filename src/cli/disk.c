@@ -405,20 +405,20 @@ int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, st
 static const struct setting create_settings[] = {
 	FLAG(force, "replace an existing file; its contents are lost"),
 	FLAG(preallocate, "allocate all of it now; discard=ignore keeps it allocated"),
-	CLI_HELP_ROW,
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
 static const struct setting info_settings[] = {
 	FLAG(json, "print it as JSON"),
-	CLI_HELP_ROW,
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
 static const struct setting resize_settings[] = {
 	FLAG(shrink, "allow a smaller SIZE; what is cut off must be zeros"),
 	FLAG(force, "with --shrink, cut off data, too; it is lost"),
-	CLI_HELP_ROW,
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
@@ -439,14 +439,11 @@ int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct
 	const char *size;
 	int r;
 
-	*ret = (struct disk_command){.help = cli_asks_for_help(argc, argv)};
-	if (ret->help)
-		return 0;
+	*ret = (struct disk_command){0};
 	if (argc == 0)
 		return error_set(e, -EINVAL, "a command is missing: 'skep help disk' lists them");
 	r = cli_parse_verb(&w, disk_verbs, argc, argv, e);
-	ret->help = w.help;
-	if (r < 0 || ret->help)
+	if (r < 0)
 		return r;
 	ret->action = (enum disk_action)(w.verb - disk_verbs);
 	ret->path = w.operand[0];
@@ -466,12 +463,7 @@ static int run(int argc, char *const *argv, struct error *e)
 	struct disk_command command;
 	int r = cli_parse_disk(argc, argv, &command, e);
 
-	if (r < 0)
-		return cli_parse_error(r);
-	if (!command.help)
-		return disk_command_run(&command, stdout, stderr, e);
-	command_disk.help(stdout);
-	return 0;
+	return r < 0 ? cli_parse_error(r) : disk_command_run(&command, stdout, stderr, e);
 }
 
 static void help(FILE *out)

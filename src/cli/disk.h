@@ -20,7 +20,6 @@ struct disk_command {
 	uint64_t size;	  /* bytes, of create and resize */
 	bool grow;	  /* resize: by `size`, not to it */
 	bool force, preallocate, shrink, json;
-	bool help;
 };
 
 /*

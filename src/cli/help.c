@@ -73,9 +73,13 @@ void help_options(FILE *out, const struct setting *table)
 
 void help_verbs(FILE *out, const struct cli_verb *table)
 {
+	char line[256];
+
 	for (const struct cli_verb *v = table; v->name; v++) {
-		fprintf(out, "\n%s%s%s: %s\n", v->name, v->operands[0] ? " " : "", v->operands,
-			v->summary);
+		snprintf(line, sizeof(line), "%s%s%s: %s", v->name, v->operands[0] ? " " : "",
+			 v->operands, v->summary);
+		fputc('\n', out);
+		help_words(out, line);
 		help_options(out, v->settings);
 	}
 	fputs("\nExit status: 0 success, 125 failure, 2 usage error.\n", out);

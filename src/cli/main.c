@@ -51,7 +51,13 @@ static int run_command_of(int argc, char **argv, struct error *e)
 		return STATUS_USAGE;
 	}
 	command = command_find(argv[1], e);
-	return command ? command->run(argc - 2, argv + 2, e) : -EUSAGE;
+	if (!command)
+		return -EUSAGE;
+	r = command->run(argc - 2, argv + 2, e);
+	if (r != -EHELP)
+		return r;
+	command->help(stdout);
+	return 0;
 }
 
 int main(int argc, char **argv)

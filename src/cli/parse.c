@@ -28,9 +28,12 @@ static int unknown_option(const struct parser *p, const char *word, size_t len)
 
 static int apply(const struct parser *p, const struct setting *s, const char *value)
 {
-	int r = p->apply(p->ctx, s, value, p->e);
+	int r;
 
-	if (r < 0 && r != -ECANCELED && s)
+	if (s && s->type == SETTING_HELP)
+		return -EHELP;
+	r = p->apply(p->ctx, s, value, p->e);
+	if (r < 0 && s)
 		return error_prefix(p->e, r, "--%s", s->name);
 	return r;
 }
@@ -118,8 +121,6 @@ int cli_parse(const struct parser *p, int argc, char *const *argv)
 			r = parse_long(p, word + 2, next);
 		else
 			r = parse_letters(p, word + 1, next);
-		if (r == -ECANCELED) /* --help */
-			return 0;
 		if (r < 0)
 			return r;
 		i += r;
@@ -135,7 +136,7 @@ int cli_parse_error(int code)
 /* Verbs */
 
 const struct setting help_settings[] = {
-	CLI_HELP_ROW,
+	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
@@ -143,10 +144,6 @@ static int apply_verb(void *ctx, const struct setting *s, const char *value, str
 {
 	struct verb_words *w = ctx;
 
-	if (s && s->type == SETTING_HELP) {
-		w->help = true;
-		return -ECANCELED;
-	}
 	if (s)
 		return setting_set(w->call, s, value, e);
 	if (w->num == w->verb->max_operands)
@@ -156,6 +153,11 @@ static int apply_verb(void *ctx, const struct setting *s, const char *value, str
 	return 0;
 }
 
+bool cli_asks_for_help(int argc, char *const *argv)
+{
+	return argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0);
+}
+
 int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc, char *const *argv,
 		   struct error *e)
 {
@@ -163,6 +165,8 @@ int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
 	struct parser p = {NULL, w->command, apply_verb, w, e};
 	char otherwise[64];
 
+	if (cli_asks_for_help(argc, argv))
+		return -EHELP;
 	for (w->verb = table; w->verb->name && strcmp(w->verb->name, argv[0]) != 0; w->verb++)
 		suggest_try(&near, w->verb->name);
 	if (!w->verb->name) {
@@ -184,9 +188,4 @@ int cli_missing(const struct verb_words *w, const char *what, struct error *e)
 bool cli_is_given(const char *operand)
 {
 	return operand && *operand;
-}
-
-bool cli_asks_for_help(int argc, char *const *argv)
-{
-	return argc > 0 && (strcmp(argv[0], "-h") == 0 || strcmp(argv[0], "--help") == 0);
 }

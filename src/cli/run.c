@@ -55,9 +55,6 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 	case SETTING_DRY_RUN:
 		o->dry_run = true;
 		return 0;
-	case SETTING_HELP:
-		o->help = true;
-		return -ECANCELED;
 	default:
 		return setting_set(&o->config, s, value, e);
 	}
@@ -183,10 +180,6 @@ static int run(int argc, char *const *argv, struct error *e)
 	struct run_options options;
 	int r = cli_parse_run(argc, argv, &options, e);
 
-	if (r == 0 && options.help) {
-		command_run.help(stdout);
-		goto out;
-	}
 	if (r == 0)
 		r = config_validate(&options.config, e);
 	if (r == 0)
@@ -195,7 +188,6 @@ static int run(int argc, char *const *argv, struct error *e)
 		r = cli_parse_error(r);
 	else
 		r = options.dry_run ? dry_run(&options.config, e) : run_vm(&options.config, e);
-out:
 	run_options_destroy(&options);
 	return r;
 }

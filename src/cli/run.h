@@ -10,7 +10,6 @@
 struct run_options {
 	struct vm_config config;
 	bool dry_run;
-	bool help;
 };
 
 /*
@@ -18,7 +17,7 @@ struct run_options {
  * else replaces what was there before, whether it came from an option or from --config, which is
  * read at its place. Messages name the option. -EINVAL or -ERANGE: what was written is wrong; other
  * errors: a configuration file could not be read. *ret is to be destroyed with
- * run_options_destroy() in either case. Stops at --help.
+ * run_options_destroy() in either case. -EHELP at --help.
  */
 int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e);
 void run_options_destroy(struct run_options *options);

@@ -107,13 +107,11 @@ static bool device_file(const struct vm_config *config, size_t i, struct config_
 		devices = config_devices(config, type, &num);
 		if (i < num) {
 			const void *device = devices + i * type->size;
-			enum device_file use =
-				type->file_use ? type->file_use(device) : DEVICE_FILE_NONE;
 
-			*ret = (struct config_file){.what = type->what,
-						    .written = use >= DEVICE_FILE_WRITTEN,
-						    .output = use == DEVICE_FILE_OUTPUT};
-			if (use != DEVICE_FILE_NONE)
+			*ret = (struct config_file){.what = type->what};
+			if (type->file_use)
+				ret->use = type->file_use(device);
+			if (ret->use != FILE_UNUSED)
 				memcpy(&ret->path, (const char *)device + type->settings->offset,
 				       sizeof(ret->path));
 			return true;
@@ -126,9 +124,9 @@ static bool device_file(const struct vm_config *config, size_t i, struct config_
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret)
 {
 	const struct config_file own[] = {
-		{config->result_path, "the result", true, true},
-		{config->control_path, "the control socket", true, true},
-		{config->kernel, "the kernel", false, false},
+		{config->result_path, "the result", FILE_OUTPUT},
+		{config->control_path, "the control socket", FILE_OUTPUT},
+		{config->kernel, "the kernel", FILE_READ},
 	};
 
 	if (i < ARRAY_SIZE(own)) {
@@ -138,7 +136,7 @@ bool config_file(const struct vm_config *config, size_t i, struct config_file *r
 	i -= ARRAY_SIZE(own);
 	for (char **initrd = config->initrds; initrd && *initrd; initrd++)
 		if (i-- == 0) {
-			*ret = (struct config_file){*initrd, "the initrd", false, false};
+			*ret = (struct config_file){*initrd, "the initrd", FILE_READ};
 			return true;
 		}
 	return device_file(config, i, ret);
@@ -152,7 +150,7 @@ static int check_paths(const struct vm_config *config, struct error *e)
 
 	for (size_t i = 0; config_file(config, i, &a); i++)
 		for (size_t j = i + 1; config_file(config, j, &b); j++)
-			if (a.path && b.path && (a.written || b.written) &&
+			if (a.path && b.path && MAX(a.use, b.use) >= FILE_WRITTEN &&
 			    strcmp(a.path, b.path) == 0)
 				return error_set(e, -EINVAL,
 						 "'%.200s' is both %s and %s: give each its own "

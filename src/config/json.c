@@ -8,6 +8,7 @@
  * wrong, where it is in the text is found by a second, trivial scan, which may trust that the text
  * is JSON.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <string.h>
@@ -246,6 +247,7 @@ static int set_members(struct cursor *c, void *base, const struct setting *table
 	json_t *value;
 	int r = 0;
 
+	assert(c->depth < ARRAY_SIZE(c->path));
 	c->path[c->depth++] = 0;
 	json_object_foreach(object, key, value)
 	{

@@ -35,7 +35,7 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 		return 0;
 	/* A standard descriptor may be another output, too. */
 	for (size_t i = 0; r == 0 && config_file(config, i, &file); i++)
-		if (path || !file.output)
+		if (path || file.use != FILE_OUTPUT)
 			r = check_one(&known, file.path, file.what);
 	for (size_t i = 0; r == 0 && i < config->num_sources; i++)
 		r = check_one(&known, config->sources[i], "the configuration");

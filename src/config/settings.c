@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* From text to the fields of a struct, by a table. */
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -89,6 +90,9 @@ static int set_count(unsigned *field, const struct setting *s, const char *text,
 	*field = (unsigned)value;
 	return 0;
 }
+
+static_assert(CONFIG_MEMORY_UNIT == 2 * MIB && CONFIG_MAX_MEMORY == 16384 * GIB,
+	      "from 2M to 16T, a multiple of 2 MiB");
 
 static int set_memory(uint64_t *field, const char *text, struct error *e)
 {

@@ -69,9 +69,10 @@ static int parse_with_unit(const char *text, const struct unit *units, uint64_t 
 	return 0;
 }
 
-static void format_with_unit(uint64_t value, const struct unit *units, char ret[32])
+/* Nothing is that of the unit `zero`. */
+static void format_with_unit(uint64_t value, const struct unit *units, uint64_t zero, char ret[32])
 {
-	while (value % units->factor != 0)
+	while (value ? value % units->factor != 0 : units->factor != zero)
 		units++;
 	snprintf(ret, 32, "%llu%s", (unsigned long long)(value / units->factor), units->name);
 }
@@ -101,16 +102,10 @@ int config_parse_duration(const char *text, uint64_t *ret, struct error *e)
 
 void setting_format_size(uint64_t bytes, char ret[32])
 {
-	if (bytes == 0)
-		strcpy(ret, "0B");
-	else
-		format_with_unit(bytes, size_units, ret);
+	format_with_unit(bytes, size_units, 1, ret);
 }
 
 void setting_format_duration(uint64_t ns, char ret[32])
 {
-	if (ns == 0)
-		strcpy(ret, "0s");
-	else
-		format_with_unit(ns, duration_units, ret);
+	format_with_unit(ns, duration_units, NSEC_PER_SEC, ret);
 }
