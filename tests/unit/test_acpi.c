@@ -15,28 +15,12 @@
 #include "base/util.h"
 #include "kvm/acpi.h"
 #include "kvm/layout.h"
+#include "table_fixture.h"
 
 struct table {
 	const uint8_t *data;
 	uint32_t len;
 };
-
-static uint64_t load(const uint8_t *p, unsigned bytes)
-{
-	uint64_t v = 0;
-
-	memcpy(&v, p, bytes);
-	return v;
-}
-
-static uint8_t sum(const uint8_t *p, size_t len)
-{
-	uint8_t s = 0;
-
-	while (len--)
-		s = (uint8_t)(s + *p++);
-	return s;
-}
 
 /* The table at `addr`: inside the ACPI area, with the signature and a right checksum. */
 static struct table find_table(const struct gmem *mem, uint64_t addr, const char *signature)
@@ -162,7 +146,8 @@ static void test_too_many_are_refused(void **state)
 	assert_int_equal(acpi_build(&mem, &(struct acpi_machine){256, 1}, &rsdp, &e), -ENOSPC);
 	assert_int_equal(acpi_build(&mem, &(struct acpi_machine){1, 129}, &rsdp, &e), -ENOSPC);
 	assert_non_null(strstr(e.msg, "129 devices"));
-	assert_int_equal(acpi_build(&mem, &(struct acpi_machine){255, 128}, &rsdp, &e), 0);
+	assert_int_equal(
+		acpi_build(&mem, &(struct acpi_machine){255, LAYOUT_MAX_DEVICES}, &rsdp, &e), 0);
 	gmem_destroy(&mem);
 }
 
@@ -275,7 +260,7 @@ static void test_iasl_agrees(void **state)
 {
 	/* With 0, 1, 15 and 16, and 128 devices the lengths in the DSDT take 1 to 3 bytes. */
 	static const struct acpi_machine machine[] = {
-		{1, 0}, {1, 1}, {2, 2}, {4, 15}, {5, 65}, {64, 128},
+		{1, 0}, {1, 1}, {2, 2}, {4, 15}, {5, 65}, {LAYOUT_MAX_CPUS, LAYOUT_MAX_DEVICES},
 	};
 	char dir[] = "/tmp/skep-acpi-XXXXXX";
 

@@ -11,23 +11,7 @@
 #include "base/util.h"
 #include "kvm/layout.h"
 #include "kvm/mptable.h"
-
-static uint32_t load(const uint8_t *p, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	memcpy(&v, p, bytes);
-	return v;
-}
-
-static uint8_t sum(const uint8_t *p, size_t len)
-{
-	uint8_t s = 0;
-
-	while (len--)
-		s = (uint8_t)(s + *p++);
-	return s;
-}
+#include "table_fixture.h"
 
 /* Reads the tables as a kernel does: floating pointer, header, entries by their type's size. */
 static void test_tables_parse(void **state)
@@ -39,7 +23,7 @@ static void test_tables_parse(void **state)
 
 	(void)state;
 	assert_int_equal(gmem_create(&mem, 2 * MIB, NULL), 0);
-	assert_int_equal(mptable_build(&mem, 64, 131, NULL), 0);
+	assert_int_equal(mptable_build(&mem, LAYOUT_MAX_CPUS, LAYOUT_MAX_GSIS, NULL), 0);
 	assert_int_equal(gmem_slice(&mem, GPA(LAYOUT_MPTABLE), LAYOUT_MPTABLE_SIZE, &base), 0);
 	p = base;
 	assert_true(LAYOUT_MPTABLE >= 0xf0000 && LAYOUT_MPTABLE % 16 == 0);
@@ -68,10 +52,10 @@ static void test_tables_parse(void **state)
 	}
 	assert_ptr_equal(p, end);
 	assert_int_equal(i, load(table + 34, 2));
-	assert_int_equal(count[0], 64);
+	assert_int_equal(count[0], LAYOUT_MAX_CPUS);
 	assert_int_equal(count[1], 1);
 	assert_int_equal(count[2], 1);
-	assert_int_equal(count[3], 131);
+	assert_int_equal(count[3], LAYOUT_MAX_GSIS);
 	gmem_destroy(&mem);
 }
 
