@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 struct stat;
@@ -89,7 +90,11 @@ int empty_file(int fd);
  * many, or a negative errno, as where /proc is missing. */
 int open_descriptors(int **ret);
 
-/* CLOCK_MONOTONIC in nanoseconds. */
-uint64_t now_ns(void);
+/* A clock in nanoseconds. */
+uint64_t clock_ns(clockid_t clock);
+static inline uint64_t now_ns(void)
+{
+	return clock_ns(CLOCK_MONOTONIC);
+}
 
 #endif

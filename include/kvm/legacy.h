@@ -15,8 +15,7 @@
 struct legacy {
 	struct legacy_port {
 		struct legacy *all;
-		uint8_t reads;	     /* each read gives this */
-		uint8_t mask, value; /* a write of a byte b with (b & mask) == value resets */
+		const struct legacy_rule *rule;
 	} port[LEGACY_PORTS];
 	void (*reset)(void *ctx); /* vCPU thread; set by the caller */
 	void *ctx;

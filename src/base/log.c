@@ -5,7 +5,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -98,17 +97,9 @@ void log_at(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 }
 
-static uint64_t coarse_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
-}
-
 void log_limited(struct log_limit *limit, enum log_level level, const char *fmt, ...)
 {
-	uint64_t start = atomic_load(&limit->window_start), now = coarse_ns();
+	uint64_t start = atomic_load(&limit->window_start), now = clock_ns(CLOCK_MONOTONIC_COARSE);
 	va_list ap;
 
 	if (level > max_level)

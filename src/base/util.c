@@ -312,10 +312,10 @@ int open_descriptors(int **ret)
 	return n;
 }
 
-uint64_t now_ns(void)
+uint64_t clock_ns(clockid_t clock)
 {
-	struct timespec ts;
+	struct timespec ts = {0};
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
 }

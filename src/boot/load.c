@@ -22,6 +22,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -234,6 +235,7 @@ static int no_room(const struct boot_image *b, const struct gmem *mem, struct er
 {
 	uint64_t kernel = b->kernel->h.base + b->kernel->h.span;
 	uint64_t need = ALIGN_UP(kernel + ALIGN_UP(b->initrd_size, PAGE), 2 * MIB);
+	char initrd[48] = "";
 
 	/* Below the hole, whatever else there is; and sums of what lies far above it wrap. */
 	if (kernel > GMEM_HOLE_START || b->initrd_size > GMEM_HOLE_START - kernel)
@@ -243,19 +245,15 @@ static int no_room(const struct boot_image *b, const struct gmem *mem, struct er
 				 b->kernel->h.base, kernel, b->initrd_size ? " and the initrd" : "",
 				 (uint64_t)GMEM_HOLE_START);
 	if (b->initrd_size)
-		return error_set(e, -ENOMEM,
-				 "the kernel needs guest memory up to %" PRIu64
-				 " MiB and the initrd %" PRIu64 " MiB, but the VM has %" PRIu64
-				 " MiB: give it more with --memory (%" PRIu64
-				 "M is enough to load them, but not to run)",
-				 ALIGN_UP(kernel, MIB) / MIB, ALIGN_UP(b->initrd_size, MIB) / MIB,
-				 gmem_size(mem) / MIB, need / MIB);
+		snprintf(initrd, sizeof(initrd), " and the initrd %" PRIu64 " MiB",
+			 ALIGN_UP(b->initrd_size, MIB) / MIB);
 	return error_set(e, -ENOMEM,
 			 "the kernel needs guest memory up to %" PRIu64
-			 " MiB, but the VM has %" PRIu64
+			 " MiB%s, but the VM has %" PRIu64
 			 " MiB: give it more with --memory (%" PRIu64
-			 "M is enough to load it, but not to run)",
-			 ALIGN_UP(kernel, MIB) / MIB, gmem_size(mem) / MIB, need / MIB);
+			 "M is enough to load %s, but not to run)",
+			 ALIGN_UP(kernel, MIB) / MIB, initrd, gmem_size(mem) / MIB, need / MIB,
+			 *initrd ? "them" : "it");
 }
 
 /* Sets base, initrd_base and kaslr, and the distance that virtual addresses are moved by. */

@@ -37,25 +37,15 @@ static void put(struct writer *w, const void *data, size_t len)
 	w->len += len;
 }
 
-static void put8(struct writer *w, uint8_t v)
+/* All fields are little-endian, as the host is. */
+static void put_int(struct writer *w, uint64_t v, size_t size)
 {
-	put(w, &v, sizeof(v));
+	put(w, &v, size);
 }
-
-static void put16(struct writer *w, uint16_t v)
-{
-	put(w, &v, sizeof(v));
-}
-
-static void put32(struct writer *w, uint32_t v)
-{
-	put(w, &v, sizeof(v));
-}
-
-static void put64(struct writer *w, uint64_t v)
-{
-	put(w, &v, sizeof(v));
-}
+#define put8(w, v)  put_int(w, v, 1)
+#define put16(w, v) put_int(w, v, 2)
+#define put32(w, v) put_int(w, v, 4)
+#define put64(w, v) put_int(w, v, 8)
 
 /* AML: each byte is a constant of section 20.2. */
 enum {
@@ -92,10 +82,10 @@ static void aml_int(struct writer *w, uint32_t v)
 		put8(w, v ? AML_ONE : AML_ZERO);
 	} else if (v <= UINT8_MAX) {
 		put8(w, AML_BYTE);
-		put8(w, (uint8_t)v);
+		put8(w, v);
 	} else if (v <= UINT16_MAX) {
 		put8(w, AML_WORD);
-		put16(w, (uint16_t)v);
+		put16(w, v);
 	} else {
 		put8(w, AML_DWORD);
 		put32(w, v);
@@ -347,9 +337,9 @@ static size_t add_madt(struct writer *w, const struct acpi_machine *machine)
 	for (unsigned i = 0; i < machine->cpus; i++) {
 		put8(w, 0); /* processor local APIC */
 		put8(w, 8);
-		put8(w, (uint8_t)i); /* processor UID */
-		put8(w, (uint8_t)i); /* APIC ID */
-		put32(w, 1);	     /* enabled */
+		put8(w, i);  /* processor UID */
+		put8(w, i);  /* APIC ID */
+		put32(w, 1); /* enabled */
 	}
 	put8(w, 1); /* I/O APIC */
 	put8(w, 12);

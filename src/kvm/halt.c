@@ -12,7 +12,6 @@
  */
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
-#include <time.h>
 
 #include "base/util.h"
 #include "vcpu.h"
@@ -22,12 +21,10 @@ static uint64_t cpu_time(const struct machine *m)
 	uint64_t sum = 0;
 
 	for (unsigned i = 0; i < m->num_vcpus; i++) {
-		struct timespec t = {0};
 		clockid_t clock;
 
 		if (!pthread_getcpuclockid(m->vcpu[i].thread, &clock))
-			clock_gettime(clock, &t);
-		sum += (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+			sum += clock_ns(clock);
 	}
 	return sum;
 }

@@ -12,9 +12,10 @@
 #include "kvm/layout.h"
 #include "kvm/legacy.h"
 
-static const struct {
+static const struct legacy_rule {
 	uint16_t port;
-	uint8_t reads, mask, value;
+	uint8_t reads;	     /* each read gives this */
+	uint8_t mask, value; /* a write of a byte b with (b & mask) == value resets */
 } ports[] = {
 	/* The keyboard controller. Linux resets by it once "input buffer full" (bit 1) is clear;
 	 * its driver finds no controller where there is always another byte to fetch (bit 0). */
@@ -36,7 +37,7 @@ static void legacy_read(void *ctx, uint64_t offset, void *data, uint32_t len)
 	const struct legacy_port *port = ctx;
 
 	(void)offset;
-	memset(data, port->reads, len);
+	memset(data, port->rule->reads, len);
 }
 
 static void legacy_write(void *ctx, uint64_t offset, const void *data, uint32_t len)
@@ -46,7 +47,7 @@ static void legacy_write(void *ctx, uint64_t offset, const void *data, uint32_t 
 
 	(void)offset, (void)len;
 	memcpy(&byte, data, sizeof(byte));
-	if ((byte & port->mask) == port->value)
+	if ((byte & port->rule->mask) == port->rule->value)
 		port->all->reset(port->all->ctx);
 }
 
@@ -57,12 +58,7 @@ int legacy_add(struct legacy *legacy, struct bus *pio)
 	int r = 0;
 
 	for (unsigned i = 0; !r && i < LEGACY_PORTS; i++) {
-		legacy->port[i] = (struct legacy_port){
-			.all = legacy,
-			.reads = ports[i].reads,
-			.mask = ports[i].mask,
-			.value = ports[i].value,
-		};
+		legacy->port[i] = (struct legacy_port){legacy, &ports[i]};
 		r = bus_add(pio, ports[i].port, 1, &legacy_bus_ops, &legacy->port[i]);
 	}
 	return r;

@@ -277,7 +277,9 @@ static int create_vm(struct machine *m, struct error *e)
 int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
 		   bool register_page, struct error *e)
 {
-	int r;
+	static int (*const steps[])(struct machine * m, struct error * e) = {
+		open_kvm, create_vm, add_memory, add_interrupts, get_cpuid};
+	int r = 0;
 
 	*m = (struct machine){
 		.kvm_fd = -1,
@@ -288,15 +290,8 @@ int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, uns
 		.register_page = register_page,
 	};
 	pthread_mutex_init(&m->drain_lock, NULL);
-	r = open_kvm(m, e);
-	if (!r)
-		r = create_vm(m, e);
-	if (!r)
-		r = add_memory(m, e);
-	if (!r)
-		r = add_interrupts(m, e);
-	if (!r)
-		r = get_cpuid(m, e);
+	for (size_t i = 0; !r && i < ARRAY_SIZE(steps); i++)
+		r = steps[i](m, e);
 	if (!r)
 		r = add_vcpus(m, cpus, e);
 	/* Nobody makes VMs with it later, not even who takes over a thread. */
