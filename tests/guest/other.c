@@ -226,3 +226,20 @@ void test_rng(void)
 	CHECK(vio_start(d, 0, 1, 16), "start again");
 	CHECK(vq_do(&d->vq[0], &(struct sg){b, 8}, 0, 1) == 8, "works again");
 }
+
+/* skep-echo's device: it copies what it is given, and shows what `skep control` told it. */
+void test_echo(void)
+{
+	struct vio *d = need(42, 0);
+	uint8_t *text = alloc(128, 16), *copy = text + 64;
+
+	CHECK(vio_start(d, 0, 2, 16), "start");
+	for (unsigned n = 0; n < 10; n++) {
+		memset(text, (int)n + 1, 64);
+		CHECK_EQ(vq_do(&d->vq[n % 2], (struct sg[]){{text, 64}, {copy, 64}}, 1, 1), 64,
+			 "bytes");
+		CHECK(memcmp(text, copy, 64) == 0, "are copied");
+	}
+	print("ready\n");
+	CHECK(WAIT_UNTIL(vio_config(d, 0, 8) == 0x4f4c4c4548), "HELLO in the configuration");
+}

@@ -34,6 +34,7 @@
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
 	X(rng)                                                                                     \
+	X(echo)                                                                                    \
 	X(end_while_reset)                                                                         \
 	X(end_busy)                                                                                \
 	X(end_writing)                                                                             \
