@@ -123,6 +123,7 @@ const struct device_options rng_options = {
 	.name = "rng",
 	.what = "the source of random numbers",
 	.max = 1,
+	.defaults = "", /* a struct of no fields */
 };
 
 const struct device_type rng_type = {

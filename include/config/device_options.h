@@ -20,7 +20,7 @@ struct device_options {
 	unsigned max;	       /* in a VM */
 	struct setting option; /* letter, arg and help; no help: there is no option */
 	size_t size;	       /* of the type's struct */
-	const void *defaults;  /* one of them; its strings are NULL */
+	const void *defaults;  /* one of them, even if of no fields; its strings are NULL */
 
 	/*
 	 * Fields of the struct. Where there is no parse(), one device is "VALUE[,SUB-OPTION...]" as
