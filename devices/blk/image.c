@@ -41,7 +41,7 @@ static int explain_open(int err, const struct disk_config *config, const struct 
 {
 	struct open_failure say = {
 		.missing = "no such file: make one with `skep disk create`, or correct the path",
-		.read_only = "is on a read-only file system: add `,readonly`",
+		.read_only = ": add `,readonly`",
 	};
 
 	if (!config->readonly && access(config->path, R_OK) == 0)

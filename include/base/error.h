@@ -30,7 +30,7 @@ struct open_failure {
 	const char *action;    /* "open": what cannot be done, where there is no more to say */
 	const char *missing;   /* ENOENT, ENOTDIR */
 	const char *denied;    /* EACCES, EPERM */
-	const char *read_only; /* EROFS */
+	const char *read_only; /* EROFS: ": add ...", after what is said in any case */
 };
 /* Says why `err`, an errno, came of it, and what to do; returns -err. */
 int error_open(struct error *e, int err, const struct open_failure *say);

@@ -49,33 +49,28 @@ const char *error_task_remedy(int code)
 
 int error_open(struct error *e, int err, const struct open_failure *say)
 {
-	const char *text;
-
 	switch (err) {
 	case ENOENT:
 	case ENOTDIR:
-		text = say->missing ? say->missing : "no such file or directory";
-		break;
+		return error_set(e, -err, "%s",
+				 say->missing ? say->missing : "no such file or directory");
 	case EACCES:
 	case EPERM:
-		text = say->denied ? say->denied
-				   : "permission denied: change its mode or owner, or those of its "
-				     "directories";
-		break;
+		return error_set(e, -err, "%s",
+				 say->denied ? say->denied
+					     : "permission denied: change its mode or owner, or "
+					       "those of its directories");
 	case EROFS:
-		text = say->read_only ? say->read_only : "is on a read-only file system";
-		break;
+		return error_set(e, -err, "is on a read-only file system%s",
+				 say->read_only ? say->read_only : "");
 	case ETXTBSY:
-		text = "is in use as swap or as a running program";
-		break;
+		return error_set(e, -err, "is in use as swap or as a running program");
 	case EEXIST: /* it appeared, or is a symbolic link to nothing */
-		text = "exists already: choose another name";
-		break;
+		return error_set(e, -err, "exists already: choose another name");
 	default:
 		return error_set(e, -err, "cannot %s: %s", say->action ? say->action : "open",
 				 strerror(err));
 	}
-	return error_set(e, -err, "%s", text);
 }
 
 int error_prefix(struct error *e, int code, const char *fmt, ...)

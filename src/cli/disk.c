@@ -90,15 +90,18 @@ static int check_size(uint64_t size, struct error *e)
 
 /* create */
 
-static int create(const struct disk_command *c, FILE *out, struct error *e)
+static int create(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
 {
 	static const char device_remedy[] = "use it as it is, or make a logical volume (lvcreate)";
 	_cleanup_free_ char *real = NULL;
 	_cleanup_close_ int old = -1;
 	char size[FORMAT_BYTES];
 	struct stat st;
-	int r;
+	int r = check_size(c->size, e);
 
+	(void)terminal;
+	if (r < 0)
+		return r;
 	if (stat(c->path, &st) == 0) {
 		if (S_ISREG(st.st_mode) && !c->force)
 			return error_set(e, -EEXIST,
@@ -224,13 +227,14 @@ static void print_text(const struct disk_command *c, const struct disk_info *i, 
 			(unsigned long long)i->granularity);
 }
 
-static int info(const struct disk_command *c, FILE *out, struct error *e)
+static int info(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
 {
 	struct disk_info info = {0};
 	_cleanup_close_ int fd = -1;
 	struct stat st;
 	int r;
 
+	(void)terminal;
 	fd = open_image(c->path, O_RDONLY, NULL, &st, e);
 	if (fd < 0)
 		return fd;
@@ -374,24 +378,15 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 
 int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
 {
-	int r = 0;
+	static int (*const actions[])(const struct disk_command *c, FILE *out, FILE *terminal,
+				      struct error *e) = {
+		[DISK_CREATE] = create,
+		[DISK_INFO] = info,
+		[DISK_COMPACT] = compact,
+		[DISK_RESIZE] = resize,
+	};
+	int r = actions[c->action](c, out, terminal, e);
 
-	switch (c->action) {
-	case DISK_CREATE:
-		r = check_size(c->size, e);
-		if (r == 0)
-			r = create(c, out, e);
-		break;
-	case DISK_INFO:
-		r = info(c, out, e);
-		break;
-	case DISK_COMPACT:
-		r = compact(c, out, terminal, e);
-		break;
-	case DISK_RESIZE:
-		r = resize(c, out, terminal, e);
-		break;
-	}
 	return r < 0 ? error_prefix(e, r, "'%s'", c->path) : 0;
 }
 

@@ -197,7 +197,7 @@ static void test_a_failed_open_has_a_remedy(void **state)
 	static const struct open_failure usual, own = {.action = "make it",
 						       .missing = "make its directory",
 						       .denied = "ask its owner",
-						       .read_only = "choose another disk"};
+						       .read_only = ": choose another disk"};
 	static const struct {
 		int err;
 		const char *usual, *own;
@@ -206,7 +206,7 @@ static void test_a_failed_open_has_a_remedy(void **state)
 		{ENOTDIR, "no such file or directory", "make its directory"},
 		{EACCES, "permission denied: change its mode or owner", "ask its owner"},
 		{EPERM, "permission denied: change its mode or owner", "ask its owner"},
-		{EROFS, "is on a read-only file system", "choose another disk"},
+		{EROFS, "is on a read-only file system", "file system: choose another disk"},
 		{ETXTBSY, "in use as swap", "in use as swap"},
 		{EEXIST, "choose another name", "choose another name"},
 		{EIO, "cannot open: Input/output error", "cannot make it: Input/output error"},
