@@ -83,36 +83,28 @@ void disk_serial(const struct disk_config *disk, size_t index, char ret[BLK_SERI
 		snprintf(ret, BLK_SERIAL_LEN + 1, "skep%zu", index);
 }
 
-/* A guest names its disks by their serial numbers, and so does `skep control`. */
-static int check_serials(const struct disk_config *disks, size_t num, struct error *e)
-{
-	char a[BLK_SERIAL_LEN + 1], b[BLK_SERIAL_LEN + 1];
-
-	for (size_t i = 0; i < num; i++) {
-		disk_serial(&disks[i], i, a);
-		for (size_t j = i + 1; j < num; j++) {
-			disk_serial(&disks[j], j, b);
-			if (strcmp(a, b) == 0)
-				return error_set(e, -EINVAL,
-						 "disks %zu and %zu have the serial number '%s': "
-						 "give each its own with serial=",
-						 i + 1, j + 1, a);
-		}
-	}
-	return 0;
-}
-
 static int check(const void *configs, size_t num, struct error *e)
 {
 	const struct disk_config *disks = configs;
+	char a[BLK_SERIAL_LEN + 1], b[BLK_SERIAL_LEN + 1];
 
 	for (size_t i = 0; i < num; i++) {
 		int r = check_disk(&disks[i], e);
 
 		if (r < 0)
 			return error_prefix(e, r, "disk %zu (%s)", i + 1, disks[i].path);
+		/* A guest names its disks by their serial numbers, and so does `skep control`. */
+		disk_serial(&disks[i], i, b);
+		for (size_t j = 0; j < i; j++) {
+			disk_serial(&disks[j], j, a);
+			if (strcmp(a, b) == 0)
+				return error_set(e, -EINVAL,
+						 "disks %zu and %zu have the serial number '%s': "
+						 "give each its own with serial=",
+						 j + 1, i + 1, a);
+		}
 	}
-	return check_serials(disks, num, e);
+	return 0;
 }
 
 static enum file_use file_use(const void *config)

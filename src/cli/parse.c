@@ -38,20 +38,29 @@ static int apply(const struct parser *p, const struct setting *s, const char *va
 	return r;
 }
 
-static int missing_value(const struct parser *p, const struct setting *s)
+/* `value` is in the same word, or NULL; `next` is the word after it, or NULL. Returns the number of
+ * further words used up. */
+static int apply_value(const struct parser *p, const struct setting *s, const char *value,
+		       const char *next)
 {
-	return error_set(p->e, -EINVAL, "--%s needs a value: --%s %s", s->name, s->name, s->arg);
+	int r;
+
+	if (value)
+		return apply(p, s, value);
+	if (!next)
+		return error_set(p->e, -EINVAL, "--%s needs a value: --%s %s", s->name, s->name,
+				 s->arg);
+	r = apply(p, s, next);
+	return r < 0 ? r : 1;
 }
 
-/* `word` is what follows the dashes, `next` the argument after it or NULL. Returns the number of
- * further arguments used up. */
+/* `word` is what follows the dashes; otherwise as apply_value(). */
 static int parse_long(const struct parser *p, const char *word, const char *next)
 {
 	size_t len = strcspn(word, "=");
 	const char *value = word[len] ? word + len + 1 : NULL;
 	const struct setting *s = setting_find(p->table, word, len);
 	bool off = false;
-	int r;
 
 	if (!s && len > 3 && strncmp(word, "no-", 3) == 0) {
 		s = setting_find(p->table, word + 3, len - 3);
@@ -66,12 +75,7 @@ static int parse_long(const struct parser *p, const char *word, const char *next
 			return error_set(p->e, -EINVAL, "--%.*s takes no value", (int)len, word);
 		return apply(p, s, off ? "off" : "on");
 	}
-	if (value)
-		return apply(p, s, value);
-	if (!next)
-		return missing_value(p, s);
-	r = apply(p, s, next);
-	return r < 0 ? r : 1;
+	return apply_value(p, s, value, next);
 }
 
 /* Letters in one word: "-vc4", "-c", "4". */
@@ -87,18 +91,11 @@ static int parse_letters(const struct parser *p, const char *letters, const char
 			return error_set(p->e, -EINVAL,
 					 "unknown option '-%c': 'skep help %s' lists the options",
 					 *letters, p->command);
-		if (!s->arg) {
-			r = apply(p, s, "on");
-			if (r < 0)
-				return r;
-			continue;
-		}
-		if (letters[1])
-			return apply(p, s, letters + 1);
-		if (!next)
-			return missing_value(p, s);
-		r = apply(p, s, next);
-		return r < 0 ? r : 1;
+		if (s->arg)
+			return apply_value(p, s, letters[1] ? letters + 1 : NULL, next);
+		r = apply(p, s, "on");
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }

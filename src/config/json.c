@@ -131,25 +131,16 @@ static const char *value_text(const struct setting *s, const json_t *value, char
 	return json_string_value(value); /* NULL when it is no string */
 }
 
-static const char *type_name(const struct setting *s)
-{
-	switch (s->type) {
-	case SETTING_BOOL:
-		return "true or false";
-	case SETTING_COUNT:
-		return "a whole number";
-	case SETTING_MEMORY:
-		return "a string like \"512M\", or a whole number of MiB";
-	case SETTING_BYTES:
-		return "a string like \"10M\", or a whole number of bytes";
-	case SETTING_DURATION:
-		return "a string like \"90s\", or a whole number of seconds";
-	case SETTING_LIST:
-		return "a string or an array of strings";
-	default:
-		return "a string";
-	}
-}
+/* What a value must be, where it is no plain string. */
+static const char *const type_names[] = {
+	[SETTING_BOOL] = "true or false",
+	[SETTING_COUNT] = "a whole number",
+	[SETTING_MEMORY] = "a string like \"512M\", or a whole number of MiB",
+	[SETTING_BYTES] = "a string like \"10M\", or a whole number of bytes",
+	[SETTING_DURATION] = "a string like \"90s\", or a whole number of seconds",
+	[SETTING_LIST] = "a string or an array of strings",
+	[SETTING_DEVICE] = NULL,
+};
 
 static int set_value(const struct cursor *c, void *base, const struct setting *s,
 		     const json_t *value)
@@ -161,7 +152,8 @@ static int set_value(const struct cursor *c, void *base, const struct setting *s
 
 	text = value_text(s, value, number);
 	if (!text)
-		return fail_at(c, -EINVAL, "'%s' must be %s", s->name, type_name(s));
+		return fail_at(c, -EINVAL, "'%s' must be %s", s->name,
+			       type_names[s->type] ? type_names[s->type] : "a string");
 	r = setting_set(base, s, text, &what);
 	if (r < 0)
 		return fail_at(c, r, "%s: %s", s->name, what.msg[0] ? what.msg : strerror(-r));
