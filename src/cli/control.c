@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* `skep control`: one request, one answer. */
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -72,45 +73,36 @@ static const struct device_command vm_commands[] = {
 	{.name = NULL},
 };
 
-/* Calls fn(ctx, command) for all that there are, until it returns false. */
-static void for_each_command(bool (*fn)(void *ctx, const struct device_command *c), void *ctx)
-{
-	const struct device_command *c = vm_commands;
-
-	while (c->name && fn(ctx, c))
-		c++;
-	for (const struct device_type *const *type = device_types; !c->name && *type; type++)
-		for (c = (*type)->commands ? (*type)->commands : c; c->name && fn(ctx, c);)
-			c++;
-}
-
 struct verb_table {
-	struct cli_verb verb[32];
+	struct cli_verb verb[33]; /* ends with name == NULL */
 	const struct device_command *command[32];
 	unsigned num;
 };
 
-static bool add_verb(void *ctx, const struct device_command *c)
+static void add_verbs(struct verb_table *t, const struct device_command *c)
 {
-	struct verb_table *t = ctx;
-
-	t->command[t->num] = c;
-	t->verb[t->num++] = (struct cli_verb){
-		.name = c->name,
-		.operands = c->operands,
-		.summary = c->summary,
-		.max_operands = c->max_operands,
-		.settings = c->settings ? c->settings : help_settings,
-	};
-	return t->num + 1 < ARRAY_SIZE(t->verb);
+	for (; c && c->name; c++) {
+		assert(t->num < ARRAY_SIZE(t->command));
+		t->command[t->num] = c;
+		t->verb[t->num++] = (struct cli_verb){
+			.name = c->name,
+			.operands = c->operands,
+			.summary = c->summary,
+			.max_operands = c->max_operands,
+			.settings = c->settings ? c->settings : help_settings,
+		};
+	}
 }
 
 static const struct verb_table *verbs(void)
 {
 	static struct verb_table table;
 
-	if (!table.num)
-		for_each_command(add_verb, &table);
+	if (table.num)
+		return &table;
+	add_verbs(&table, vm_commands);
+	for (const struct device_type *const *type = device_types; *type; type++)
+		add_verbs(&table, (*type)->commands);
 	return &table;
 }
 
