@@ -191,6 +191,21 @@ static void *call_and_wait(void *arg)
 	return NULL;
 }
 
+/* Until a call waits for its turn. */
+static void await_queued(struct loop *loop)
+{
+	uint64_t end = patience_end();
+	size_t queued = 0;
+
+	while (!queued) {
+		assert_true(now_ns() < end);
+		usleep(1000);
+		pthread_mutex_lock(&loop->lock);
+		queued = loop->num_work;
+		pthread_mutex_unlock(&loop->lock);
+	}
+}
+
 /* Who called before is served, on the loop's thread. */
 static void test_calls_are_served_when_the_loop_ends(void **state)
 {
@@ -203,7 +218,7 @@ static void test_calls_are_served_when_the_loop_ends(void **state)
 	pthread_create(&thread[0], NULL, call_and_wait, &busy);
 	await(&busy.returned, 1);
 	pthread_create(&thread[1], NULL, call_from_thread, &c);
-	usleep(5000); /* it has called, most often */
+	await_queued(loop);
 	loop_quit(loop);
 	busy.returned = 2;
 	for (unsigned t = 0; t < ARRAY_SIZE(thread); t++)
