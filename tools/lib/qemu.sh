@@ -26,14 +26,15 @@ fetch_qemu() (
 	rm -rf "$new/apt"
 )
 
-# mend_qemu SOURCE: what its VMRUN does wrong. Some of it is right in later versions.
+# mend_qemu SOURCE: what does not hold with several processors, or in guests of guests. Some of it is right in
+# later versions.
 mend_qemu() {
 	local file lock=qemu_mutex_lock_iothread unlock=qemu_mutex_unlock_iothread
 	local shadow='x86_ldl_phys(cs, addr + offsetof(struct vmcb, control.int_state)) \& SVM_INTERRUPT_SHADOW_MASK'
-	file=$(find "$1/target/i386/tcg" -name svm_helper.c)
 	! grep -q bql_lock "$1/include/qemu/main-loop.h" || lock=bql_lock unlock=bql_unlock
+	file=$(find "$1/target/i386/tcg" -name svm_helper.c)
 	mend '#include "cpu.h"' '&\n#include "qemu/main-loop.h"'
-	# It delivers the interrupt that it injects, and leaves it pending as well.
+	# VMRUN delivers the interrupt that it injects, and leaves it pending as well.
 	mend 'do_interrupt_x86_hardirq(env, vector, 1);' '& cs->exception_index = -1;'
 	# It sets a bit of a word while other processors set theirs, and theirs may be lost: interrupts.
 	grep -qF 'cpu_set_interrupt(cs, CPU_INTERRUPT_VIRQ);' "$file" ||
@@ -43,12 +44,24 @@ mend_qemu() {
 	[ "$(grep -cF 'control.int_state' "$file")" != 2 ] ||
 		mend 'env->hflags |= HF_GUEST_MASK;' \
 			"& env->hflags \&= ~HF_INHIBIT_IRQ_MASK; if ($shadow) env->hflags |= HF_INHIBIT_IRQ_MASK;"
+	file=$1/accel/tcg/translate-all.c
+	! grep -q tb_lock_page0 "$file" || return 0
+	# What another processor writes to code while that is translated goes unnoticed: Linux patches its
+	# own code by way of INT3, which was then executed for ever.
+	mend 'void \*host_pc;' '& uint8_t code[TARGET_PAGE_SIZE]; size_t rest = -(pc | TARGET_PAGE_MASK);'
+	mend 'trace_translate_block(tb, pc, tb->tc.ptr);' '& if (phys_pc != -1) memcpy(code, host_pc, rest);'
+	mend 'existing_tb = tb_link_page(tb, tb_page_addr0(tb), tb_page_addr1(tb));' '& if (existing_tb == tb \&\&
+		memcmp(code, host_pc, MIN(tb->size, rest))) { tb_phys_invalidate(tb, -1); goto buffer_overflow; }'
+	# So does what is written by a TLB entry that is made at this moment.
+	file=$1/accel/tcg/cputlb.c
+	mend 'tlb->c.dirty |= 1 << mmu_idx;' '& if (is_ram \&\& (prot \& PAGE_WRITE) \&\& !section->readonly \&\&
+		cpu_physical_memory_is_clean(iotlb)) write_address |= TLB_NOTDIRTY;'
 }
 
 # mend LINE NEW: NEW takes the place of LINE in $file, which has it once.
 mend() {
-	[ "$(grep -cF "$1" "$file")" = 1 ] || die "QEMU's VMRUN is another than it was: see tools/lib/qemu.sh"
-	sed -i "s@$1@$2@" "$file"
+	[ "$(grep -c "$1" "$file")" = 1 ] || die "QEMU's ${file##*/} is another than it was: see tools/lib/qemu.sh"
+	sed -i "s@$1@${2//$'\n'/}@" "$file"
 }
 
 # build_qemu SOURCE: what a lab needs, and no more.
