@@ -148,7 +148,7 @@ test_reader_that_stalls() {
 	mkfifo "$work/unread"
 	exec 8<>"$work/unread"
 	# shellcheck disable=SC2046
-	boot $(guest) --console "file=$work/unread" -a '-- seq 40000'
+	boot $(guest) --console "file=$work/unread" -a '-- seq -s , 50000'
 	exec 8<&-
 	ends "a reader that stalls does not freeze the guest: ends with 0" 0
 }
