@@ -173,13 +173,14 @@ assert all(disk["space_pauses"] == 0 for disk in disks), disks' "$vm/result"
 # kernel, where no signal reaches it; the end is told before.
 suspended_disk() { # suspended_disk ENGINE HOW SKEP-OPTION...
 	local tag="a suspended disk, $1, $2"
-	truncate -s 64M "$work/suspended.disk"
-	suspended_loop=$(losetup -f --show "$work/suspended.disk")
-	mapper skep-suspended "0 131072 linear $suspended_loop 0"
-	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256M -d "/dev/mapper/skep-suspended,engine=$1" "${@:3}" \
+	suspended=skep-$1-${2//[^a-z]/}
+	truncate -s 64M "$work/$suspended"
+	suspended_loop=$(losetup -f --show "$work/$suspended")
+	mapper "$suspended" "0 131072 linear $suspended_loop 0"
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256M -d "/dev/mapper/$suspended,engine=$1" "${@:3}" \
 		-a rdinit=/t/write-on
 	await '^@up'
-	dmsetup suspend skep-suspended
+	dmsetup suspend "$suspended"
 	check "$tag: a request waits in the kernel" eventually in_kernel
 	kill -TERM "$vm_pid"
 	if [ "$2" = "second signal" ]; then
@@ -187,30 +188,29 @@ suspended_disk() { # suspended_disk ENGINE HOW SKEP-OPTION...
 		kill -TERM "$vm_pid"
 	fi
 	check "$tag: there is a result" eventually test -s "$vm/result"
-	is "$tag: before the disk answers" "$(dmsetup info -c --noheadings -o suspended skep-suspended)" Suspended
-	dmsetup resume skep-suspended
+	is "$tag: before the disk answers" "$(dmsetup info -c --noheadings -o suspended "$suspended")" Suspended
+	dmsetup resume "$suspended"
 	finish
 	ends "$tag: the status is that of the signal" 143
-	# The kernel ends rings in the background.
-	check "$tag: nothing holds the disk" eventually dmsetup remove skep-suspended
-	losetup -d "$suspended_loop"
+	clean_up_suspended
+}
+
+# What is cut off in the kernel lets go of the disk when the kernel gets to it.
+clean_up_suspended() {
+	dmsetup resume "$suspended" 2>/dev/null || true
+	end_vm
+	dmsetup remove --deferred "$suspended" 2>/dev/null || true
+	[ -z "$suspended_loop" ] || losetup -d "$suspended_loop"
 	suspended_loop=
+	rm -f "$work/$suspended"
 }
 in_kernel() { grep -q '^State:.D' /proc/"$vm_pid"/task/*/status; }
 signal_was_taken() { ! grep -q '^ShdPnd:.*[4-7c-f]...$' "/proc/$vm_pid/status"; }
 
-# shellcheck disable=SC2317 # the trap calls it
-clean_up_suspended() {
-	dmsetup resume skep-suspended 2>/dev/null || true
-	end_vm
-	dmsetup remove --retry skep-suspended 2>/dev/null || true
-	[ -z "$suspended_loop" ] || losetup -d "$suspended_loop"
-}
-
 test_suspended_disk() {
 	local engine
 	# Not local, for the trap.
-	suspended_loop=
+	suspended='' suspended_loop=''
 	trap clean_up_suspended EXIT
 	for engine in uring sync; do
 		suspended_disk $engine "second signal" --stop-timeout 100000
