@@ -315,6 +315,15 @@ void virtq_push(struct virtq *vq, uint16_t head, uint32_t written)
 	vq->next_used++;
 }
 
+void virtq_unpop(struct virtq *vq, uint16_t head)
+{
+	uint64_t bit = 1ull << (head % 64);
+
+	assert(head < vq->size && vq->in_flight[head / 64] & bit);
+	vq->in_flight[head / 64] &= ~bit;
+	vq->avail_seen = --vq->next_avail; /* the rest has to be looked for anew */
+}
+
 bool virtq_publish(struct virtq *vq)
 {
 	uint16_t old = vq->published, now = vq->next_used;

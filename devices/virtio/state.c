@@ -26,7 +26,11 @@ enum {
 
 static void pause_on_loop(void *queue)
 {
-	virtq_pause(&((struct virtio_queue *)queue)->vq, true);
+	struct virtio_queue *q = queue;
+
+	virtq_pause(&q->vq, true);
+	if (q->dev->ops->give_back)
+		q->dev->ops->give_back(q->dev, q->index);
 }
 
 static void resume_on_loop(void *queue)

@@ -59,6 +59,9 @@ struct virtio_ops {
 	 * (e.g. by config_write). vCPU thread, under the lock. May be NULL. */
 	void (*reset)(struct virtio_dev *dev);
 
+	/* Gives chains that the device holds and has done nothing with back to queue `q`
+	 * (virtq_unpop()), which is paused, so that nothing is in flight. Queue's loop. May be NULL. */
+	void (*give_back)(struct virtio_dev *dev, unsigned q);
 	/* What the type has besides, for virtio/state.h: `state_size` bytes, of fixed layout, without
 	 * pointers; zeroed before. Queues are idle. The state that restore() gets is not trusted: it
 	 * is called before the queues run, with the driver's features in place. 0, or -EBUSY to be

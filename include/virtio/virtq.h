@@ -83,6 +83,10 @@ bool virtq_publish(struct virtq *vq);
 void virtq_disable_kicks(struct virtq *vq);
 bool virtq_enable_kicks(struct virtq *vq);
 
+/* Undoes virtq_pop() of the chain with this head, the last one that was popped: the next pop has it
+ * again. */
+void virtq_unpop(struct virtq *vq, uint16_t head);
+
 /* While it is paused, no further chain is popped, and nothing is available. */
 void virtq_pause(struct virtq *vq, bool paused);
 /* Whether all that was popped was pushed and published. */
