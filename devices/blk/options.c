@@ -114,6 +114,11 @@ static enum file_use file_use(const void *config)
 	return disk->readonly || disk->ephemeral ? FILE_READ : FILE_WRITTEN;
 }
 
+static bool pins_memory(const void *config)
+{
+	return ((const struct disk_config *)config)->pin;
+}
+
 const struct device_options blk_options = {
 	.name = "disk",
 	.plural = "disks",
@@ -126,5 +131,6 @@ const struct device_options blk_options = {
 	.defaults = &(const struct disk_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
 	.settings = settings,
 	.file_use = file_use,
+	.pins_memory = pins_memory,
 	.check = check,
 };

@@ -25,9 +25,10 @@ struct device_options {
 	/*
 	 * Fields of the struct. Where there is no parse(), one device is "VALUE[,SUB-OPTION...]" as
 	 * an option, the value being that of the first setting, which is a string and must be
-	 * given, and an object in JSON.
+	 * given, and an object in JSON. With `named` it is "SUB-OPTION[,SUB-OPTION...]".
 	 */
 	const struct setting *settings; /* end with name == NULL; NULL: the struct has no string */
+	bool named;
 
 	/* Fills *config, which is the default, from text; a negative errno, with a message that
 	 * does not name the option or empty. */
@@ -39,6 +40,7 @@ struct device_options {
 	bool (*is_off)(const void *config); /* it says that there is no device */
 	/* What becomes of the file that the first setting names; NULL: it names none. */
 	enum file_use (*file_use)(const void *config);
+	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */
 	/* Looks for contradictions in all devices of the type. -EINVAL with a message. */
 	int (*check)(const void *configs, size_t num, struct error *e);
 };
@@ -50,6 +52,12 @@ struct device_options {
  */
 const void *config_devices(const struct vm_config *config, const struct device_options *type,
 			   size_t *ret_num);
+
+/* Those that are written as NAME or NAME=VALUE; end with name == NULL. */
+const struct setting *device_sub_options(const struct device_options *type);
+
+/* Whether one of the devices pins the guest's memory. */
+bool config_pins_memory(const struct vm_config *config);
 
 /* Adds a device, of which the strings are the config's then; of a type without a plural it replaces
  * the one that was there. -EINVAL with a message: these are too many; -ENOMEM. */

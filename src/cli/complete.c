@@ -35,21 +35,21 @@ static void alternatives(FILE *out, const struct setting *s, const char *word, c
 /* "PATH,readonly,eng", perhaps after "--OPTION=". */
 static void device(FILE *out, const struct device_options *type, const char *word)
 {
-	const char *comma = strrchr(word, ',');
+	const char *comma = strrchr(word, ','), *part = comma ? comma + 1 : word;
 	char done[256];
 	int len;
 
-	if (!comma) {
+	if (!comma && !type->named) {
 		fputs(":files\n", out);
 		return;
 	}
-	len = snprintf(done, sizeof(done), "%.*s", (int)(comma + 1 - word), word);
+	len = snprintf(done, sizeof(done), "%.*s", (int)(part - word), word);
 	if (len < 0 || (size_t)len >= sizeof(done))
 		return;
-	for (const struct setting *s = type->settings + 1; s->name; s++) {
+	for (const struct setting *s = device_sub_options(type); s->name; s++) {
 		size_t name = strlen(s->name);
 
-		if (strncmp(comma + 1, s->name, name) == 0 && comma[1 + name] == '=') {
+		if (strncmp(part, s->name, name) == 0 && part[name] == '=') {
 			snprintf(done + len, sizeof(done) - (size_t)len, "%s=", s->name);
 			alternatives(out, s, word, done);
 			return;

@@ -87,9 +87,11 @@ void help_verbs(FILE *out, const struct cli_verb *table)
 
 void help_sub_options(FILE *out, const struct device_options *device)
 {
-	fprintf(out, "\nOptions of %s (a comma in the %s is written ,,):\n", device->what,
-		device->settings->name);
-	for (const struct setting *s = device->settings + 1; s->name; s++) {
+	fprintf(out, "\nOptions of %s", device->what);
+	if (!device->named)
+		fprintf(out, " (a comma in the %s is written ,,)", device->settings->name);
+	fputs(":\n", out);
+	for (const struct setting *s = device_sub_options(device); s->name; s++) {
 		char left[80];
 
 		snprintf(left, sizeof(left), "  %s%s%s", s->name, s->arg ? "=" : "",

@@ -32,6 +32,26 @@ const void *config_devices(const struct vm_config *config, const struct device_o
 	return one;
 }
 
+const struct setting *device_sub_options(const struct device_options *type)
+{
+	return type->settings + !type->named;
+}
+
+bool config_pins_memory(const struct vm_config *config)
+{
+	const struct device_options *const *type = config->types;
+
+	for (; type && *type; type++) {
+		size_t num;
+		const char *all = config_devices(config, *type, &num);
+
+		for (size_t i = 0; (*type)->pins_memory && i < num; i++)
+			if ((*type)->pins_memory(all + i * (*type)->size))
+				return true;
+	}
+	return false;
+}
+
 void *device_config_new(const struct device_options *type)
 {
 	void *device = malloc(type->size);
@@ -65,7 +85,7 @@ int config_add_device(struct vm_config *config, const struct device_options *typ
 	return 0;
 }
 
-/* One device as text: VALUE[,SUB-OPTION...] */
+/* One device as text: [VALUE,]SUB-OPTION... */
 
 /* Cuts the next part off *rest, in place: a comma ends it, two commas are one of its characters. */
 static char *next_part(char **rest)
@@ -84,31 +104,34 @@ static char *next_part(char **rest)
 	return start;
 }
 
-static int unknown_option(const struct setting *table, const char *part, size_t len,
+static int unknown_option(const struct device_options *type, const char *part, size_t len,
 			  struct error *e)
 {
-	char name[64], otherwise[64];
+	char name[64], otherwise[64] = "'skep help run' lists the options";
 	struct suggest near = {.word = name};
 
 	snprintf(name, sizeof(name), "%.*s", (int)len, part);
-	snprintf(otherwise, sizeof(otherwise), "a comma in the %s is written ,,", table->name);
-	for (const struct setting *s = table + 1; s->name; s++)
+	if (!type->named)
+		snprintf(otherwise, sizeof(otherwise), "a comma in the %s is written ,,",
+			 type->settings->name);
+	for (const struct setting *s = device_sub_options(type); s->name; s++)
 		suggest_try(&near, s->name);
 	return error_set(e, -EINVAL, "unknown option '%.40s': %s", part,
 			 suggest_hint(&near, otherwise));
 }
 
-static int set_option(void *device, const struct setting *table, const char *part, uint64_t *seen,
-		      struct error *e)
+static int set_option(const struct device_options *type, void *device, const char *part,
+		      uint64_t *seen, struct error *e)
 {
+	const struct setting *table = device_sub_options(type);
 	size_t len = strcspn(part, "=");
 	const char *value = part[len] ? part + len + 1 : NULL;
 	const struct setting *s = setting_find(table, part, len);
 	uint64_t bit;
 	int r;
 
-	if (!s || s == table)
-		return unknown_option(table, part, len, e);
+	if (!s)
+		return unknown_option(type, part, len, e);
 	bit = (uint64_t)1 << (s - table);
 	if (*seen & bit)
 		return error_set(e, -EINVAL, "'%s' is given twice", s->name);
@@ -132,11 +155,11 @@ static int parse_options(const struct device_options *type, void *device, const 
 	static_assert(DEVICE_MAX_SETTINGS <= 8 * sizeof(seen), "a bit for each");
 	if (!copy)
 		return -ENOMEM;
-	r = setting_set(device, type->settings, next_part(&rest), e);
+	r = type->named ? 0 : setting_set(device, type->settings, next_part(&rest), e);
 	if (r < 0)
 		return error_prefix(e, r, "%s", type->settings->name);
 	while (r == 0 && (part = next_part(&rest)))
-		r = set_option(device, type->settings, part, &seen, e);
+		r = set_option(type, device, part, &seen, e);
 	return r;
 }
 

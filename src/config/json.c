@@ -177,7 +177,7 @@ static int add_device(struct cursor *c, struct vm_config *config, const struct d
 	if (!device)
 		return fail_at(c, -ENOMEM, "out of memory");
 	r = set_members(c, device, type->settings, object);
-	if (r == 0 && !json_object_get(object, first))
+	if (r == 0 && !type->named && !json_object_get(object, first))
 		r = fail_at(c, -EINVAL, "this %s has no \"%s\"", type->name, first);
 	if (r == 0) {
 		r = config_add_device(config, type, device, &what);
