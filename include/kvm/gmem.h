@@ -65,6 +65,12 @@ int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret);
 /* One copy into guest memory, whole or not at all: 0 or -EFAULT. */
 int gmem_write(const struct gmem *mem, gpa_t addr, const void *src, size_t len);
 
+/*
+ * Gives the whole pages within [host, host + len), a range of RAM, back to the host: they read as
+ * zeros from then on. Bytes given back, or a negative errno. Any thread.
+ */
+int64_t gmem_discard(void *host, size_t len);
+
 /* For fuzzers: called before each read of a virtqueue so that memory can change under the reader.
  */
 extern void (*gmem_read_hook)(const struct gmem *mem, gpa_t addr, size_t len);

@@ -7,6 +7,7 @@
 #include "kvm/gmem.h"
 
 #define HUGE_PAGE (2 * MIB)
+#define PAGE_SIZE 4096u
 
 void (*gmem_read_hook)(const struct gmem *mem, gpa_t addr, size_t len);
 
@@ -109,4 +110,15 @@ int gmem_write(const struct gmem *mem, gpa_t addr, const void *src, size_t len)
 		return r;
 	memcpy(dst, src, len);
 	return 0;
+}
+
+int64_t gmem_discard(void *host, size_t len)
+{
+	uintptr_t start = ALIGN_UP((uintptr_t)host, PAGE_SIZE);
+	uintptr_t end = ((uintptr_t)host + len) & ~(uintptr_t)(PAGE_SIZE - 1);
+
+	if (start >= end)
+		return 0;
+	return madvise((void *)start, end - start, MADV_DONTNEED) < 0 ? -errno
+								      : (int64_t)(end - start);
 }

@@ -37,7 +37,7 @@ ok "too many" complains 2 'more than 8 echoes' run --echo 1 --echo 2 --echo 3 --
 echo x >kernel
 run run -k kernel --console off --echo a --result result
 ok "the result has its counters, after the others'" json result \
-	'list(d)[-2:] == ["disks", "echoes"] and d["echoes"] == [{"name": "a", "chains": 0, "kicks": 0}]'
+	'list(d)[-1] == "echoes" and d["echoes"] == [{"name": "a", "chains": 0, "kicks": 0}]'
 
 # Its command
 run help control

@@ -77,7 +77,7 @@ debian_guest() {
 
 prepare_guests() {
 	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
-		fio lvm2 systemd procps
+		fio lvm2 systemd procps iproute2
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
 	fio=$(guest_for cloud fio)

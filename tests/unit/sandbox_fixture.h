@@ -43,11 +43,16 @@
 
 #define EXIT_VIOLATION 125
 
-enum role { CONTROL, CONTROL_SOCKET, VCPU, GUARD, DISK_URING, DISK_SYNC, WRITER, ROLES };
+enum role { CONTROL, CONTROL_SOCKET, VCPU, GUARD, DISK_URING, DISK_SYNC, WRITER, NET, ROLES };
 static const char *const role_name[ROLES] = {
-	[CONTROL] = "control", [CONTROL_SOCKET] = "control-socket", [VCPU] = "vcpu",
-	[GUARD] = "guard",     [DISK_URING] = "disk-uring",	    [DISK_SYNC] = "disk-sync",
+	[CONTROL] = "control",
+	[CONTROL_SOCKET] = "control-socket",
+	[VCPU] = "vcpu",
+	[GUARD] = "guard",
+	[DISK_URING] = "disk-uring",
+	[DISK_SYNC] = "disk-sync",
 	[WRITER] = "writer",
+	[NET] = "net",
 };
 
 static inline bool is_sanitized(void)

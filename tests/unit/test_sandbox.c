@@ -2,6 +2,8 @@
 /* System calls that the sandbox allows, and those that end the process. */
 #include "sandbox_fixture.h"
 
+#include <linux/if_tun.h>
+
 /* A system call with what it must do. */
 struct call {
 	const char *name;
@@ -203,9 +205,12 @@ static const struct {
 	{MAIN, SYS(ioctl, -1, TIOCGWINSZ), EBADF},
 	{MAIN, SYS(close, -1), EBADF},
 	{MAIN, SYS(fcntl, -1, F_OFD_SETLK), EBADF},
-	{MAIN | ONLY(DISK_SYNC), SYS(epoll_wait, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(read, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(timerfd_settime, -1), EFAULT},
+	{ONLY(NET), SYS(readv, -1), EBADF},
+	{ONLY(NET), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
+	{ONLY(NET), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(NET), SYS(epoll_wait, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | ONLY(NET), SYS(read, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | ONLY(NET), SYS(timerfd_settime, -1), EFAULT},
 };
 
 struct attempt {

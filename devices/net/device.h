@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What device.c (features, configuration, life), rx.c, tx.c and ctrl.c share. */
+#ifndef SKEP_NET_DEVICE_H
+#define SKEP_NET_DEVICE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/util.h"
+#include "net.h"
+
+#define NET_HEADER sizeof(struct virtio_net_hdr_v1)
+/* The most that a packet has with segmentation offloads: an Ethernet header, a VLAN tag and 64 KiB. */
+#define NET_MAX_PACKET (14 + 4 + 65536u)
+#define NET_MAX_FRAME  (NET_HEADER + NET_MAX_PACKET)
+#define NET_MAX_IOV    1024u /* that one system call takes (UIO_MAXIOV) */
+/* Packets and bytes in one go, before other descriptors of the loop have their turn. */
+#define NET_TURN_PACKETS 256u
+#define NET_TURN_BYTES	 (4 * MIB)
+
+/* Linux 6.2; not in older headers. */
+#define NET_F_GUEST_USO4 54
+#define NET_F_GUEST_USO6 55
+#define NET_F_HOST_USO	 56
+#define NET_TUN_F_USO4	 0x20u
+#define NET_TUN_F_USO6	 0x40u
+
+/* Receive buffers that were popped and wait for packets: their heads, and their memory as one
+ * array, from the first buffer to the last. */
+struct net_rx {
+	struct {
+		uint16_t head;
+		uint16_t num_iov;
+		uint32_t bytes;
+	} held[VIRTQ_MAX_SIZE];
+	struct iovec iov[2 * NET_MAX_IOV];
+	unsigned first, num;	     /* of `held` */
+	unsigned first_iov, num_iov; /* of `iov` */
+	uint64_t bytes;
+	uint8_t *frame; /* a packet that came where there was no room for the longest one */
+	size_t frame_len;
+	_Atomic int64_t packets, dropped, total;
+};
+
+struct net_tx {
+	struct iovec iov[VIRTQ_MAX_SIZE];
+	struct virtq_chain chain; /* that the tap did not take yet, when `busy` */
+	bool busy;
+	_Atomic int64_t packets, dropped, total;
+};
+
+struct net_pair {
+	struct net_device *net;
+	struct loop_fd tap;
+	struct loop_timer patience; /* of a packet that waits for buffers */
+	int fd;
+	bool receives; /* the receive queue is active */
+	bool waits;    /* for room in the tap */
+	struct net_rx rx;
+	struct net_tx tx;
+};
+
+struct net_device {
+	struct virtio_dev dev;
+	struct net_tap tap;
+	_Atomic bool link; /* up, as it was asked for */
+	_Atomic bool gone; /* the host took the tap away */
+	unsigned num_pairs;
+	uint16_t used_pairs; /* as the driver set */
+	uint64_t offloads;   /* feature bits in use ... */
+	bool is_restored;    /* ... or to be used, of a saved state */
+	struct net_pair pair[];
+};
+
+static inline struct net_device *to_net(const struct virtio_dev *dev)
+{
+	return container_of(dev, struct net_device, dev);
+}
+
+static inline struct virtio_queue *net_rx_queue(const struct net_pair *p)
+{
+	return &p->net->dev.queue[2 * (p - p->net->pair)];
+}
+
+static inline struct virtio_queue *net_tx_queue(const struct net_pair *p)
+{
+	return &p->net->dev.queue[2 * (p - p->net->pair) + 1];
+}
+
+/* What is to be waited for at the pair's tap. On its loop, as all here. */
+void net_watch(struct net_pair *p);
+/* The tap is gone (-EBADFD and the like): link down, and one line that says so. */
+void net_lost(struct net_pair *p, int error);
+
+/* Moves packets to the guest until there are none, or a turn's worth. */
+void net_receive(struct net_pair *p);
+void net_receive_reset(struct net_rx *rx);
+/* Buffers that no packet is in go back to the queue, which is paused. */
+void net_receive_give_back(struct net_pair *p);
+void net_receive_impatient(struct loop_timer *t);
+/* The same from the guest. */
+void net_transmit(struct net_pair *p);
+
+/* The control queue. */
+void net_control(struct net_device *net, unsigned q);
+
+/* The driver uses the first so many pairs. */
+void net_use_pairs(struct net_device *net, uint16_t pairs);
+
+/* Tells the tap what the driver accepted. */
+void net_set_offloads(struct net_device *net, uint64_t features);
+
+#endif

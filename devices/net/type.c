@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The network device as a device of a VM, and `skep control PATH link`. */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "net.h"
+#include "virtio/type.h"
+
+static_assert(NET_MAX_PAIRS <= DEVICE_MAX_LOOPS, "a loop for each pair");
+
+static int add_loops(struct vm_device *d, unsigned num, struct loop **ret, struct error *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < num; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), num > 1 ? "net%u.%u" : "net%u", d->index, i);
+		r = loop_new(&ret[i], name, LOOP_EPOLL, 0, e);
+		if (r == 0)
+			device_add_loop(d, ret[i], "net");
+	}
+	return r;
+}
+
+static int build(struct vm_device *d, const struct device_host *host, struct error *e)
+{
+	const struct net_config *config = d->config;
+	struct loop *loop[NET_MAX_PAIRS];
+	uint8_t mac[NET_MAC_LEN];
+	struct net_tap tap;
+	int r = net_mac(config, mac, e);
+
+	if (r == 0)
+		r = net_tap_open(&tap, config->tap, config->queues, e);
+	if (r < 0)
+		return error_prefix(e, r, "tap %s", config->tap);
+	if (!tap.up)
+		log_warn("tap %s is down: no packet passes before it is up (ip link set %s up)",
+			 config->tap, config->tap);
+	if (config->mtu)
+		tap.mtu = config->mtu;
+	r = add_loops(d, config->queues, loop, e);
+	if (r < 0) {
+		net_tap_close(&tap);
+		return error_prefix(e, r, "tap %s", config->tap);
+	}
+	r = net_device_new(&d->dev, host->mem, &tap, mac, loop, e);
+	return r < 0 ? error_prefix(e, r, "tap %s", config->tap) : 0;
+}
+
+#define NUMBER(member)                                                                             \
+	{                                                                                          \
+#member, offsetof(struct net_counters, member)                                     \
+	}
+static const struct device_counter counters[] = {
+	NUMBER(rx_packets), NUMBER(rx_bytes),	NUMBER(rx_dropped), NUMBER(tx_packets),
+	NUMBER(tx_bytes),   NUMBER(tx_dropped), {.name = NULL},
+};
+
+static void count(const struct vm_device *d, bool wait, void *ret)
+{
+	(void)wait;
+	if (d->dev)
+		net_counters(d->dev, ret);
+}
+
+static void describe(const struct vm_device *d, json_t *ret)
+{
+	const struct net_config *config = d->config;
+
+	json_object_set_new(ret, "tap", json_from_bytes(config->tap));
+}
+
+static void add_status(const struct vm_device *d, json_t *ret)
+{
+	uint8_t mac[NET_MAC_LEN];
+
+	net_current_mac(d->dev, mac);
+	json_object_set_new(ret, "mac",
+			    json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
+					 mac[3], mac[4], mac[5]));
+	json_object_set_new(ret, "link", json_string(net_link(d->dev) ? "up" : "down"));
+}
+
+static void print_status(size_t i, const json_t *net, FILE *out)
+{
+	char received[DEVICE_BYTES_LEN], sent[DEVICE_BYTES_LEN];
+
+	print_line(out, "net %zu (%s): %s, link %s", i, answer_text(net, "tap"),
+		   answer_text(net, "mac"), answer_text(net, "link"));
+	fprintf(out,
+		"  %" PRIu64 " packets (%s) to the guest, %" PRIu64 " dropped; %" PRIu64
+		" packets (%s) from it, %" PRIu64 " dropped\n",
+		answer_number(net, "rx_packets"), answer_bytes(net, "rx_bytes", received),
+		answer_number(net, "rx_dropped"), answer_number(net, "tx_packets"),
+		answer_bytes(net, "tx_bytes", sent), answer_number(net, "tx_dropped"));
+}
+
+/* The command */
+
+/* The device that "net" names, by its position or its tap. */
+static struct vm_device *find(const struct device_request *request, struct error *e)
+{
+	const json_t *net = json_object_get(request->json, "net");
+
+	for (unsigned i = 0; i < request->num; i++) {
+		const struct net_config *config = request->devices[i].config;
+
+		if (json_is_string(net) ? strcmp(json_string_value(net), config->tap) == 0
+					: json_is_integer(net) && json_integer_value(net) == i)
+			return &request->devices[i];
+	}
+	error_set(e, -ENODEV,
+		  "\"net\" must be the position of a network device, 0 for the first, or the name "
+		  "of its tap: see what \"status\" lists");
+	return NULL;
+}
+
+static json_t *set_link(const struct device_request *request, struct error *e)
+{
+	const char *state = json_string_value(json_object_get(request->json, "link"));
+	struct vm_device *d = find(request, e);
+
+	if (!d)
+		return NULL;
+	if (!state || (strcmp(state, "up") != 0 && strcmp(state, "down") != 0)) {
+		error_set(e, -EINVAL, "\"link\" must be \"up\" or \"down\"");
+		return NULL;
+	}
+	net_set_link(d->dev, strcmp(state, "up") == 0);
+	return json_pack("{s:I, s:s}", "net", (json_int_t)d->index, "link",
+			 net_link(d->dev) ? "up" : "down");
+}
+
+static int ask_link(const struct device_words *words, json_t *request, struct error *e)
+{
+	const char *net = words->operand[0], *link = words->operand[1];
+	bool position = strspn(net, "0123456789") == strlen(net) && strlen(net) < 10;
+
+	if (strcmp(link, "up") != 0 && strcmp(link, "down") != 0)
+		return error_set(e, -EINVAL, "'%.40s' is neither up nor down", link);
+	json_object_set_new(request, "net",
+			    position ? json_integer(strtol(net, NULL, 10)) : json_from_bytes(net));
+	json_object_set_new(request, "link", json_string(link));
+	return 0;
+}
+
+static const struct device_command commands[] = {
+	{
+		.name = "link",
+		.members = (const char *const[]){"net", "link", NULL},
+		.run = set_link,
+		.operands = "NET up|down",
+		.summary = "plug a network device in, or pull its plug",
+		.max_operands = 2,
+		.ask = ask_link,
+	},
+	{.name = NULL},
+};
+
+const struct device_type net_type = {
+	.name = "net",
+	.options = &net_options,
+	.build = build,
+	.counters = counters,
+	.count = count,
+	.describe = describe,
+	.add_status = add_status,
+	.print_status = print_status,
+	.commands = commands,
+};

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# A guest on a tap: it is found, packets pass both ways whole, also while the driver comes and goes, the plug
+# can be pulled, and a tap that is removed is no end.
+
+control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
+
+# A web server and a sink at the host's end.
+serve_network() {
+	mkdir -p "$work/web"
+	head -c 32M /dev/urandom >"$work/web/data"
+	python3 - "$work" <<'END' >"$work/web.log" 2>&1 &
+import functools, http.server, socket, sys, threading
+work = sys.argv[1]
+def sink():
+	s = socket.create_server(("192.0.2.1", 9000))
+	while True:
+		c = s.accept()[0]
+		with open(work + "/received", "wb") as f:
+			while data := c.recv(65536):
+				f.write(data)
+		open(work + "/received.whole", "w").close()
+		c.close()
+threading.Thread(target=sink, daemon=True).start()
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=work + "/web")
+http.server.ThreadingHTTPServer(("192.0.2.1", 8000), handler).serve_forever()
+END
+	web_pid=$!
+}
+is_served() { wget -q -O /dev/null http://192.0.2.1:8000/ 2>/dev/null || python3 -c 'import urllib.request; urllib.request.urlopen("http://192.0.2.1:8000/")' 2>/dev/null; }
+
+# shellcheck disable=SC2317 # the trap calls it
+clean_up_network() {
+	end_vm
+	[ -z "$web_pid" ] || kill "$web_pid" 2>/dev/null || true
+	ip link delete skep-net 2>/dev/null || true
+}
+
+test_network() {
+	local sum
+	web_pid=
+	modprobe tun 2>/dev/null || true
+	if ! ip tuntap add skep-net mode tap multi_queue 2>/dev/null; then
+		skip "a guest on a tap" "cannot make a tap here"
+		return
+	fi
+	trap clean_up_network EXIT
+	ip addr add 192.0.2.1/24 dev skep-net
+	ip link set skep-net mtu 1400 up
+	serve_network
+	eventually is_served
+	sum=$(sha "$work/web/data")
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -c 2 --control "$work/socket" \
+		-n tap=skep-net,queues=2,mac=02:00:00:00:00:42 -a 'skep.mount=off -- /t/network'
+	step up
+	is "the guest has the address that was asked for" "$(value mac)" 02:00:00:00:00:42
+	is "and the tap's MTU" "$(value mtu)" 1400
+	is "and a queue for each CPU" "$(value queues)" 2
+	is "20 pings" "$(value pings)" 20
+	is "32 MiB from the host are whole" "$(value sum)" "$sum"
+	is "once more, after the driver was bound anew, with traffic" "$(value sum.bound)" "$sum"
+	eventually test -e "$work/received.whole" || true
+	is "32 MiB to the host are whole" "$(sha "$work/received")" "$sum"
+	check "status" control status
+	check "status: it tells of the device" grep -q '^net 0 (skep-net): 02:00:00:00:00:42, link up' "$work/control"
+	check "the plug is pulled" control link skep-net down
+	go on
+	step down
+	is "the guest sees that" "$(value carrier.down)" 0
+	check "and plugged in" control link 0 up
+	go on
+	step replugged
+	is "the guest sees that, too" "$(value carrier.up)" 1
+	is "and pings pass again" "$(value pings.up)" 5
+	kill "$web_pid"
+	web_pid=
+	ip link delete skep-net
+	go on
+	step gone
+	is "the tap is removed: the guest sees it" "$(value carrier.gone)" 0
+	go on
+	finish
+	ends "and goes on, to its own end" 0
+	check "and a message says so" complained '^skep: warning: tap skep-net is gone'
+	python3 - "$vm/result" >"$work/net" <<'END'
+import json, sys
+n = json.load(open(sys.argv[1]))["nets"][0]
+# A driver that comes and goes offers too little for a moment.
+print(n["tap"], n["rx_bytes"] > 64 << 20, n["tx_bytes"] > 32 << 20, n["rx_dropped"] < 100)
+END
+	is "the result tells what passed" "$(cat "$work/net")" "skep-net True True True"
+	rm -f "$work/socket"
+}
