@@ -6,8 +6,9 @@
  * knowing how long it is: so buffers for the longest possible one are popped before, and those that
  * it does not need are kept for the next. Where the guest has not offered that much (a short queue,
  * one packet too many), packets go through a buffer here, and into what there is. One that does not
- * fit waits a moment for more, and is dropped and counted then, so that the queue goes on. When the guest offers nothing the tap is not read, and the
- * host's kernel queues and drops as for any slow receiver.
+ * fit waits a moment for more, and is dropped and counted then, so that the queue goes on. When the
+ * guest offers nothing the tap is not read, and the host's kernel queues and drops as for any slow
+ * receiver.
  */
 #include <errno.h>
 #include <linux/virtio_config.h>
