@@ -67,13 +67,21 @@ static void make_space(struct net_rx *rx)
 	}
 }
 
-/* Pops buffers until there is room for the longest packet. -EBADMSG from a broken driver. */
+/* Whether there is a place for one more chain, however many buffers it has. */
+static bool can_hold_more(const struct net_pair *p)
+{
+	return p->rx.num < net_rx_queue(p)->vq.size &&
+	       (!p->rx.num || NET_MAX_IOV - p->rx.num_iov >= VIRTQ_MAX_SIZE);
+}
+
+/* Pops buffers until there is room for the longest packet, and for the one that waits. -EBADMSG from a broken driver. */
 static int hold_buffers(struct net_pair *p, const char **why)
 {
 	struct virtq *vq = &net_rx_queue(p)->vq;
 	struct net_rx *rx = &p->rx;
+	uint64_t wanted = MAX(longest(p->net), rx->frame_len);
 
-	while (room(p) < longest(p->net) && rx->num < VIRTQ_MAX_SIZE) {
+	while (room(p) < wanted && can_hold_more(p)) {
 		struct virtq_chain chain;
 		unsigned slot = (rx->first + rx->num) % VIRTQ_MAX_SIZE;
 		int r;
@@ -81,13 +89,8 @@ static int hold_buffers(struct net_pair *p, const char **why)
 		if (rx->num && !virtio_has(&p->net->dev, VIRTIO_NET_F_MRG_RXBUF))
 			return 0;
 		make_space(rx);
-		if (rx->num_iov >= NET_MAX_IOV)
-			return 0;
 		chain = (struct virtq_chain){.iov = rx->iov + rx->first_iov + rx->num_iov,
 					     .max_iov = NET_MAX_IOV - rx->num_iov};
-		/* What does not fit any more waits in the queue, if it is a chain that fits at all. */
-		if (rx->num && chain.max_iov < VIRTQ_MAX_SIZE)
-			return 0;
 		r = virtq_pop(vq, &chain, why);
 		if (r <= 0)
 			return r;
@@ -142,10 +145,8 @@ static bool deliver_frame(struct net_pair *p)
 	struct net_rx *rx = &p->rx;
 	size_t len = rx->frame_len;
 
-	if (room(p) < len && more_helps && rx->num < net_rx_queue(p)->vq.size) {
-		loop_timer_set(&p->patience, PATIENCE_NS);
+	if (room(p) < len && more_helps && can_hold_more(p))
 		return false;
-	}
 	rx->frame_len = 0;
 	if (room(p) < len) {
 		rx->dropped++;
@@ -194,8 +195,10 @@ static ssize_t read_packet(struct net_pair *p)
 		deliver(p, (size_t)n);
 	} else {
 		rx->frame_len = (size_t)n;
-		if (!deliver_frame(p))
+		if (!deliver_frame(p)) {
+			loop_timer_set(&p->patience, PATIENCE_NS);
 			return -EAGAIN;
+		}
 	}
 	return n;
 }

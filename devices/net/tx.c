@@ -87,8 +87,10 @@ void net_transmit(struct net_pair *p)
 			virtio_dev_fail(&p->net->dev, "queue %u: %s", q->index, why);
 			return;
 		}
-		if (r < 0)
+		if (r < 0) { /* and the rest is dropped */
 			net_lost(p, r);
+			r = 0;
+		}
 		if (r == 1)
 			virtio_queue_kick_later(&p->net->dev, q->index);
 	} while (r == 0 && !p->waits && virtq_enable_kicks(&q->vq));

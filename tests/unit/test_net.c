@@ -52,6 +52,26 @@ static void test_a_packet_that_does_not_fit(void **state)
 	}
 }
 
+/* So tiny that all there is place for is too little: it does not wait for more of them. */
+static void test_a_packet_and_buffers_of_no_use(void **state)
+{
+	struct fixture *f = start(ALL);
+	struct drv_buf tiny[32];
+	gpa_t at = drv_alloc(&f->d, 32, 1);
+
+	(void)state;
+	for (unsigned i = 0; i < 32; i++)
+		tiny[i] = (struct drv_buf){at, 1, true};
+	for (unsigned i = 0; i < 64; i++)
+		assert_true(drv_add_indirect(&f->d.queue[0], tiny, 32) >= 0);
+	host_sends(f, 1514, 1);
+	drv_kick_if_needed(&f->d.queue[0]);
+	while (!counters(f).rx_dropped)
+		usleep(1000);
+	assert_int_equal(counters(f).rx_packets, 0);
+	end(f);
+}
+
 static void test_a_packet_that_waits_for_its_last_buffer(void **state)
 {
 	struct fixture *f = start(ALL);
@@ -199,6 +219,7 @@ int main(void)
 		cmocka_unit_test(test_packets_to_the_guest),
 		cmocka_unit_test(test_a_packet_in_many_buffers),
 		cmocka_unit_test(test_a_packet_that_does_not_fit),
+		cmocka_unit_test(test_a_packet_and_buffers_of_no_use),
 		cmocka_unit_test(test_a_packet_that_waits_for_its_last_buffer),
 		cmocka_unit_test(test_packets_wait_for_buffers),
 		cmocka_unit_test(test_reset_with_buffers),
