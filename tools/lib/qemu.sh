@@ -44,10 +44,18 @@ mend_qemu() {
 	[ "$(grep -cF 'control.int_state' "$file")" != 2 ] ||
 		mend 'env->hflags |= HF_GUEST_MASK;' \
 			"& env->hflags \&= ~HF_INHIBIT_IRQ_MASK; if ($shadow) env->hflags |= HF_INHIBIT_IRQ_MASK;"
+	# A store to code first drops what was translated from it, and is then made. What another processor
+	# translates between the two is the old code. If that is the INT3 by way of which Linux patches
+	# its own, it was executed for ever.
+	file=$1/target/i386/tcg/excp_helper.c
+	mend '#include "cpu.h"' '&\n#include "exec/cpu_ldst.h"'
+	mend 'raise_interrupt(env, intno,.* next_eip_addend);' 'target_ulong pc = env->segs[R_CS].base + env->eip;
+		if (intno == EXCP03_INT3 \&\& next_eip_addend == 1 \&\& cpu_ldub_code(env, pc) != 0xcc) {
+			tb_page_addr_t code = get_page_addr_code(env, pc); tb_invalidate_phys_range(code, code + 1);
+			cpu_loop_exit_noexc(env_cpu(env)); } &'
 	file=$1/accel/tcg/translate-all.c
 	! grep -q tb_lock_page0 "$file" || return 0
-	# What another processor writes to code while that is translated goes unnoticed: Linux patches its
-	# own code by way of INT3, which was then executed for ever.
+	# What another processor writes to code while that is translated goes unnoticed as well.
 	mend 'void \*host_pc;' '& uint8_t code[TARGET_PAGE_SIZE]; size_t rest = -(pc | TARGET_PAGE_MASK);'
 	mend 'trace_translate_block(tb, pc, tb->tc.ptr);' '& if (phys_pc != -1) memcpy(code, host_pc, rest);'
 	mend 'existing_tb = tb_link_page(tb, tb_page_addr0(tb), tb_page_addr1(tb));' '& if (existing_tb == tb \&\&
