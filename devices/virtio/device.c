@@ -25,7 +25,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "mmio.h"
+#include "device.h"
+#include "page.h"
 
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const struct gmem *mem,
 		    unsigned num_queues, uint16_t max_size, struct loop *loop, struct error *e)
@@ -84,7 +85,7 @@ int virtio_dev_attach(struct virtio_dev *dev, uint8_t *page, int irq_fd,
 	dev->irq_fd = irq_fd;
 	dev->drain_acks = drain_acks;
 	dev->drain_ctx = drain_ctx;
-	virtio_mmio_fill(dev);
+	virtio_page_fill(dev);
 	for (unsigned i = 0; i < dev->num_queues; i++) {
 		struct virtio_queue *q = &dev->queue[i];
 		int r = loop_watch(q->loop, &q->watch, q->kick_fd, EPOLLIN | EPOLLET, kicked);
@@ -199,8 +200,8 @@ void virtio_dev_reset(struct virtio_dev *dev)
 	dev->unknown_features = false;
 	dev->device_features_sel = dev->driver_features_sel = dev->queue_sel = 0;
 	dev->usable_queues = dev->num_queues;
-	virtio_mmio_set_status(dev, 0);
-	virtio_mmio_fill(dev);
+	virtio_page_set_status(dev, 0);
+	virtio_page_fill(dev);
 	pthread_mutex_unlock(&dev->state_lock);
 	if (dev->ops->reset)
 		dev->ops->reset(dev);
@@ -219,7 +220,7 @@ void virtio_queue_publish(struct virtio_dev *dev, unsigned q)
 	if (!virtio_queue_active(dev, q))
 		return;
 	if (virtq_publish(&dev->queue[q].vq))
-		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_VRING);
+		virtio_interrupt(dev, VIRTIO_MMIO_INT_VRING);
 }
 
 void virtio_dev_fail(struct virtio_dev *dev, const char *fmt, ...)
@@ -232,11 +233,11 @@ void virtio_dev_fail(struct virtio_dev *dev, const char *fmt, ...)
 		pthread_mutex_unlock(&dev->state_lock);
 		return;
 	}
-	virtio_mmio_set_status(dev, atomic_load(&dev->status) | VIRTIO_CONFIG_S_NEEDS_RESET);
+	virtio_page_set_status(dev, atomic_load(&dev->status) | VIRTIO_CONFIG_S_NEEDS_RESET);
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		atomic_store(&dev->queue[i].active, false);
 	if (atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK)
-		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+		virtio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
 	pthread_mutex_unlock(&dev->state_lock);
 
 	va_start(ap, fmt);
@@ -255,9 +256,9 @@ void virtio_dev_set_config_locked(struct virtio_dev *dev, uint32_t offset, const
 	pthread_mutex_lock(&dev->state_lock);
 	memcpy(dev->config + offset, data, len);
 	/* A driver that is not at DRIVER yet has read nothing. */
-	if (dev->page && virtio_mmio_show_config(dev) && interrupt &&
+	if (dev->page && virtio_page_show_config(dev) && interrupt &&
 	    atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER)
-		virtio_mmio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+		virtio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
 	pthread_mutex_unlock(&dev->state_lock);
 }
 

@@ -5,7 +5,8 @@
 #include <linux/virtio_mmio.h>
 #include <string.h>
 
-#include "mmio.h"
+#include "device.h"
+#include "page.h"
 #include "virtio/state.h"
 
 static_assert(sizeof(struct virtio_queue_state) == 32, "no holes");
@@ -112,6 +113,18 @@ static void save_queue(const struct virtq *vq, struct virtio_queue_state *ret)
 	};
 }
 
+/* What the driver reads. */
+static void save_page(struct virtio_dev *dev, struct virtio_state *s)
+{
+	pthread_mutex_lock(&dev->state_lock);
+	virtio_drain_acks(dev);
+	s->status = atomic_load(&dev->status);
+	s->interrupt_status = atomic_load(virtio_reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS));
+	s->config_generation = atomic_load(virtio_reg(dev, VIRTIO_MMIO_CONFIG_GENERATION));
+	memcpy(s->config, dev->page + VIRTIO_MMIO_CONFIG, sizeof(s->config));
+	pthread_mutex_unlock(&dev->state_lock);
+}
+
 static int save_locked(struct virtio_dev *dev, struct virtio_state *s, struct error *e)
 {
 	int r = settle(dev, e);
@@ -134,9 +147,7 @@ static int save_locked(struct virtio_dev *dev, struct virtio_state *s, struct er
 	};
 	for (unsigned i = 0; i < dev->num_queues; i++)
 		save_queue(&dev->queue[i].vq, &s->queue[i]);
-	pthread_mutex_lock(&dev->state_lock);
-	virtio_mmio_save(dev, s);
-	pthread_mutex_unlock(&dev->state_lock);
+	save_page(dev, s);
 	assert(dev->ops->state_size <= sizeof(s->own));
 	return dev->ops->save ? dev->ops->save(dev, s->own, e) : 0;
 }
@@ -207,6 +218,31 @@ static int restore_queue(struct virtio_dev *dev, unsigned i, const struct virtio
 				 why);
 }
 
+/* As the driver could last read it, and the configuration then as it is here: the generation moves
+ * where that differs. */
+static void restore_page(struct virtio_dev *dev, const struct virtio_state *s)
+{
+	pthread_mutex_lock(&dev->state_lock);
+	memcpy(dev->page + VIRTIO_MMIO_CONFIG, s->config, sizeof(s->config));
+	atomic_store(virtio_reg(dev, VIRTIO_MMIO_CONFIG_GENERATION), s->config_generation);
+	virtio_page_set_status(dev, s->status);
+	virtio_page_fill(dev);
+	atomic_store(virtio_reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), s->interrupt_status);
+	pthread_mutex_unlock(&dev->state_lock);
+}
+
+/* Interrupts for a configuration that differs, and once more for what was pending: that interrupt
+ * may have been lost, and one too many is a handler that looks once more. */
+static void tell_driver(struct virtio_dev *dev, const struct virtio_state *s)
+{
+	pthread_mutex_lock(&dev->state_lock);
+	if (memcmp(dev->page + VIRTIO_MMIO_CONFIG, s->config, sizeof(s->config)) != 0 &&
+	    atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER)
+		virtio_interrupt(dev, VIRTIO_MMIO_INT_CONFIG);
+	virtio_interrupt_again(dev);
+	pthread_mutex_unlock(&dev->state_lock);
+}
+
 static int restore_locked(struct virtio_dev *dev, const struct virtio_state *s, struct error *e)
 {
 	bool runs = (s->status & RUNS) == DRIVER_OK;
@@ -226,17 +262,13 @@ static int restore_locked(struct virtio_dev *dev, const struct virtio_state *s, 
 			return error_set(e, r, "virtio-%s: cannot restore queue %u: %s",
 					 dev->ops->name, i, why);
 	}
-	pthread_mutex_lock(&dev->state_lock);
-	virtio_mmio_restore(dev, s);
-	pthread_mutex_unlock(&dev->state_lock);
+	restore_page(dev, s);
 	r = dev->ops->restore ? dev->ops->restore(dev, s->own, e) : 0;
 	if (r < 0)
 		return error_prefix(e, r, "virtio-%s", dev->ops->name);
 	if (runs)
 		virtio_dev_run(dev);
-	pthread_mutex_lock(&dev->state_lock);
-	virtio_mmio_go_on(dev, s);
-	pthread_mutex_unlock(&dev->state_lock);
+	tell_driver(dev, s);
 	return 0;
 }
 

@@ -13,7 +13,7 @@
  * The register page is the memory that the guest reads directly (a read-only memslot) where the
  * host has KVM_CAP_READONLY_MEM, so it is kept true at every change. InterruptACK and QueueNotify
  * writes never exit: they are coalesced MMIO and ioeventfds. drain_acks() brings pending ACKs in
- * before the interrupt state is looked at or changed; see virtio_mmio.c for why no interrupt is
+ * before the interrupt state is looked at or changed; see page.c for why no interrupt is
  * lost.
  */
 #ifndef SKEP_VIRTIO_H
