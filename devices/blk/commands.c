@@ -28,7 +28,7 @@ static struct vm_device *find_by_serial(const struct device_request *request, co
 	size_t found = 0;
 
 	for (unsigned i = 0; i < request->num; i++) {
-		blk_serial(&request->devices[i], serial);
+		disk_serial(request->devices[i].config, i, serial);
 		if (strcmp(serial, wanted) == 0) {
 			ret = &request->devices[i];
 			found++;

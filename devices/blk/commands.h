@@ -8,9 +8,6 @@
 
 extern const struct device_command blk_commands[];
 
-/* The serial number that the guest sees. */
-void blk_serial(const struct vm_device *d, char ret[BLK_SERIAL_LEN + 1]);
-
 /* Adds the limits to an answer. */
 void blk_add_limits(json_t *ret, const struct blk_limits *limits);
 

@@ -8,14 +8,15 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "device.h"
 
-/* Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
-void blk_set_wce(struct blk_device *blk, bool on)
+/* Whether writes may wait for a flush from now on. Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
+static void set_wce(struct blk_device *blk, bool on)
 {
 	uint8_t wce = on;
 
@@ -30,7 +31,7 @@ static void blk_features_ok(struct virtio_dev *dev)
 {
 	if (!virtio_has(dev, VIRTIO_BLK_F_MQ))
 		dev->usable_queues = 1;
-	blk_set_wce(blk_of(dev), blk_of(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+	set_wce(blk_of(dev), blk_of(dev)->wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
 }
 
 static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
@@ -45,13 +46,59 @@ static void blk_config_write(struct virtio_dev *dev, uint32_t offset, const void
 		return;
 	}
 	memcpy(&wce, data, sizeof(wce));
-	blk_set_wce(blk_of(dev), wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+	set_wce(blk_of(dev), wce && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
 }
 
 static void blk_reset(struct virtio_dev *dev)
 {
 	blk_flush_forget(blk_of(dev));
-	blk_set_wce(blk_of(dev), blk_of(dev)->wce);
+	set_wce(blk_of(dev), blk_of(dev)->wce);
+}
+
+/* A disk's state besides that of any device; the content is in the image. */
+struct blk_state {
+	uint64_t sectors;
+	int32_t flush_error; /* of the first sync that failed since reset */
+	uint8_t writethrough;
+	uint8_t zero[3];
+};
+
+static int blk_save(struct virtio_dev *dev, void *state, struct error *e)
+{
+	struct blk_device *blk = blk_of(dev);
+	struct blk_state s = {.sectors = blk->sectors, .writethrough = blk->writethrough};
+	bool syncs;
+
+	pthread_mutex_lock(&blk->flush.lock);
+	syncs = blk->flush.at_work; /* one that a reset did not wait for */
+	s.flush_error = blk->flush.error;
+	pthread_mutex_unlock(&blk->flush.lock);
+	if (syncs)
+		return error_set(e, -EBUSY, "disk %s: a sync is still at work", blk->image->path);
+	memcpy(state, &s, sizeof(s));
+	return 0;
+}
+
+static int blk_restore(struct virtio_dev *dev, const void *state, struct error *e)
+{
+	struct blk_device *blk = blk_of(dev);
+	struct blk_state s;
+
+	memcpy(&s, state, sizeof(s));
+	if (s.sectors > blk->sectors)
+		return error_set(e, -EINVAL,
+				 "disk %s has %llu sectors, where its driver knows of %llu: it is "
+				 "another image, or was cut",
+				 blk->image->path, (unsigned long long)blk->sectors,
+				 (unsigned long long)s.sectors);
+	if (s.writethrough > 1 || s.flush_error > 0 || s.flush_error < -4095)
+		return error_set(e, -EINVAL, "disk %s: a state that no disk has", blk->image->path);
+	if (atomic_load(&dev->status) & VIRTIO_CONFIG_S_FEATURES_OK)
+		set_wce(blk, !s.writethrough && virtio_has(dev, VIRTIO_BLK_F_FLUSH));
+	pthread_mutex_lock(&blk->flush.lock);
+	blk->flush.error = s.flush_error;
+	pthread_mutex_unlock(&blk->flush.lock);
+	return 0;
 }
 
 static void blk_destroy(struct virtio_dev *dev)
@@ -76,7 +123,7 @@ static const struct virtio_ops blk_ops = {
 	.start_queue = blk_start_queue,
 	.kick = blk_kick,
 	.stop_queue = blk_stop_queue,
-	.state_size = BLK_STATE_SIZE,
+	.state_size = sizeof(struct blk_state),
 	.save = blk_save,
 	.restore = blk_restore,
 	.destroy = blk_destroy,

@@ -119,14 +119,6 @@ static inline struct blk_device *blk_of(const struct virtio_dev *dev)
 	return container_of(dev, struct blk_device, dev);
 }
 
-/* Whether writes may wait for a flush from now on. Under the device's lock. */
-void blk_set_wce(struct blk_device *blk, bool on);
-
-/* state.c, for struct virtio_ops. */
-#define BLK_STATE_SIZE 16u
-int blk_save(struct virtio_dev *dev, void *state, struct error *e);
-int blk_restore(struct virtio_dev *dev, const void *state, struct error *e);
-
 /* The queues' part of the device (struct virtio_ops): queue.c. */
 void blk_kick(struct virtio_dev *dev, unsigned index);
 void blk_start_queue(struct virtio_dev *dev, unsigned index);

@@ -10,11 +10,6 @@
 
 #define LOOP_ENTRIES 256u
 
-void blk_serial(const struct vm_device *d, char ret[BLK_SERIAL_LEN + 1])
-{
-	disk_serial(d->config, d->index, ret);
-}
-
 static enum loop_engine loop_engine(enum disk_engine engine)
 {
 	static const enum loop_engine map[] = {
@@ -54,7 +49,7 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 		blk_image_close(image);
 		return error_prefix(e, r, "disk %s", config.path);
 	}
-	blk_serial(d, config.serial);
+	disk_serial(d->config, d->index, config.serial);
 	r = blk_device_new(&d->dev, host->mem, image, &config, loop, e);
 	if (r < 0)
 		return error_prefix(e, r, "disk %s", config.path);
@@ -113,7 +108,7 @@ static void add_status(const struct vm_device *d, json_t *ret)
 	char serial[BLK_SERIAL_LEN + 1];
 	struct blk_limits limits;
 
-	blk_serial(d, serial);
+	disk_serial(d->config, d->index, serial);
 	blk_device_limits(d->dev, &limits);
 	json_object_set_new(ret, "serial", json_from_bytes(serial));
 	json_object_set_new(ret, "size", json_integer((json_int_t)blk_device_size(d->dev)));
