@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A virtio-blk device as the rest of the program sees it: its image (image.h), and what can
+ * A virtio-blk device as the rest of the program sees it: its image (open.h, image.h), and what can
  * be asked about it and changed while it runs.
  */
 #ifndef SKEP_BLK_H
 #define SKEP_BLK_H
 
-#include "image.h"
+#include "open.h"
 #include "virtio/virtio.h"
 
 /* virtio-blk (virtio 1.3, section 5.2). `loops` has one loop a queue; the device takes the image

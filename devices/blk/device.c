@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "device.h"
+#include "engines.h"
 
 /* Whether writes may wait for a flush from now on. Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
 static void set_wce(struct blk_device *blk, bool on)
@@ -194,14 +195,6 @@ static void offer_features(struct blk_device *blk)
 	blk->dev.features |= f;
 }
 
-static bool needs_worker(const struct blk_device *blk, const struct disk_config *config,
-			 struct loop *const *loops)
-{
-	if (config->engine == ENGINE_SYNC || !loop_is_uring(loops[0]))
-		return !blk->image->readonly;
-	return (blk->discard || blk->secure_erase) && blk_uring_needs_worker(blk->image);
-}
-
 static void set_detect_zeroes(struct blk_device *blk, const struct disk_config *config)
 {
 	const struct blk_image *image = blk->image;
@@ -249,7 +242,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	}
 	blk->num_queues = n;
 	configure(blk, image, config);
-	if (needs_worker(blk, config, loops))
+	if (blk_needs_worker(image, config, loops[0]))
 		r = loop_new(&blk->worker, "blkdiscard", LOOP_EPOLL, 0, e);
 	for (unsigned i = 0; i < n && r >= 0; i++)
 		r = blk_queue_init(blk, i, loops[i], config, e);

@@ -77,7 +77,6 @@ static inline void blk_engine_ended(const struct blk_req *req)
 
 /* All on the loop's thread but for close(). */
 struct blk_engine_ops {
-	const char *name;
 	void (*submit)(struct blk_engine *engine, struct blk_req *req);
 	/* Carries out one submitted request on the loop's thread; false when none is left for that.
 	 * NULL: the loop submits them all. */
@@ -87,44 +86,5 @@ struct blk_engine_ops {
 	void (*drain)(struct blk_engine *engine);
 	void (*close)(struct blk_engine *engine); /* nothing is in flight */
 };
-
-/* The engine for a queue on `loop`, over a throw-away image's base as well. Before the loop
- * starts. */
-int blk_engine_open(struct blk_engine **ret, const struct blk_image *image, enum disk_engine wanted,
-		    struct loop *loop, struct loop *worker, struct error *e);
-
-/*
- * io_uring: operations are SQEs on the loop's own ring, submitted with all others when the loop
- * next waits. `worker` is for BLKDISCARD and BLKSECDISCARD, needed where blk_uring_needs_worker()
- * says so. Before the loop starts.
- */
-int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
-		   struct loop *worker, struct error *e);
-bool blk_uring_needs_worker(const struct blk_image *image);
-
-/* Whether the kernel has BLOCK_URING_CMD_DISCARD for this block device. Discards nothing. */
-bool blk_uring_probe_discard(int fd);
-
-/* Sync: system calls on the loop's thread, in commit; `worker` may be NULL and is for flushes, and
- * for those `aside`. */
-int blk_sync_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
-		  struct loop *worker, struct error *e);
-
-/* For an image with a base: an engine over one on it and one on the base, of the same kind and
- * loop, which are its own from then on (not on error). */
-int blk_overlay_engine(struct blk_engine **ret, struct blk_engine *upper, struct blk_engine *base,
-		       struct error *e);
-
-/* The system call for one operation, restarted on EINTR; what blk_req.result says. */
-int64_t blk_sync_run(const struct blk_image *image, const struct blk_req *req);
-
-/* Hands the request to the engine's worker: for what should not block the loop's thread. */
-void blk_worker_submit(struct blk_engine *engine, struct blk_req *req);
-
-/* Waits for all that the ring or the worker has; the worker begins nothing more. */
-void blk_worker_drain(struct blk_engine *engine);
-
-/* fallocate(2)'s mode for BLK_DISCARD on a file, BLK_ZERO_PUNCH and BLK_ZERO_RANGE. */
-int blk_fallocate_mode(enum blk_op op);
 
 #endif

@@ -46,13 +46,12 @@ struct blk_image {
 	_Atomic uint64_t *written;
 };
 
-/*
- * Opens the image that `config` names and finds out what it can do, without changing its content.
- * 0, or a negative errno with a message that does not repeat the path. What cannot be offered to
- * the guest is logged, one line each. The image is locked (file_lock()). A writable block device is
- * also claimed (O_EXCL), so that one that is mounted is not written under its file system.
- */
-int blk_image_open(struct blk_image **ret, const struct disk_config *config, struct error *e);
+/* Bytes of memory that `written` takes. */
+static inline size_t blk_bitmap_size(const struct blk_image *image)
+{
+	return image->size / BLK_SECTOR / 8 + sizeof(uint64_t);
+}
+
 /* Bytes that the image's file occupies; -1 for a device, where nobody knows. Any thread. */
 int64_t blk_image_allocated(const struct blk_image *image);
 /* Whether it still has `end` bytes: false for a device that shrank or vanished. A file has no end
@@ -68,14 +67,5 @@ void blk_image_close(struct blk_image *image); /* NULL-safe */
 /* Sets the size of an image's file; it is unchanged when that fails. -EFBIG or another negative
  * errno, with a message. */
 int blk_set_size(int fd, uint64_t size, struct error *e);
-
-/*
- * The rest of opening a throw-away disk: a nameless file for what is written to `image`, whose path
- * and size are set, that starts as a clone of `base` or lies over it; `base` is the image's from
- * here on. In $TMPDIR, else /var/tmp; a clone beside the image. 0, or a negative errno with a
- * message; in either case blk_image_close(), which calls blk_overlay_close(), undoes it.
- */
-int blk_overlay_open(struct blk_image *image, struct blk_image *base, struct error *e);
-void blk_overlay_close(struct blk_image *image);
 
 #endif

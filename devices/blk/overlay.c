@@ -28,7 +28,7 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "engine.h"
+#include "overlay.h"
 
 #define WORD_BITS 64u
 
@@ -74,13 +74,12 @@ static int open_clone_beside(const struct blk_image *base)
 
 static int make_bitmap(struct blk_image *image, struct error *e)
 {
-	void *map =
-		mmap(NULL, image->size / BLK_SECTOR / 8 + sizeof(uint64_t), PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *map = mmap(NULL, blk_bitmap_size(image), PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (map == MAP_FAILED)
 		return error_set(e, -ENOMEM, "out of memory for the overlay's bitmap");
-	madvise(map, image->size / BLK_SECTOR / 8 + sizeof(uint64_t), MADV_NOHUGEPAGE);
+	madvise(map, blk_bitmap_size(image), MADV_NOHUGEPAGE);
 	image->written = map;
 	return 0;
 }
@@ -109,13 +108,6 @@ int blk_overlay_open(struct blk_image *image, struct blk_image *base, struct err
 				 dir, strerror(errno));
 	log_debug("disk %s: writes go to an overlay in %s", image->path, dir);
 	return make_bitmap(image, e);
-}
-
-void blk_overlay_close(struct blk_image *image)
-{
-	if (image->written)
-		munmap(image->written, image->size / BLK_SECTOR / 8 + sizeof(uint64_t));
-	blk_image_close(image->base);
 }
 
 /* How many sectors from `first` on, before `end`, are in the same file; *written: the overlay. */
@@ -254,7 +246,6 @@ static void overlay_close(struct blk_engine *engine)
 }
 
 static const struct blk_engine_ops overlay_ops = {
-	.name = "overlay",
 	.submit = overlay_submit,
 	.commit = overlay_commit,
 	.drain = overlay_drain,

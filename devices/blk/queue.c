@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "device.h"
+#include "engines.h"
 
 /* The sync engine works this long before it lets the loop look at its other descriptors, and
  * shows the guest what is done. */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/util.h"
-#include "engine.h"
+#include "sync.h"
 
 struct sync_engine {
 	struct blk_engine engine;
@@ -135,7 +135,6 @@ static void sync_close(struct blk_engine *engine)
 }
 
 static const struct blk_engine_ops sync_ops = {
-	.name = "sync",
 	.submit = sync_submit,
 	.commit = sync_commit,
 	.drain = sync_drain,

@@ -31,7 +31,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "engine.h"
+#include "sync.h"
+#include "uring.h"
 
 /* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
 #ifndef BLOCK_URING_CMD_DISCARD
@@ -283,7 +284,6 @@ static void uring_close(struct blk_engine *engine)
 }
 
 static const struct blk_engine_ops uring_ops = {
-	.name = "uring",
 	.submit = uring_submit,
 	.commit = uring_commit,
 	.drain = uring_drain,

@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "blk/device.h"
+#include "blk/sync.h"
 #include "disk_fixture.h"
 
 #define MAX_LOG 4096u
@@ -69,7 +70,6 @@ static inline void fake_close(struct blk_engine *engine)
 }
 
 static const struct blk_engine_ops fake_ops = {
-	.name = "fake",
 	.submit = fake_submit,
 	.commit = fake_commit,
 	.drain = fake_drain,

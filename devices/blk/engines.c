@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Which engine a queue gets. */
+/* Which engine a queue gets, and what it needs. */
 #include <errno.h>
 #include <stdatomic.h>
 
 #include "base/log.h"
-#include "engine.h"
+#include "engines.h"
+#include "overlay.h"
+#include "sync.h"
+#include "uring.h"
 
 static int open_plain(struct blk_engine **ret, const struct blk_image *image,
 		      enum disk_engine wanted, struct loop *loop, struct loop *worker,
@@ -44,4 +47,12 @@ int blk_engine_open(struct blk_engine **ret, const struct blk_image *image, enum
 	if (r < 0)
 		upper->ops->close(upper);
 	return r;
+}
+
+bool blk_needs_worker(const struct blk_image *image, const struct disk_config *config,
+		      const struct loop *loop)
+{
+	if (config->engine == ENGINE_SYNC || !loop_is_uring(loop))
+		return !image->readonly;
+	return config->discard == DISCARD_UNMAP && blk_uring_needs_worker(image);
 }
