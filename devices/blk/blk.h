@@ -7,6 +7,7 @@
 #define SKEP_BLK_H
 
 #include "open.h"
+#include "rate.h"
 #include "virtio/virtio.h"
 
 /* virtio-blk (virtio 1.3, section 5.2). `loops` has one loop a queue; the device takes the image
@@ -20,14 +21,6 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
  * after the device.
  */
 struct loop *blk_device_worker(const struct virtio_dev *dev);
-
-/*
- * How much a disk may do: bytes and requests a second, 0 for no limit; what was not used is saved
- * for `burst_ns`. All requests count, those that fail and those that move no data, too.
- */
-struct blk_limits {
-	uint64_t bytes_per_s, ops_per_s, burst_ns;
-};
 
 /* The limits of a disk; and to change them at once: requests that wait are looked at again. Any
  * thread. */

@@ -13,8 +13,10 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "device.h"
+#include "blk.h"
 #include "engines.h"
+#include "flush.h"
+#include "queue.h"
 
 /* Whether writes may wait for a flush from now on. Section 5.2.5: the field `writeback`, here by its name in linux/virtio_blk.h. */
 static void set_wce(struct blk_device *blk, bool on)

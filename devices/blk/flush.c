@@ -8,8 +8,8 @@
  * that came before it began. Those that come meanwhile wait for the next one together: a group
  * commit, which is also cheaper.
  *
- * Each sync has a number. A request waits for the one that begins next (`flush_number`), and any
- * queue that has such requests begins it, at the end of a turn of its loop. When it is done the
+ * Each sync has a number. At the end of a turn of its loop, a queue has its new requests wait for the
+ * one that begins next (`flush_number`), and begins it if none is at work. When it is done the
  * other queues that wait are woken by their kicks.
  *
  * A failed sync may have lost any data written since the one before, and the kernel considers those
@@ -23,18 +23,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "device.h"
-
-void blk_flush_enter(struct blk_request *r)
-{
-	struct blk_queue *q = r->queue;
-	struct blk_flush *f = &q->blk->flush;
-
-	pthread_mutex_lock(&f->lock);
-	r->flush_number = q->flush_number = f->begun + 1;
-	pthread_mutex_unlock(&f->lock);
-	fifo_append(&q->flushes, &r->link);
-}
+#include "flush.h"
+#include "request.h"
 
 static void wake(struct blk_device *blk, uint64_t queues)
 {
@@ -96,9 +86,13 @@ bool blk_flush_look(struct blk_queue *q)
 	bool waits, begins;
 	int error;
 
-	if (!q->flushes.first || q->stopping)
+	if ((!q->unsynced.first && !q->flushes.first) || q->stopping)
 		return false;
 	pthread_mutex_lock(&f->lock);
+	while ((r = fifo_take(&q->unsynced, struct blk_request, link))) {
+		r->flush_number = q->flush_number = f->begun + 1;
+		fifo_append(&q->flushes, &r->link);
+	}
 	error = f->error;
 	done = error ? UINT64_MAX : f->done;
 	waits = q->flush_number > done;

@@ -15,22 +15,18 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
-#include "device.h"
 #include "engines.h"
+#include "flush.h"
+#include "lane.h"
+#include "queue.h"
+#include "ranges.h"
+#include "space.h"
+#include "start.h"
+#include "transfer.h"
 
 /* The sync engine works this long before it lets the loop look at its other descriptors, and
  * shows the guest what is done. */
 #define SYNC_SLICE_NS 50000u
-
-void blk_wait_for_limits(struct blk_queue *q, uint64_t wait)
-{
-	uint64_t due = now_ns() + wait;
-
-	if (q->rate_due && q->rate_due <= due)
-		return;
-	q->rate_due = due;
-	loop_timer_set(&q->rate_timer, wait);
-}
 
 /* False when the disk's limits keep requests waiting in the virtqueue. */
 static bool may_start(struct blk_queue *q)
@@ -169,6 +165,22 @@ static bool turn_ends(struct loop_hook *hook)
 	return more || q->kick_again || poll_queue(q);
 }
 
+static void reset_lane(struct blk_lane *lane, uint64_t max, uint32_t (*step)(struct blk_request *r))
+{
+	*lane = (struct blk_lane){.max = max, .step = step};
+}
+
+/* The queue is idle, with empty lanes. */
+static void reset_requests(struct blk_queue *q)
+{
+	reset_lane(&q->transfers, BLK_IN_FLIGHT, blk_transfer_step);
+	reset_lane(&q->ranges, BLK_MAX_RANGES_AT_WORK, blk_range_step);
+	reset_lane(&q->bounced, BLK_MAX_BOUNCES, blk_bounce_step);
+	q->unsynced = q->flushes = (struct fifo){0};
+	q->bounces = 0;
+	blk_held_reset(q);
+}
+
 void blk_start_queue(struct virtio_dev *dev, unsigned index)
 {
 	struct blk_queue *q = &blk_of(dev)->queue[index];
@@ -176,7 +188,7 @@ void blk_start_queue(struct virtio_dev *dev, unsigned index)
 	q->stopping = q->pushed = q->worked = false;
 	q->kick_again = q->kicks_off = q->limited = false;
 	q->poll.window = 0;
-	blk_requests_reset(q);
+	reset_requests(q);
 }
 
 void blk_stop_queue(struct virtio_dev *dev, unsigned index)
@@ -190,7 +202,7 @@ void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 	if (q->blk->wait_for_space)
 		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);
-	blk_requests_reset(q);
+	reset_requests(q);
 }
 
 /* Registers guest memory with the ring, so that the kernel looks up no pages for a request. */
@@ -235,7 +247,7 @@ int blk_queue_init(struct blk_device *blk, unsigned index, struct loop *loop,
 	q->poll.max = config->poll_ns;
 	q->hook.fn = turn_ends;
 	q->rate_timer.watch.fd = q->held_timer.watch.fd = -1;
-	blk_requests_reset(q);
+	reset_requests(q);
 	r = loop_timer_init(loop, &q->rate_timer, waited);
 	if (r >= 0 && blk->wait_for_space)
 		r = loop_timer_init(loop, &q->held_timer, try_held);

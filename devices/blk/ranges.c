@@ -10,7 +10,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "device.h"
+#include "lane.h"
+#include "ranges.h"
+#include "request.h"
+#include "space.h"
 
 /* What is written where neither PUNCH_HOLE nor ZERO_RANGE works, this much at once. Nobody writes
  * here, so it takes no memory. */

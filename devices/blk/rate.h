@@ -15,8 +15,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
-#include "blk.h"
+/*
+ * How much a disk may do: bytes and requests a second, 0 for no limit; what was not used is saved
+ * for `burst_ns`. All requests count, those that fail and those that move no data, too.
+ */
+struct blk_limits {
+	uint64_t bytes_per_s, ops_per_s, burst_ns;
+};
 
 struct blk_rate {
 	atomic_bool limited; /* else the rest is not looked at */

@@ -9,7 +9,8 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "device.h"
+#include "lane.h"
+#include "space.h"
 
 /* Between two tries; doubles each time. */
 #define HELD_MIN_NS (NSEC_PER_SEC / 64)

@@ -5,7 +5,10 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "device.h"
+#include "lane.h"
+#include "request.h"
+#include "space.h"
+#include "transfer.h"
 
 static void skip(struct blk_request *r, uint64_t bytes)
 {

@@ -11,7 +11,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#include "blk/device.h"
+#include "blk/blk.h"
+#include "blk/disk.h"
 #include "device.h"
 
 #define IMAGE_SIZE (1 * MIB)

@@ -8,7 +8,8 @@
 
 #include <pthread.h>
 
-#include "blk/device.h"
+#include "blk/blk.h"
+#include "blk/disk.h"
 #include "blk/sync.h"
 #include "disk_fixture.h"
 

@@ -19,7 +19,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "blk/device.h"
+#include "blk/blk.h"
+#include "blk/disk.h"
 #include "console/console.h"
 #include "disk.h"
 #include "driver.h"

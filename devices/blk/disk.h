@@ -1,15 +1,66 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The disk and its queues: what the files of devices/blk/ share, and nobody else includes. */
-#ifndef SKEP_BLK_DEVICE_H
-#define SKEP_BLK_DEVICE_H
+/* The disk, its queues, their lanes and requests: for the files of devices/blk/ alone. */
+#ifndef SKEP_BLK_DISK_H
+#define SKEP_BLK_DISK_H
 
+#include <linux/virtio_blk.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "blk.h"
+#include "base/fifo.h"
+#include "base/util.h"
+#include "engine.h"
 #include "poll.h"
 #include "rate.h"
-#include "request.h"
+#include "virtio/virtio.h"
+
+#define BLK_HEADER ((uint32_t)sizeof(struct virtio_blk_outhdr))
+
+/* How often an operation is tried again that failed for no lasting reason. */
+#define BLK_MAX_RETRIES 16u
+/* Buffers of a request that need no more memory than the request itself. */
+#define BLK_SMALL 8u
+
+union blk_buffers {
+	struct iovec iov;
+	struct virtio_blk_discard_write_zeroes range;
+};
+
+/* One request of the guest; its place in the table is its head descriptor. */
+struct blk_request {
+	struct blk_req io; /* the operation in flight for it */
+	struct blk_queue *queue;
+	struct blk_lane *lane;	 /* in which it takes turns */
+	struct fifo_link link;	 /* in a lane, among riders, or with those that wait */
+	struct fifo riders;	 /* discards that go on where this one ends, in the same step */
+	uint8_t *status;	 /* in guest memory */
+	uint64_t offset, length; /* IN, OUT: of the whole, bytes */
+	uint64_t moved;		 /* IN, OUT: bytes done; ranges: bytes done of the current one */
+	uint32_t type;
+	uint32_t in_bytes; /* device-writable, the status byte included */
+	uint16_t head;
+	uint16_t current;      /* range at work */
+	unsigned num;	       /* buffers or ranges */
+	uint8_t retries;       /* of transient errors */
+	uint32_t share;	       /* of the `max` of its lane, while it is at work there */
+	uint8_t bounce;	       /* index of the bounce buffer */
+	bool hole;	       /* OUT of zeros that is carried out as a WRITE_ZEROES */
+	bool held;	       /* found no space; not done since */
+	bool stable;	       /* a sync is still to come before it is finished */
+	uint64_t flush_number; /* of the sync that it waits for */
+	struct iovec piece;    /* a bounce buffer, zeros, or a part of the first of `buffers` */
+	union blk_buffers *buffers; /* what is left to do; small, or the head's slot */
+	union blk_buffers small[BLK_SMALL];
+};
+
+/* Limits how many requests are at work, or how many bytes; the others wait in their order. */
+struct blk_lane {
+	struct fifo waiting;
+	uint64_t at_work, max; /* their shares; the last one may be too much; max 0: closed */
+	bool waits;	       /* for the disk's limits */
+	/* Prepares the request's next operation. Its share, or 0: it waits after all. */
+	uint32_t (*step)(struct blk_request *r);
+};
 
 /* Ranges in one DISCARD or WRITE_ZEROES request: what a request's slot of buffers holds. */
 #define BLK_MAX_RANGES VIRTQ_MAX_SIZE
@@ -69,9 +120,10 @@ struct blk_queue {
 	unsigned num_held;	      /* `held` requests, in the list or being tried */
 	uint64_t held_ns;	      /* until the next try */
 	struct loop_timer held_timer; /* with werror=enospc-pause */
-	struct fifo flushes;   /* requests that wait for a sync, in the order of its number */
-	uint64_t flush_number; /* of the last of them */
-	struct blk_req sync;   /* the disk's, when this queue began it */
+	struct fifo unsynced;	      /* requests that are to wait for the next sync that begins */
+	struct fifo flushes;	      /* those that wait for one, in the order of its number */
+	uint64_t flush_number;	      /* of the last of them */
+	struct blk_req sync;	      /* the disk's, when this queue began it */
 	unsigned sync_retries;
 	struct {
 		_Atomic uint64_t reads, writes, flushes, discards, write_zeroes, secure_erases,
@@ -118,33 +170,5 @@ static inline struct blk_device *blk_of(const struct virtio_dev *dev)
 {
 	return container_of(dev, struct blk_device, dev);
 }
-
-/* The queues' part of the device (struct virtio_ops): queue.c. */
-void blk_kick(struct virtio_dev *dev, unsigned index);
-void blk_start_queue(struct virtio_dev *dev, unsigned index);
-void blk_stop_queue(struct virtio_dev *dev, unsigned index);
-/* Makes queue `index` on `loop`, without its engine; in any case blk_queue_close() undoes it. */
-int blk_queue_init(struct blk_device *blk, unsigned index, struct loop *loop,
-		   const struct disk_config *config, struct error *e);
-void blk_queue_close(struct blk_queue *q);
-/* Something in the queue has to wait so long, nanoseconds, for the disk's limits: after that it is
- * kicked. */
-void blk_wait_for_limits(struct blk_queue *q, uint64_t wait);
-
-/* Ends requests of the queue that waited for a sync which is done, and begins one where there are
- * more and none is at work: then true. At the end of a turn of the queue's loop. */
-bool blk_flush_look(struct blk_queue *q);
-/* The driver reset the device, no queue is active: what was lost before is forgotten. */
-void blk_flush_forget(struct blk_device *blk);
-
-/* Requests that wait for space: what all of the queue's do is tried again; they are forgotten. */
-void blk_held_retry(struct blk_queue *q);
-void blk_held_reset(struct blk_queue *q);
-
-/* Ranges of the queue are at work from now on, or not any more; one more of their steps is done.
- * What the image shrank by meanwhile is what discards gave back. */
-void blk_space_begin(struct blk_device *blk);
-void blk_space_sample(struct blk_device *blk);
-void blk_space_end(struct blk_device *blk);
 
 #endif

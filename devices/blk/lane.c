@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSD-2-Clause
+#include "lane.h"
+
+void blk_lane_run(struct blk_lane *lane)
+{
+	struct blk_request *r;
+
+	while (lane->at_work < lane->max && !lane->waits &&
+	       (r = fifo_take(&lane->waiting, struct blk_request, link))) {
+		struct blk_engine *engine = r->queue->engine;
+
+		r->share = lane->step(r);
+		if (!r->share)
+			break;
+		lane->at_work += r->share;
+		engine->ops->submit(engine, &r->io);
+	}
+}
+
+void blk_wait_for_limits(struct blk_queue *q, uint64_t wait)
+{
+	uint64_t due = now_ns() + wait;
+
+	if (q->rate_due && q->rate_due <= due)
+		return;
+	q->rate_due = due;
+	loop_timer_set(&q->rate_timer, wait);
+}
