@@ -187,13 +187,16 @@ static const char *why_not(const struct virtio_dev *dev, const struct virtio_sta
 		return "it is of another device, or of one with other options";
 	if (!is_status(s->status) || s->unknown_features > 1)
 		return "it has a status that no driver can set";
+	if (s->interrupt_status & ~(uint32_t)(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG))
+		return "it has an interrupt that no device has";
 	if (wanted & ~dev->features)
 		return "its driver was offered features that this device lacks";
 	if (s->status & FEATURES_OK &&
 	    (s->unknown_features || !(s->driver_features & 1ull << VIRTIO_F_VERSION_1)))
 		return "its driver accepted features that no device takes";
 	for (unsigned i = 0; i < s->num_queues; i++)
-		if (s->queue[i].ready > 1 || s->queue[i].size > dev->queue[i].vq.max_size)
+		if (s->queue[i].ready > (s->status & FEATURES_OK ? 1 : 0) ||
+		    s->queue[i].size > dev->queue[i].vq.max_size)
 			return "it has a queue that no driver can set up";
 	return NULL;
 }
@@ -208,12 +211,12 @@ static int restore_queue(struct virtio_dev *dev, unsigned i, const struct virtio
 	vq->used_gpa = GPA(s->used);
 	vq->size = s->size;
 	vq->ready = s->ready;
-	if (!vq->ready || !runs)
-		return 0;
-	if (i >= dev->usable_queues) {
+	if (vq->ready && i >= dev->usable_queues) {
 		*why = "is ready without the feature that it takes";
 		return -EINVAL;
 	}
+	if (!vq->ready || !runs)
+		return 0;
 	return virtq_activate_at(vq, dev->mem, dev->driver_features, s->next_avail, s->next_used,
 				 why);
 }

@@ -39,10 +39,27 @@ static void test_states_that_are_refused(void **state)
 	REFUSE(own[7] = 1, "where its driver knows of");
 	REFUSE(own[12] = 2, "a state that no disk has");
 	REFUSE(own[8] = 1, "a state that no disk has");
+	REFUSE(interrupt_status = 4, "an interrupt that no device has");
+	REFUSE(status = VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER,
+	       "no driver can set up");
 	/* Nothing is left of them. */
 	f->state = good;
 	restore(f);
 	request(f, 1);
+	end(f);
+}
+
+/* Nor may the driver get there by setting DRIVER_OK itself. */
+static void test_a_ready_queue_without_its_feature(void **state)
+{
+	struct fixture *f = start(&kinds[3], 0);
+
+	(void)state;
+	assert_true(drv_negotiate(&f->d, 1ull << VIRTIO_F_VERSION_1));
+	save(f);
+	replace(f);
+	f->state.queue[1].ready = 1;
+	expect_refused(f, "without the feature");
 	end(f);
 }
 
@@ -87,6 +104,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_states_that_are_refused),
+		cmocka_unit_test(test_a_ready_queue_without_its_feature),
 		cmocka_unit_test(test_states_with_bytes_at_random),
 	};
 
