@@ -7,7 +7,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/blkzoned.h>
 #include <linux/fs.h>
+#include <mntent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +127,43 @@ static int open_file(struct blk_image *image, const struct disk_config *config, 
 	return r;
 }
 
+/* Of zones that want to be written in sequence. Reading is as ever. */
+static bool is_zoned(const struct blk_image *image)
+{
+	uint32_t zones = 0;
+
+	return ioctl(image->fd, BLKGETNRZONES, &zones) == 0 && zones;
+}
+
+/* A mount of this device that may change it; NULL: none in this mount namespace. */
+static char *find_writable_mount(const struct stat *st)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	struct mntent *m;
+	char *ret = NULL;
+	struct stat source;
+
+	while (mounts && !ret && (m = getmntent(mounts)))
+		if (strncmp(m->mnt_fsname, "/dev/", 5) == 0 && hasmntopt(m, "rw") &&
+		    stat(m->mnt_fsname, &source) == 0 && S_ISBLK(source.st_mode) &&
+		    source.st_rdev == st->st_rdev)
+			ret = strdup(m->mnt_dir);
+	if (mounts)
+		endmntent(mounts);
+	return ret;
+}
+
+static void warn_of_mount(const struct blk_image *image, const struct stat *st)
+{
+	_cleanup_free_ char *where = find_writable_mount(st);
+
+	if (where)
+		log_warn("disk %s: this host has it mounted at %s and may write to it: the guest "
+			 "will find its file system changing, or damaged; unmount it there, mount "
+			 "it read-only, or use a snapshot",
+			 image->path, where);
+}
+
 static int device_geometry(struct blk_image *image, const struct stat *st, struct error *e)
 {
 	int logical = 512, readonly = 0, offset = 0;
@@ -134,6 +173,15 @@ static int device_geometry(struct blk_image *image, const struct stat *st, struc
 		return error_set(e, -errno, "cannot ask the device's size: %s", strerror(errno));
 	if (ioctl(image->fd, BLKROGET, &readonly) == 0 && readonly && !image->readonly)
 		return error_set(e, -EROFS, "is a read-only device: add `,readonly`");
+	if (!image->readonly && is_zoned(image))
+		return error_set(
+			e, -EOPNOTSUPP,
+			"is a zoned device, which must be written in sequence, as no guest "
+			"does: add `,readonly` or `,ephemeral`, put dm-zoned over it, or "
+			"make a file system for zones there (btrfs, f2fs) and an image in "
+			"that");
+	if (image->readonly)
+		warn_of_mount(image, st);
 	ioctl(image->fd, BLKSSZGET, &logical);
 	ioctl(image->fd, BLKPBSZGET, &physical);
 	ioctl(image->fd, BLKIOMIN, &min_io);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The disk on real block devices: loop devices, and device mapper's error target. */
+#include "base/log.h"
 #include "blk_host_fixture.h"
 
 static void test_loop_discard(void **state)
@@ -149,6 +150,64 @@ static void test_a_device_in_use(void **state)
 	f->disk.dev = NULL;
 	assert_non_null(strstr(e.msg, "mounted"));
 	close(held);
+}
+
+/* Whoever only reads what this host may write has to know. */
+static void test_a_device_that_is_mounted(void **state)
+{
+	struct fixture *f = *state;
+	char said[4096] = "", *file = disk_file(0);
+	int log = open(file, O_RDWR | O_CLOEXEC), before = log_set_fd(log);
+	int mounted = mount_fs(f, "ext4");
+
+	f->options.readonly = true;
+	snprintf(f->device, sizeof(f->device), "/proc/self/fd/%d", mounted);
+	up_on(f, f->device);
+	down(f);
+	assert_true(pread(log, said, sizeof(said) - 1, 0) > 0);
+	assert_non_null(strstr(said, mount_point));
+	assert_non_null(strstr(said, "unmount it there"));
+	/* Mounted read-only it cannot change. */
+	assert_int_equal(mount(NULL, mount_point, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+	assert_int_equal(ftruncate(log, 0), 0);
+	up_on(f, f->device);
+	down(f);
+	assert_int_equal(pread(log, said, sizeof(said), 0), 0);
+	f->options.readonly = false;
+	log_set_fd(before);
+	close(log);
+	unlink(file);
+	free(file);
+	unmount();
+	close(mounted);
+}
+
+/* As null_blk makes one, with a zone that may be written anywhere before those that may not. */
+static void test_a_zoned_device(void **state)
+{
+	static const char *const nullb = "/sys/kernel/config/nullb/skep-test";
+	struct fixture *f = *state;
+	struct error e = {""};
+
+	if (run("modprobe -q null_blk nr_devices=0 && mkdir %s 2>/dev/null && cd %s && "
+		"for set in zoned=1 zone_size=4 zone_nr_conv=1 size=64 memory_backed=1 power=1; do "
+		"echo ${set#*=} >${set%%=*} || exit; done",
+		nullb, nullb)) {
+		run("rmdir %s 2>/dev/null", nullb);
+		print_message("# there is no null_blk with zones here\n");
+		skip();
+	}
+	assert_int_equal(run("ln -sf /dev/nullb$(cat %s/index) %s", nullb, f->backing), 0);
+	assert_int_equal(disk_open(&f->disk, f->backing, &f->options, &e), -EOPNOTSUPP);
+	f->disk.dev = NULL;
+	assert_non_null(strstr(e.msg, "zoned device"));
+	assert_non_null(strstr(e.msg, "dm-zoned"));
+	f->options.readonly = true;
+	up_on(f, f->backing);
+	assert_int_equal(disk_read(&f->disk, 0, f->data, 65536), VIRTIO_BLK_S_OK);
+	down(f);
+	f->options.readonly = false;
+	assert_int_equal(run("echo 0 >%s/power && rmdir %s", nullb, nullb), 0);
 }
 
 /* A VM's claim has a name, and ends with the VM, whatever its io_uring still has in hand. */
@@ -453,6 +512,8 @@ int main(void)
 		NAMED(uring, a_device_that_grows),
 		NAMED(uring, readonly_device),
 		NAMED(uring, a_device_in_use),
+		NAMED(sync, a_device_that_is_mounted),
+		NAMED(sync, a_zoned_device),
 		NAMED(uring, a_device_of_another_vm),
 		NAMED(uring, device_errors),
 		NAMED(sync, device_errors),
