@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
+
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Lines above this level are dropped. The default is LOG_WARN. Call before threads start. */
@@ -23,9 +25,9 @@ void log_set_crlf(bool on);
 
 __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const char *fmt, ...);
 
-/* Writes text to stderr unchanged, at any level, and waits a moment for the reader. Main thread, or
- * when the others no longer matter. */
-__attribute__((format(printf, 1, 2))) void log_say(const char *fmt, ...);
+/* Writes the message, or that of `code` where there is none, to stderr as one line, at any level,
+ * and waits a moment for the reader. Main thread, or when the others no longer matter. */
+void log_say(const struct error *e, int code);
 
 /* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then one line that counts the rest.
  */

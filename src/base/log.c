@@ -51,17 +51,16 @@ static bool can_write(int fd, int wait_ms)
 	return r != 0;
 }
 
-void log_say(const char *fmt, ...)
+void log_say(const struct error *e, int code)
 {
-	char text[LOG_LINE_MAX + PATH_MAX];
-	int n, fd = atomic_load(&out_fd);
-	va_list ap;
+	char line[sizeof(e->msg) + sizeof("skep: \n")];
+	int fd = atomic_load(&out_fd);
 
-	va_start(ap, fmt);
-	n = vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	if (n > 0 && can_write(fd, STALLED_MS))
-		(void)!write(fd, text, MIN((size_t)n, sizeof(text) - 1));
+	snprintf(line, sizeof(line), "skep: %s", e->msg[0] ? e->msg : strerror(-code));
+	text_clean(line);
+	strcat(line, "\n");
+	if (can_write(fd, STALLED_MS))
+		(void)!write(fd, line, strlen(line));
 }
 
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,

@@ -22,6 +22,7 @@ struct check_item {
 };
 
 #define CHECK_MAX_ITEMS 64u
+#define CHECK_DISCARD	"discard" /* a path that is not there says nothing of the host */
 
 struct check_report {
 	struct check_item items[CHECK_MAX_ITEMS];
@@ -37,6 +38,8 @@ struct check_report {
 __attribute__((format(printf, 5, 6))) void check_add(struct check_report *report, const char *name,
 						     enum check_state state, const char *remedy,
 						     const char *finding, ...);
+/* Prints it. Returns whether nothing failed. */
+bool check_print(const struct check_report *report, bool json, FILE *out);
 
 /* KVM: presence, permission, capabilities, speed (takes at most a second). */
 void check_kvm(struct check_report *report);

@@ -24,14 +24,10 @@ struct command {
 
 extern const struct command command_run, command_control, command_disk, command_check, command_help,
 	command_version, command_complete;
-extern const struct command *const commands[]; /* ends with NULL */
 
 /* The command that argv[1] names; -h, --help, -V and --version count. NULL with a message that has
  * a remedy. */
 const struct command *command_find(const char *name, struct error *e);
-
-/* One line on stderr, whatever the message holds; without one it is that of `code`. */
-void command_complain(const struct error *e, int code);
 
 /* Parsing */
 

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/*
- * `skep complete WORD...`: the words are those after `skep`, the last being the one at the cursor
- * (perhaps empty). Completion is from the tables: the shells' own scripts only pass words on.
- */
+/* Completion, from the tables: the shells' own scripts only pass words on. */
 #include <string.h>
 
 #include "command.h"
@@ -128,27 +125,3 @@ void complete_verbs(FILE *out, const struct cli_verb *table, bool files, int n, 
 			complete_options(out, v->settings, n - 1, words + 1);
 	}
 }
-
-void cli_complete(int n, char *const *words, FILE *out)
-{
-	if (n == 1) {
-		command_help.complete(out, n, words);
-		candidate(out, words[0], "", "--help", "");
-		candidate(out, words[0], "", "--version", "");
-	}
-	for (const struct command *const *c = commands; *c && n > 1; c++)
-		if (strcmp((*c)->name, words[0]) == 0 && (*c)->complete)
-			(*c)->complete(out, n - 1, words + 1);
-}
-
-static int run(int argc, char *const *argv, struct error *e)
-{
-	(void)e;
-	cli_complete(argc, argv, stdout);
-	return 0;
-}
-
-const struct command command_complete = {
-	.name = "complete",
-	.run = run,
-};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* `skep help`, and help that is printed from the tables. */
+/* Help, from the tables. */
 #include <string.h>
 
 #include "base/util.h"
@@ -99,56 +99,3 @@ void help_sub_options(FILE *out, const struct device_options *device)
 		entry(out, left, s->help);
 	}
 }
-
-static void help(FILE *out)
-{
-	fputs("Usage: skep COMMAND [OPTION...]\n\n"
-	      "A legacy-free microVM monitor for Linux KVM that gives back what it frees.\n\n"
-	      "Commands:\n",
-	      out);
-	for (const struct command *const *c = commands; *c; c++)
-		if ((*c)->summary)
-			fprintf(out, "  %-11s%s\n", (*c)->name, (*c)->summary);
-	fputs("  --version  show the version\n\n"
-	      "See 'skep help COMMAND' and skep(1) for more.\n",
-	      out);
-}
-
-static int run(int argc, char *const *argv, struct error *e)
-{
-	const struct command *about = argc > 0 ? command_find(argv[0], e) : &command_help;
-
-	if (!about)
-		return -EUSAGE;
-	(about->help ? about : &command_help)->help(stdout);
-	return 0;
-}
-
-static void complete(FILE *out, int n, char *const *words)
-{
-	for (const struct command *const *c = commands; *c; c++)
-		if ((*c)->summary && strncmp((*c)->name, words[n - 1], strlen(words[n - 1])) == 0)
-			fprintf(out, "%s\n", (*c)->name);
-}
-
-const struct command command_help = {
-	.name = "help",
-	.summary = "show help for a command",
-	.run = run,
-	.help = help,
-	.complete = complete,
-};
-
-static int print_version(int argc, char *const *argv, struct error *e)
-{
-	(void)argc;
-	(void)argv;
-	(void)e;
-	puts("skep " SKEP_VERSION);
-	return 0;
-}
-
-const struct command command_version = {
-	.name = "version",
-	.run = print_version,
-};

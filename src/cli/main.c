@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/inherited.h"
+#include "base/log.h"
 #include "command.h"
 
 /* What was printed must have arrived: a full disk or a closed pipe is a failure. */
@@ -67,6 +68,6 @@ int main(int argc, char **argv)
 
 	if (r >= 0)
 		return printed(r);
-	command_complain(&e, r);
+	log_say(&e, r);
 	return r == -EUSAGE ? STATUS_USAGE : STATUS_FAILED;
 }

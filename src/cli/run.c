@@ -128,12 +128,12 @@ static int explain(const struct run *run, int written)
 
 	if (status != 0) {
 		vm_result_describe(&run->result, &e);
-		command_complain(&e, -EIO);
+		log_say(&e, -EIO);
 	}
 	if (written < 0) {
 		error_set(&e, written, "--result: '%s': %s", run->config->result_path,
 			  strerror(-written));
-		command_complain(&e, written);
+		log_say(&e, written);
 		status = STATUS_FAILED;
 	}
 	return status;
