@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "config/config.h"
 #include "config/units.h"
 #include "virtio/type.h"
 

@@ -9,15 +9,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "config/device_options.h"
 
 #define CONFIG_MAX_CPUS	   64u
 #define CONFIG_MAX_INITRDS 16u
-#define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
-#define CONFIG_MAX_MEMORY  ((uint64_t)16 << 40) /* bytes */
-
-struct device_options;
-struct setting;
 
 struct vm_config {
 	char *kernel;		  /* NULL: the default guest */
@@ -52,6 +47,26 @@ struct vm_config {
 int config_init(struct vm_config *config, const struct device_options *const *types);
 void config_destroy(struct vm_config *config);
 
+/*
+ * The configurations of all devices of a type, in order: an array of the type's struct. Of a type
+ * without a plural it has one element always, even if that says that there is no device: then
+ * *ret_num is 0.
+ */
+const void *config_devices(const struct vm_config *config, const struct device_options *type,
+			   size_t *ret_num);
+
+/* Adds a device, of which the strings are the config's then; of a type without a plural it replaces
+ * the one that was there. -EINVAL with a message: these are too many; -ENOMEM. */
+int config_add_device(struct vm_config *config, const struct device_options *type,
+		      const void *device, struct error *e);
+
+/* The same from what an option takes. Also -ERANGE, and other errors of the type's parse(). */
+int config_parse_device(struct vm_config *config, const struct device_options *type,
+			const char *text, struct error *e);
+
+/* Whether one of the devices pins the guest's memory. */
+bool config_pins_memory(const struct vm_config *config);
+
 /* Adds what a JSON text says to *config: pure, no file is opened. Initrds, `append` and devices of
  * which there may be several are added to what is there, all else replaces it. `name` is for
  * messages, which give line and column; unknown keys are errors that name the nearest known one. On
@@ -64,14 +79,6 @@ char *config_to_json(const struct vm_config *config);
 
 /* Notes that a configuration was read from `path`. -ENOMEM. */
 int config_add_source(struct vm_config *config, const char *path);
-
-/* What becomes of a file of the host. */
-enum file_use {
-	FILE_UNUSED,
-	FILE_READ,
-	FILE_WRITTEN,
-	FILE_OUTPUT, /* written, for the user to read */
-};
 
 /* A file that the config names. */
 struct config_file {

@@ -8,10 +8,17 @@
 
 #include <stddef.h>
 
-#include "config/config.h"
 #include "config/settings.h"
 
 #define DEVICE_MAX_SETTINGS 64u /* of a type, and the row that ends them */
+
+/* What becomes of a file of the host. */
+enum file_use {
+	FILE_UNUSED,
+	FILE_READ,
+	FILE_WRITTEN,
+	FILE_OUTPUT, /* written, for the user to read */
+};
 
 struct device_options {
 	const char *name;      /* of one: "disk", the option --disk */
@@ -45,27 +52,13 @@ struct device_options {
 	int (*check)(const void *configs, size_t num, struct error *e);
 };
 
-/*
- * The configurations of all devices of a type, in order: an array of the type's struct. Of a type
- * without a plural it has one element always, even if that says that there is no device: then
- * *ret_num is 0.
- */
-const void *config_devices(const struct vm_config *config, const struct device_options *type,
-			   size_t *ret_num);
-
 /* Those that are written as NAME or NAME=VALUE; end with name == NULL. */
 const struct setting *device_sub_options(const struct device_options *type);
 
-/* Whether one of the devices pins the guest's memory. */
-bool config_pins_memory(const struct vm_config *config);
-
-/* Adds a device, of which the strings are the config's then; of a type without a plural it replaces
- * the one that was there. -EINVAL with a message: these are too many; -ENOMEM. */
-int config_add_device(struct vm_config *config, const struct device_options *type,
-		      const void *device, struct error *e);
-/* The same from what an option takes. Also -ERANGE, and other errors of parse(). */
-int config_parse_device(struct vm_config *config, const struct device_options *type,
-			const char *text, struct error *e);
+/* Fills *device, which is the default, from what an option takes. -EINVAL, -ERANGE or an error of
+ * parse(), with a message; -ENOMEM. */
+int device_config_parse(const struct device_options *type, void *device, const char *text,
+			struct error *e);
 
 /* A device with the defaults, to be freed; NULL when memory is short. */
 void *device_config_new(const struct device_options *type);

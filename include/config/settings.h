@@ -11,7 +11,9 @@
 #include <stdint.h>
 
 #include "base/error.h"
-#include "config/config.h"
+
+#define CONFIG_MEMORY_UNIT ((uint64_t)2 << 20)	/* guest RAM comes in huge pages */
+#define CONFIG_MAX_MEMORY  ((uint64_t)16 << 40) /* bytes */
 
 enum setting_type {
 	/* A field of the struct. */
@@ -39,11 +41,14 @@ struct setting {
 	const char *arg;  /* what follows, for help; NULL: nothing does */
 	const char *help; /* without the final stop; wrapped when printed */
 	const char *group;
+	const char *key; /* in JSON, where it is not the name */
 	enum setting_type type;
 	size_t offset; /* of the field */
 	unsigned min, max;
-	const char *const *choices;	     /* NULL-terminated */
-	const struct device_options *device; /* SETTING_DEVICE */
+	const char *const *choices; /* NULL-terminated */
+	/* SETTING_DEVICE; set() is setting_set() for it. */
+	const struct device_options *device;
+	int (*set)(void *base, const struct setting *s, const char *text, struct error *e);
 };
 
 /* A field for a row of a table. Each compiles only for a member of the right type. */

@@ -4,7 +4,88 @@
 #include <string.h>
 
 #include "base/util.h"
+#include "config/config.h"
 #include "config/device_options.h"
+
+static struct device_configs *configs_of(const struct vm_config *config,
+					 const struct device_options *type)
+{
+	for (size_t i = 0; config->types && config->types[i]; i++)
+		if (config->types[i] == type)
+			return &config->devices[i];
+	return NULL;
+}
+
+const void *config_devices(const struct vm_config *config, const struct device_options *type,
+			   size_t *ret_num)
+{
+	const struct device_configs *devices = configs_of(config, type);
+	const void *one = devices && devices->num ? devices->all : type->defaults;
+
+	if (type->plural) {
+		*ret_num = devices ? devices->num : 0;
+		return devices ? devices->all : NULL;
+	}
+	*ret_num = !type->is_off || !type->is_off(one);
+	return one;
+}
+
+bool config_pins_memory(const struct vm_config *config)
+{
+	const struct device_options *const *type = config->types;
+
+	for (; type && *type; type++) {
+		size_t num;
+		const char *all = config_devices(config, *type, &num);
+
+		for (size_t i = 0; (*type)->pins_memory && i < num; i++)
+			if ((*type)->pins_memory(all + i * (*type)->size))
+				return true;
+	}
+	return false;
+}
+
+int config_add_device(struct vm_config *config, const struct device_options *type,
+		      const void *device, struct error *e)
+{
+	struct device_configs *devices = configs_of(config, type);
+	char *all;
+
+	if (!type->plural && devices->num) {
+		device_config_destroy(type, devices->all);
+		memcpy(devices->all, device, type->size);
+		return 0;
+	}
+	if (devices->num == type->max)
+		return error_set(e, -EINVAL, "more than %u %s", type->max, type->plural);
+	all = reallocarray(devices->all, devices->num + 1, type->size);
+	if (!all)
+		return -ENOMEM;
+	memcpy(all + devices->num++ * type->size, device, type->size);
+	devices->all = all;
+	return 0;
+}
+
+int config_parse_device(struct vm_config *config, const struct device_options *type,
+			const char *text, struct error *e)
+{
+	_cleanup_free_ void *device = device_config_new(type);
+	int r;
+
+	if (!device)
+		return -ENOMEM;
+	r = device_config_parse(type, device, text, e);
+	if (r == 0)
+		r = config_add_device(config, type, device, e);
+	if (r < 0)
+		device_config_destroy(type, device);
+	return r;
+}
+
+static int set_device(void *config, const struct setting *s, const char *text, struct error *e)
+{
+	return config_parse_device(config, s->device, text, e);
+}
 
 static size_t count_types(const struct device_options *const *types)
 {
@@ -30,6 +111,8 @@ static void merge_settings(struct setting *out, const struct device_options *con
 		out->name = types[i]->name;
 		out->group = "Devices";
 		out->type = SETTING_DEVICE;
+		out->key = types[i]->plural;
+		out->set = set_device;
 		out++->device = types[i];
 	}
 	for (; s->name; s++)

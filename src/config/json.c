@@ -16,7 +16,7 @@
 #include "base/json.h"
 #include "base/suggest.h"
 #include "base/util.h"
-#include "config/device_options.h"
+#include "config/config.h"
 #include "config/units.h"
 
 /* Where we are: the ordinal of the member or element at each depth. */

@@ -8,7 +8,7 @@
 
 #include "base/suggest.h"
 #include "base/util.h"
-#include "config/device_options.h"
+#include "config/settings.h"
 #include "config/units.h"
 
 const struct setting *setting_find(const struct setting *table, const char *name, size_t len)
@@ -21,9 +21,9 @@ const struct setting *setting_find(const struct setting *table, const char *name
 
 const char *setting_key(const struct setting *s)
 {
-	if (s->type == SETTING_DEVICE && s->device->plural)
-		return s->device->plural;
-	return s->type <= SETTING_DEVICE ? s->name : NULL;
+	if (s->type > SETTING_DEVICE)
+		return NULL;
+	return s->key ? s->key : s->name;
 }
 
 static int set_string(char **field, const char *text, struct error *e)
@@ -53,7 +53,7 @@ static int append_string(char **field, const char *text)
 	return 0;
 }
 
-static int add_to_list(char ***field, const char *text, struct error *e)
+static int add_to_list(char ***field, const struct setting *s, const char *text, struct error *e)
 {
 	char **list = *field, *copy = NULL;
 	size_t n = 0;
@@ -61,8 +61,8 @@ static int add_to_list(char ***field, const char *text, struct error *e)
 
 	while (list && list[n])
 		n++;
-	if (n == CONFIG_MAX_INITRDS)
-		return error_set(e, -EINVAL, "more than %u files", CONFIG_MAX_INITRDS);
+	if (n == s->max)
+		return error_set(e, -EINVAL, "more than %u files", s->max);
 	r = set_string(&copy, text, e);
 	if (r < 0)
 		return r;
@@ -157,7 +157,7 @@ int setting_set(void *base, const struct setting *s, const char *text, struct er
 	case SETTING_APPEND:
 		return append_string(field, text);
 	case SETTING_LIST:
-		return add_to_list(field, text, e);
+		return add_to_list(field, s, text, e);
 	case SETTING_COUNT:
 		return set_count(field, s, text, e);
 	case SETTING_MEMORY:
@@ -173,7 +173,7 @@ int setting_set(void *base, const struct setting *s, const char *text, struct er
 	case SETTING_TEXT:
 		return set_text(field, s, text, e);
 	case SETTING_DEVICE:
-		return config_parse_device(base, s->device, text, e);
+		return s->set(base, s, text, e);
 	default:
 		return -EINVAL;
 	}

@@ -2,7 +2,7 @@
 /* The settings of a VM, in the order of the help text. The options of devices come after GUEST. */
 #include <assert.h>
 
-#include "config/settings.h"
+#include "config/config.h"
 
 /* What the texts say. */
 static_assert(CONFIG_MAX_CPUS == 64, "1 to 64");
@@ -17,6 +17,7 @@ const struct setting vm_settings[] = {
 	 .help = "kernel to boot: a bzImage, an ELF vmlinux or a PVH image (default: that of the "
 		 "default guest)"},
 	{"initrd", 'i', .arg = "FILE", .group = GUEST, LIST_FIELD(vm_config, initrds),
+	 .max = CONFIG_MAX_INITRDS,
 	 .help = "initial RAM disk (repeatable; the kernel gets them one after another)"},
 	{"append", 'a', .arg = "TEXT", .group = GUEST, APPEND_FIELD(vm_config, append),
 	 .help = "add to the kernel's command line (repeatable)"},

@@ -10,6 +10,7 @@
 
 #include "base/util.h"
 #include "blk/config.h"
+#include "config/config.h"
 #include "config/units.h"
 #include "vm/devices.h"
 

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "blk/config.h"
+#include "config/config.h"
 #include "console/config.h"
 #include "vm/devices.h"
 

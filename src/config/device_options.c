@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The devices of a config, of whatever type. */
+/* The configuration of one device, of whatever type. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -9,47 +9,9 @@
 #include "base/util.h"
 #include "config/device_options.h"
 
-static struct device_configs *configs_of(const struct vm_config *config,
-					 const struct device_options *type)
-{
-	for (size_t i = 0; config->types && config->types[i]; i++)
-		if (config->types[i] == type)
-			return &config->devices[i];
-	return NULL;
-}
-
-const void *config_devices(const struct vm_config *config, const struct device_options *type,
-			   size_t *ret_num)
-{
-	const struct device_configs *devices = configs_of(config, type);
-	const void *one = devices && devices->num ? devices->all : type->defaults;
-
-	if (type->plural) {
-		*ret_num = devices ? devices->num : 0;
-		return devices ? devices->all : NULL;
-	}
-	*ret_num = !type->is_off || !type->is_off(one);
-	return one;
-}
-
 const struct setting *device_sub_options(const struct device_options *type)
 {
 	return type->settings + !type->named;
-}
-
-bool config_pins_memory(const struct vm_config *config)
-{
-	const struct device_options *const *type = config->types;
-
-	for (; type && *type; type++) {
-		size_t num;
-		const char *all = config_devices(config, *type, &num);
-
-		for (size_t i = 0; (*type)->pins_memory && i < num; i++)
-			if ((*type)->pins_memory(all + i * (*type)->size))
-				return true;
-	}
-	return false;
 }
 
 void *device_config_new(const struct device_options *type)
@@ -63,29 +25,6 @@ void device_config_destroy(const struct device_options *type, void *device)
 {
 	settings_destroy(device, type->settings);
 }
-
-int config_add_device(struct vm_config *config, const struct device_options *type,
-		      const void *device, struct error *e)
-{
-	struct device_configs *devices = configs_of(config, type);
-	char *all;
-
-	if (!type->plural && devices->num) {
-		device_config_destroy(type, devices->all);
-		memcpy(devices->all, device, type->size);
-		return 0;
-	}
-	if (devices->num == type->max)
-		return error_set(e, -EINVAL, "more than %u %s", type->max, type->plural);
-	all = reallocarray(devices->all, devices->num + 1, type->size);
-	if (!all)
-		return -ENOMEM;
-	memcpy(all + devices->num++ * type->size, device, type->size);
-	devices->all = all;
-	return 0;
-}
-
-/* One device as text: [VALUE,]SUB-OPTION... */
 
 /* Cuts the next part off *rest, in place: a comma ends it, two commas are one of its characters. */
 static char *next_part(char **rest)
@@ -144,6 +83,7 @@ static int set_option(const struct device_options *type, void *device, const cha
 	return r < 0 ? error_prefix(e, r, "%s", s->name) : 0;
 }
 
+/* [VALUE,]SUB-OPTION... */
 static int parse_options(const struct device_options *type, void *device, const char *text,
 			 struct error *e)
 {
@@ -163,18 +103,8 @@ static int parse_options(const struct device_options *type, void *device, const 
 	return r;
 }
 
-int config_parse_device(struct vm_config *config, const struct device_options *type,
-			const char *text, struct error *e)
+int device_config_parse(const struct device_options *type, void *device, const char *text,
+			struct error *e)
 {
-	_cleanup_free_ void *device = device_config_new(type);
-	int r;
-
-	if (!device)
-		return -ENOMEM;
-	r = type->parse ? type->parse(device, text, e) : parse_options(type, device, text, e);
-	if (r == 0)
-		r = config_add_device(config, type, device, e);
-	if (r < 0)
-		device_config_destroy(type, device);
-	return r;
+	return type->parse ? type->parse(device, text, e) : parse_options(type, device, text, e);
 }
