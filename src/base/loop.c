@@ -100,7 +100,7 @@ static void engine_failed(struct loop *loop, int r)
 		log_error("%s", why.msg);
 }
 
-static void woken(struct loop_fd *w, uint32_t events)
+void loop_woken(struct loop_fd *w, uint32_t events)
 {
 	(void)events;
 	loop_drain_eventfd(w);
@@ -112,74 +112,6 @@ static void wake_up(struct loop *loop)
 	eventfd_write(loop->wake.fd, 1);
 }
 
-static int open_engine(struct loop *loop, enum loop_engine engine, unsigned entries,
-		       struct error *e)
-{
-	int r = -ENOSYS;
-
-	if (engine != LOOP_EPOLL) {
-		loop->engine = &loop_engine_uring;
-		r = loop->engine->open(loop, entries, e);
-	}
-	if (r < 0 && engine != LOOP_URING) {
-		loop->engine = &loop_engine_epoll;
-		r = loop->engine->open(loop, entries, engine == LOOP_EPOLL ? e : NULL);
-	}
-	if (r < 0)
-		loop->engine = NULL;
-	return r;
-}
-
-int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsigned entries,
-	     struct error *e)
-{
-	struct loop *loop = calloc(1, sizeof(*loop));
-	int fd, r;
-
-	if (!loop)
-		return error_set(e, -ENOMEM, "out of memory for the event loop \"%s\"", name);
-	strncpy(loop->name, name, sizeof(loop->name) - 1);
-	pthread_mutex_init(&loop->lock, NULL);
-	pthread_cond_init(&loop->called, NULL);
-	loop->owner = pthread_self();
-	loop->wake.fd = -1;
-
-	r = open_engine(loop, engine, entries, e);
-	if (r < 0)
-		goto fail;
-	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (fd < 0) {
-		r = error_set(e, -errno, "cannot make an eventfd: %s", strerror(errno));
-		goto fail;
-	}
-	r = loop_watch(loop, &loop->wake, fd, EPOLLIN, woken);
-	if (r < 0) {
-		close(fd);
-		loop->wake.fd = -1;
-		error_set(e, r, "cannot watch an eventfd: %s", strerror(-r));
-		goto fail;
-	}
-	*ret = loop;
-	return 0;
-fail:
-	loop_free(loop);
-	return r;
-}
-
-void loop_free(struct loop *loop)
-{
-	if (!loop)
-		return;
-	if (loop->engine)
-		loop->engine->close(loop);
-	if (loop->wake.fd >= 0)
-		close(loop->wake.fd);
-	pthread_cond_destroy(&loop->called);
-	pthread_mutex_destroy(&loop->lock);
-	free(loop->files);
-	free(loop);
-}
-
 bool loop_is_here(const struct loop *loop)
 {
 	return pthread_equal(loop->owner, pthread_self());
@@ -187,7 +119,7 @@ bool loop_is_here(const struct loop *loop)
 
 bool loop_is_uring(const struct loop *loop)
 {
-	return loop->engine == &loop_engine_uring;
+	return loop->engine->is_uring;
 }
 
 int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,

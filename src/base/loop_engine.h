@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What loop.c and its two engines share; nobody else includes this. */
+/* What the files of a loop share; nobody else includes this. The engines call loop.c, which calls
+ * them through the table; loop_new.c, above them, chooses. */
 #ifndef SKEP_LOOP_ENGINE_H
 #define SKEP_LOOP_ENGINE_H
 
@@ -12,6 +13,7 @@
 #define LOOP_BUFFER ((size_t)1 << 30) /* the most that io_uring takes as one fixed buffer */
 
 struct loop_engine_ops {
+	bool is_uring;
 	int (*open)(struct loop *loop, unsigned entries, struct error *e);
 	void (*close)(struct loop *loop);
 	/* On the thread that will run the loop: no descriptor can be added to a ring after. */
@@ -73,5 +75,7 @@ struct loop {
 
 /* An engine saw `events` on `w`; its callback runs after everything that is ready was collected. */
 void loop_mark_ready(struct loop_fd *w, uint32_t events);
+/* Of loop->wake: runs what was posted. */
+void loop_woken(struct loop_fd *wake, uint32_t events);
 
 #endif

@@ -433,6 +433,7 @@ static void uring_release(struct loop *loop)
 }
 
 const struct loop_engine_ops loop_engine_uring = {
+	.is_uring = true,
 	.open = uring_open,
 	.close = uring_close,
 	.seal = uring_seal,
