@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "vcpu.h"
+#include "inside.h"
 
 /* Bits that APIC IDs 0 to n - 1 need. */
 static uint32_t id_bits(uint32_t n)

@@ -14,7 +14,7 @@
 #include <sys/ioctl.h>
 
 #include "base/util.h"
-#include "vcpu.h"
+#include "inside.h"
 
 static uint64_t cpu_time(const struct machine *m)
 {

@@ -12,8 +12,8 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "inside.h"
 #include "kvm/layout.h"
-#include "vcpu.h"
 
 #define CPUID_ENTRIES 256u
 

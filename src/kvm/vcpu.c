@@ -16,9 +16,9 @@
 
 #include "base/thread.h"
 #include "base/util.h"
+#include "inside.h"
 #include "kvm/layout.h"
 #include "kvm/x86.h"
-#include "vcpu.h"
 
 #define VCPU_STACK (64 * KIB)
 

@@ -95,7 +95,7 @@ static void on_vcpu_end(void *ctx, enum vcpu_end end, const char *why)
 		vm_end(vm, end == VCPU_HALTED ? VM_HALTED : VM_FAILED, 0, why);
 }
 
-void ends_on_quit(void *vm)
+static void on_quit(void *vm)
 {
 	vm_end(vm, VM_STOPPED, 0, NULL);
 }
@@ -188,15 +188,6 @@ static uint64_t on_guard(struct guard *guard, int sig)
 	return MIN(MIN(vm->timeout_at, vm->stop_at), vm->leave_at);
 }
 
-void ends_add_signals(sigset_t *set, const int *sigs, size_t n)
-{
-	struct sigaction sa;
-
-	for (size_t i = 0; i < n; i++)
-		if (sigaction(sigs[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
-			sigaddset(set, sigs[i]);
-}
-
 int ends_open(struct vm *vm, struct error *e)
 {
 	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
@@ -206,9 +197,11 @@ int ends_open(struct vm *vm, struct error *e)
 	vm->timeout_at = timeout ? now_ns() + timeout : GUARD_NEVER;
 	vm->stop_at = vm->leave_at = GUARD_NEVER;
 	vm->ending.fn = end_guest;
+	vm->host.quit = on_quit;
+	vm->host.ctx = vm;
 	vm->guard.look = on_guard;
 	sigemptyset(&vm->guard.signals);
-	ends_add_signals(&vm->guard.signals, handled, ARRAY_SIZE(handled));
+	process_add_signals(&vm->guard.signals, handled, ARRAY_SIZE(handled));
 	mask = vm->guard.signals;
 	devices_add_signals(vm, &mask);
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
@@ -248,9 +241,12 @@ void ends_watch_clients(struct vm *vm)
 	vm->asked.ctx = vm;
 }
 
-void ends_watch_loop(struct vm *vm, struct loop *loop)
+void ends_watch_loops(struct vm *vm)
 {
-	loop_on_failure(loop, on_loop_failure, vm);
+	loop_on_failure(vm->control, on_loop_failure, vm);
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		for (unsigned l = 0; l < vm->devices[i].num_loops; l++)
+			loop_on_failure(vm->devices[i].loops[l].loop, on_loop_failure, vm);
 }
 
 void ends_go(struct vm *vm)

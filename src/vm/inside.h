@@ -65,6 +65,9 @@ void process_prepare(void);
 void process_restore(void);
 /* Says of a lack of descriptors what to do about it. */
 void process_explain_limit(struct error *e);
+/* Adds these signals, but for those that skep was started to ignore (nohup, a script's background
+ * job). */
+void process_add_signals(sigset_t *set, const int *sigs, size_t n);
 
 /* build.c. Opens and builds everything; what there is then, vm_close() gives back. */
 int vm_build(struct vm *vm, struct error *e);
@@ -89,18 +92,14 @@ void devices_count(struct vm *vm, bool wait);
 void devices_explain_end(struct vm *vm);
 
 /* ends.c: who may end the VM, and what comes of it. */
-/* Of these signals those that who started skep does not want ignored (nohup, a script's background
- * job). */
-void ends_add_signals(sigset_t *set, const int *sigs, size_t n);
 /* From here on the guard has the signals that end a VM, and --timeout runs. */
 int ends_open(struct vm *vm, struct error *e);
 /* Who is heard: the machine, clients, loops that fail, a look whether all vCPUs are halted. */
 int ends_watch_halt(struct vm *vm);
 void ends_watch_machine(struct vm *vm);
 void ends_watch_clients(struct vm *vm);
-void ends_watch_loop(struct vm *vm, struct loop *loop);
-void ends_on_quit(void *vm); /* the escape key */
-void ends_go(struct vm *vm); /* the guest runs, and may end */
+void ends_watch_loops(struct vm *vm); /* the control loop and the devices' */
+void ends_go(struct vm *vm);	      /* the guest runs, and may end */
 /* Takes what is to be told of the VM into its result; false when that was done before. */
 bool ends_collect(struct vm *vm);
 

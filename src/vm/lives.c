@@ -58,8 +58,8 @@ int devices_list(struct vm *vm, struct error *e)
 				.config = config + i * (*type)->options->size,
 			};
 	}
-	vm->host = (struct device_host){
-		.config = vm->config, .mem = &vm->mem, .quit = ends_on_quit, .ctx = vm};
+	vm->host.config = vm->config;
+	vm->host.mem = &vm->mem;
 	devices_count(vm, false);
 	return r;
 }
@@ -81,14 +81,12 @@ int devices_ready(struct vm *vm, struct error *e)
 	return FOR_EACH(vm, ready, e);
 }
 
-static int start_loops(struct vm *vm, struct vm_device *d, device_setup setup, struct error *e)
+static int start_loops(struct vm_device *d, device_setup setup, struct error *e)
 {
 	int r = 0;
 
-	for (unsigned i = 0; r == 0 && i < d->num_loops; i++) {
-		ends_watch_loop(vm, d->loops[i].loop);
+	for (unsigned i = 0; r == 0 && i < d->num_loops; i++)
 		r = loop_start(d->loops[i].loop, setup, (void *)(uintptr_t)d->loops[i].role, e);
-	}
 	return r;
 }
 
@@ -98,7 +96,7 @@ int devices_start(struct vm *vm, device_setup setup, struct error *e)
 
 	assert(!vm->runs);
 	for (unsigned i = 0; r == 0 && i < vm->num_devices; i++)
-		r = start_loops(vm, &vm->devices[i], setup, e);
+		r = start_loops(&vm->devices[i], setup, e);
 	return r < 0 ? r : FOR_EACH(vm, start, setup, e);
 }
 
@@ -154,7 +152,7 @@ void devices_add_signals(const struct vm *vm, sigset_t *set)
 	for (unsigned i = 0; i < vm->num_devices; i++) {
 		const struct device_type *type = vm->devices[i].type;
 
-		ends_add_signals(set, type->signals, num_signals(type));
+		process_add_signals(set, type->signals, num_signals(type));
 	}
 }
 

@@ -42,6 +42,15 @@ static void open_log(void)
 		log_set_fd(fd);
 }
 
+void process_add_signals(sigset_t *set, const int *sigs, size_t n)
+{
+	struct sigaction sa;
+
+	for (size_t i = 0; i < n; i++)
+		if (sigaction(sigs[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+			sigaddset(set, sigs[i]);
+}
+
 void process_prepare(void)
 {
 	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */

@@ -54,6 +54,7 @@ static int vm_start(struct vm *vm, struct error *e)
 		r = sandbox_process(devices_restore_host, e);
 	if (!r)
 		r = guard_start(&vm->guard, setup, role("guard"), e);
+	ends_watch_loops(vm);
 	if (!r)
 		r = devices_start(vm, setup, e);
 	if (!r)
@@ -64,7 +65,6 @@ static int vm_start(struct vm *vm, struct error *e)
 	}
 	if (r)
 		return r;
-	ends_watch_loop(vm, vm->control);
 	ends_go(vm);
 	return 0;
 }

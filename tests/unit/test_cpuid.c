@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/util.h"
-#include "kvm/vcpu.h"
+#include "kvm/inside.h"
 
 /* What a KVM on an AMD and on an Intel host would report, cut down to what is fitted. */
 static const struct kvm_cpuid_entry2 host[] = {

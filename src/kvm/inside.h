@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A vCPU: private to machine.c and what is below it. */
-#ifndef SKEP_VCPU_H
-#define SKEP_VCPU_H
+/* A machine from the inside, for the files of this room. */
+#ifndef SKEP_KVM_INSIDE_H
+#define SKEP_KVM_INSIDE_H
 
 #include <signal.h>
 
@@ -9,6 +9,7 @@
 
 #define VCPU_SIGNAL (SIGRTMIN + 1)
 
+/* vcpu.c */
 int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error *e);
 void vcpu_destroy(struct vcpu *v);
 /* See machine_start(). */
