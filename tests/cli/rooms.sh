@@ -40,5 +40,19 @@ finds "a higher room's header" src/kvm/a.c '#include "vm/x.h"\n' \
 	"src/kvm/a.c:1: kvm includes vm/x.h, which is not below it"
 finds "a long file" src/vm/a.c "$(printf '\\n%.0s' {1..601})" \
 	"src/vm/a.c: has 601 lines, more than 600: it is several files"
+mkdir -p src/vm include/vm
+printf '#include "vm/b.h"\nint a_go(void)\n{\n\treturn b_go();\n}\n' >src/vm/a.c
+echo 'int a_go(void);' >include/vm/a.h
+echo 'int b_go(void);' >include/vm/b.h
+finds "no circle" src/vm/b.c '#include "vm/b.h"\nint b_go(void)\n{\n\treturn 0;\n}\n' ''
+finds "a circle of headers" src/vm/b.c '#include "vm/a.h"\nint b_go(void)\n{\n\treturn 0;\n}\n' \
+	"vm/a -> vm/b -> vm/a: these include each other in a circle"
+echo '#include "vm/a.h"' >src/vm/inside.h
+finds "by way of a header without a source" src/vm/b.c '#include "inside.h"\n' \
+	"vm/a -> vm/b -> vm/a: these include each other in a circle"
+finds "a circle of calls" src/vm/b.c 'int a_go(void);\nint b_go(void)\n{\n\treturn a_go();\n}\n' \
+	"vm/a -> vm/b -> vm/a: these call each other in a circle"
+finds "a name in a comment or a string" src/vm/b.c \
+	'int b_go(void)\n{\n\treturn !"a_go()"; /* a_go() */\n}\n' ''
 ok "this tree" "$rooms" "$2"
 done_testing

@@ -5,6 +5,9 @@
 Fails, and says where, when
 - a device's name is in src/ or include/ but in the table of device types,
 - a room includes a header of a room above it,
+- files include each other in a circle: NAME.c and NAME.h count as one, and a header without a source
+  as a part of each file that includes it,
+- files of src/ call each other in a circle, or use each other's objects,
 - a file has more lines than MAX_LINES.
 Comments may name what they like.
 """
@@ -62,6 +65,10 @@ def without_comments(text):
 	return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', blank, text, flags=re.S)
 
 
+def without_strings(text):
+	return re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
+
+
 def room_of(path):
 	"""The room that a source or header is of, or None."""
 	for prefix in "include/", "src/", "devices/":
@@ -98,7 +105,76 @@ def upward(path, text):
 			yield f"{path}:{number}: {room} includes {m[1]}, which is not below it"
 
 
+def stem(path):
+	"""What NAME.c and NAME.h have in common, wherever the header lies: room/NAME."""
+	return os.path.splitext(path.split("/", 1)[1])[0]
+
+
+def include_graph(texts):
+	sources = {stem(path) for path in texts if path.endswith(".c")}
+
+	def included(path):
+		for name in re.findall(r'^\s*#\s*include\s+"([^"]+)"', texts[path], re.M):
+			near = [f"{top}/{name}" for top in (os.path.dirname(path), "include", "src", "devices")]
+			yield from [other for other in near if other in texts][:1]
+
+	def reach(path, seen):
+		for other in included(path):
+			if stem(other) in sources:
+				yield stem(other)
+			elif other not in seen:
+				yield from reach(other, seen | {other})
+
+	graph = {}
+	for path in texts:
+		if stem(path) in sources:
+			graph.setdefault(stem(path), set()).update(reach(path, set()))
+	return graph
+
+
+# In this style a definition begins a line, and "static" those that no other file can name.
+FUNCTION = re.compile(r"^(?!static\b|typedef\b|extern\b)\w[\w *]*?\b(\w+)\([^;{}]*\)\n\{", re.M)
+OBJECT = re.compile(r"^(?!static\b|typedef\b|extern\b)\w[\w *]*?\b(\w+)(?:\[[^]]*\])? = ", re.M)
+
+
+def call_graph(texts):
+	code = {stem(path): without_strings(text) for path, text in texts.items()
+		if path.startswith("src/") and path.endswith(".c")}
+	owner = {name: module for module, text in code.items()
+		 for name in FUNCTION.findall(text) + OBJECT.findall(text)}
+	return {module: {owner[word] for word in set(re.findall(r"\w+", text)) & owner.keys()}
+		for module, text in code.items()}
+
+
+def circles(graph):
+	"""The shortest way from a module back to itself, for one module of each circle."""
+	told = set()
+	for start in sorted(graph):
+		came, todo = {}, [start]
+		while todo and start not in came:
+			at = todo.pop(0)
+			for other in sorted(graph.get(at, ())):
+				if other != at and other not in came:
+					came[other] = at
+					todo.append(other)
+		if start not in came or start in told:
+			continue
+		way = [start]
+		while len(way) == 1 or way[-1] != start:
+			way.append(came[way[-1]])
+		told.update(way)
+		yield " -> ".join(reversed(way))
+
+
+def circular(texts):
+	for way in circles(include_graph(texts)):
+		yield f"{way}: these include each other in a circle"
+	for way in circles(call_graph(texts)):
+		yield f"{way}: these call each other in a circle"
+
+
 def check(top):
+	rooms = {}
 	for path in files(top):
 		with open(os.path.join(top, path), encoding="utf-8", errors="replace") as f:
 			text = f.read()
@@ -111,6 +187,9 @@ def check(top):
 			yield from names(path, text)
 		if room_of(path):
 			yield from upward(path, text)
+		if room_of(path) and path.endswith((".c", ".h")):
+			rooms[path] = without_comments(text)
+	yield from circular(rooms)
 
 
 def main():
