@@ -44,6 +44,7 @@ int devices_list(struct vm *vm, struct error *e)
 	int r;
 
 	for (type = device_types; *type; type++) {
+		assert((*type)->options->max <= LAYOUT_MAX_DEVICES);
 		config_devices(vm->config, (*type)->options, &n);
 		num += n;
 	}
