@@ -16,8 +16,8 @@ struct error {
 
 /*
  * Writes the message (what was found, where, what to do) and returns `code`, a negative errno, so
- * that a caller can `return error_set(e, -EINVAL, ...)`. `e` may be NULL. A message that is too
- * long loses its middle. Callable from any thread; the struct itself is not shared.
+ * that a caller can `return error_set(e, -EINVAL, ...)`. In it %m stands for what strerror(3) says
+ * of `code`. `e` may be NULL. A message that is too long loses its middle. Callable from any thread; the struct itself is not shared.
  */
 __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
 						    ...);

@@ -257,7 +257,7 @@ int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *r
 	else if (r < 0)
 		return error_set(e, r, "%s", why.msg);
 	if (fstat(fd, ret) < 0)
-		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+		return error_set(e, -errno, "cannot stat: %m");
 	if (stat(path, &named) < 0 || !is_same_file(ret, &named))
 		return error_set(e, -ESTALE, "was replaced while it was opened: try again");
 	return 0;

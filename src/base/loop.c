@@ -93,7 +93,7 @@ static void engine_failed(struct loop *loop, int r)
 	struct error why;
 
 	loop->failure = r;
-	error_set(&why, r, "%s: the event loop has failed: %s", loop->name, strerror(-r));
+	error_set(&why, r, "%s: the event loop has failed: %m", loop->name);
 	if (loop->failed)
 		loop->failed(loop->failed_ctx, why.msg);
 	else

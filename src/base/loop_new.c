@@ -46,14 +46,14 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsig
 		goto fail;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0) {
-		r = error_set(e, -errno, "cannot make an eventfd: %s", strerror(errno));
+		r = error_set(e, -errno, "cannot make an eventfd: %m");
 		goto fail;
 	}
 	r = loop_watch(loop, &loop->wake, fd, EPOLLIN, loop_woken);
 	if (r < 0) {
 		close(fd);
 		loop->wake.fd = -1;
-		error_set(e, r, "cannot watch an eventfd: %s", strerror(-r));
+		error_set(e, r, "cannot watch an eventfd: %m");
 		goto fail;
 	}
 	*ret = loop;

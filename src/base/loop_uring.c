@@ -66,7 +66,7 @@ static int explain_denial(int r, struct error *e)
 		return error_set(e, r,
 				 "io_uring is not in this kernel, or a seccomp filter hides it");
 	if (r != -EPERM)
-		return error_set(e, r, "cannot set up an io_uring: %s", strerror(-r));
+		return error_set(e, r, "cannot set up an io_uring: %m");
 	fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		if (read(fd, &sysctl, 1) != 1)
@@ -153,7 +153,7 @@ static int uring_open(struct loop *loop, unsigned entries, struct error *e)
 	else
 		r = restrict_ring(loop);
 	if (r < 0 && r != -ENOSYS)
-		error_set(e, r, "cannot restrict an io_uring: %s", strerror(-r));
+		error_set(e, r, "cannot restrict an io_uring: %m");
 	if (r < 0)
 		uring_close(loop);
 	return r;
@@ -200,7 +200,7 @@ static int explain_unpinned(int r, size_t bytes, struct error *e)
 			"too low: raise it (`ulimit -l unlimited`, LimitMEMLOCK=infinity in "
 			"systemd's unit)",
 			bytes >> 20, (unsigned long long)limit.rlim_cur >> 10);
-	return error_set(e, r, "cannot pin %zu MiB of guest memory: %s", bytes >> 20, strerror(-r));
+	return error_set(e, r, "cannot pin %zu MiB of guest memory: %m", bytes >> 20);
 }
 
 int loop_register_memory(struct loop *loop, const struct iovec *ranges, unsigned n, struct error *e)
@@ -361,13 +361,13 @@ static int uring_seal(struct loop *loop, struct error *e)
 	int r = ring_register(loop, IORING_REGISTER_FILES, loop->files, loop->num_files);
 
 	if (r < 0)
-		return error_set(e, r, "cannot register %u files with an io_uring: %s",
-				 loop->num_files, strerror(-r));
+		return error_set(e, r, "cannot register %u files with an io_uring: %m",
+				 loop->num_files);
 	/* Saves the look-up of the ring's descriptor at each turn; does without where it fails. */
 	io_uring_register_ring_fd(&loop->ring);
 	r = ring_register(loop, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (r < 0)
-		return error_set(e, r, "cannot enable an io_uring: %s", strerror(-r));
+		return error_set(e, r, "cannot enable an io_uring: %m");
 	loop->sealed = true;
 	for (struct loop_fd *w = loop->watches; w; w = w->next) {
 		if (!w->paused)

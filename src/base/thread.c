@@ -63,8 +63,8 @@ int thread_start(pthread_t *ret, const struct thread_start *start, struct error 
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r)
-		return error_set(e, r, "%s: cannot start its thread: %s%s", start->name,
-				 strerror(-r), error_task_remedy(r));
+		return error_set(e, r, "%s: cannot start its thread: %m%s", start->name,
+				 error_task_remedy(r));
 	while (sem_wait(&t.ready) < 0 && errno == EINTR)
 		;
 	sem_destroy(&t.ready);
@@ -72,7 +72,6 @@ int thread_start(pthread_t *ret, const struct thread_start *start, struct error 
 		return 0;
 	pthread_join(*ret, NULL);
 	if (e && !e->msg[0])
-		error_set(e, t.result, "%s: cannot set up its thread: %s", start->name,
-			  strerror(-t.result));
+		error_set(e, t.result, "%s: cannot set up its thread: %m", start->name);
 	return t.result;
 }

@@ -28,13 +28,16 @@ void shorten(char *text, size_t max)
 int error_set(struct error *e, int code, const char *fmt, ...)
 {
 	char text[LONG_TEXT];
+	int before = errno;
 	va_list ap;
 
 	if (!e)
 		return code;
+	errno = -code; /* for %m */
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
+	errno = before;
 	shorten(text, sizeof(e->msg) - 1);
 	strcpy(e->msg, text);
 	return code;
@@ -68,8 +71,7 @@ int error_open(struct error *e, int err, const struct open_failure *say)
 	case EEXIST: /* it appeared, or is a symbolic link to nothing */
 		return error_set(e, -err, "exists already: choose another name");
 	default:
-		return error_set(e, -err, "cannot %s: %s", say->action ? say->action : "open",
-				 strerror(err));
+		return error_set(e, -err, "cannot %s: %m", say->action ? say->action : "open");
 	}
 }
 

@@ -85,12 +85,11 @@ int cache_open(struct cache *ret, struct error *e)
 	if (ret->dir_fd < 0 && errno == ENOENT) {
 		r = make_directory(ret->path);
 		if (r)
-			return error_set(e, r, "%s: cannot be created: %s", ret->path,
-					 strerror(-r));
+			return error_set(e, r, "%s: cannot be created: %m", ret->path);
 		ret->dir_fd = open(ret->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	}
 	if (ret->dir_fd < 0)
-		return error_set(e, -errno, "%s: %s", ret->path, strerror(errno));
+		return error_set(e, -errno, "%s: %m", ret->path);
 	if (fstat(ret->dir_fd, &st) || !is_ours(&st)) {
 		cache_close(ret);
 		return error_set(

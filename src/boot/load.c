@@ -285,7 +285,7 @@ static int place(struct boot_image *b, const struct gmem *mem, bool kaslr, int64
 	if (!r)
 		r = random_address(h->base, IMAGE_MAX_SPAN - h->span, h->align, &virt);
 	if (r)
-		return error_set(e, r, "getrandom: %s; try --no-kaslr", strerror(-r));
+		return error_set(e, r, "getrandom: %m; try --no-kaslr");
 	*ret_delta = (int64_t)(virt - h->base);
 	return 0;
 }
@@ -350,14 +350,13 @@ static int load_files(struct boot_files *files, const struct boot_request *reque
 		return error_set(e, r, "kernel %s: became shorter while it was read",
 				 request->kernel);
 	if (r)
-		return error_set(e, r, "kernel %s: cannot be read: %s", request->kernel,
-				 strerror(-r));
+		return error_set(e, r, "kernel %s: cannot be read: %m", request->kernel);
 	if (initrd_error == -ENODATA)
 		return error_set(e, -EIO, "initrd %s: became shorter while it was read",
 				 request->initrds[0]);
 	if (initrd_error)
-		return error_set(e, initrd_error, "initrd %s: cannot be read: %s",
-				 request->initrds[0], strerror(-initrd_error));
+		return error_set(e, initrd_error, "initrd %s: cannot be read: %m",
+				 request->initrds[0]);
 	log_debug("kernel at 0x%" PRIx64 "%s, moved by 0x%" PRIx64, b->base,
 		  b->kernel->h.unpacks ? " (unpacks itself)" : "", (uint64_t)delta);
 	return 0;

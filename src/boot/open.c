@@ -52,14 +52,13 @@ static int read_pipe(int *fd, struct stat *ret_st, struct error *e)
 	*fd = memfd_create("pipe", MFD_CLOEXEC);
 	if (*fd < 0)
 		return error_set(e, -errno,
-				 "is a pipe, and no file can be made for its content: %s",
-				 strerror(errno));
+				 "is a pipe, and no file can be made for its content: %m");
 	while (n && (uint64_t)end <= IMAGE_MAX_FILE) {
 		n = splice(pipe, NULL, *fd, &end, MIB, SPLICE_F_NONBLOCK);
 		if (n < 0 && errno == EAGAIN)
 			poll(&wait, 1, -1);
 		else if (n < 0 && errno != EINTR)
-			return error_set(e, -errno, "cannot be read: %s", strerror(errno));
+			return error_set(e, -errno, "cannot be read: %m");
 	}
 	if (!end)
 		return error_set(e, -EINVAL, "is a pipe that nobody writes to");
@@ -75,10 +74,10 @@ static int open_file(const char *path, const char *option, int *ret_fd, struct s
 		return error_set(e, -errno,
 				 "permission denied: make it readable for this user, or copy it");
 	if (fd < 0)
-		return error_set(e, -errno, "%s: name the file with %s", strerror(errno), option);
+		return error_set(e, -errno, "%m: name the file with %s", option);
 	*ret_fd = fd;
 	if (fstat(fd, ret_st))
-		return error_set(e, -errno, "%s", strerror(errno));
+		return error_set(e, -errno, "%m");
 	if (S_ISFIFO(ret_st->st_mode))
 		return read_pipe(ret_fd, ret_st, e);
 	if (!S_ISREG(ret_st->st_mode))
@@ -143,8 +142,7 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 	int r = 0;
 
 	if (several && (files->initrd_fd = memfd_create("initrd", MFD_CLOEXEC)) < 0)
-		return error_set(e, -errno, "cannot make a file for several initrds: %s",
-				 strerror(errno));
+		return error_set(e, -errno, "cannot make a file for several initrds: %m");
 	for (; !r && *paths; paths++) {
 		_cleanup_close_ int fd = -1;
 		uint64_t size = 0;
@@ -156,7 +154,7 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 				      "brings the initrds to %" PRIu64 " MiB: the maximum is %llu",
 				      (*total + size) / MIB, IMAGE_MAX_FILE / MIB);
 		if (!r && several && (r = add_file(files->initrd_fd, *total, fd, size)))
-			error_set(e, r, "cannot be read: %s", strerror(-r));
+			error_set(e, r, "cannot be read: %m");
 		*total += size;
 		if (r)
 			error_prefix(e, r, "initrd %s", *paths);
@@ -267,7 +265,7 @@ static int read_bzimage(struct unpacking *u, struct error *e)
 	madvise(map, u->size, MADV_HUGEPAGE);
 	n = pread_full(u->files->kernel_fd, map, u->size, 0);
 	if (n < 0)
-		return error_set(e, (int)n, "cannot be read: %s", strerror((int)-n));
+		return error_set(e, (int)n, "cannot be read: %m");
 	if ((size_t)n != u->size)
 		return error_set(e, -EBADMSG, "became shorter while it was read");
 	return 0;
@@ -340,7 +338,7 @@ static int build_once(struct unpacking *u, struct error *e)
 		r = -errno;
 	}
 	if (r)
-		return error_set(e, r, "cannot make a file to unpack it to: %s", strerror(-r));
+		return error_set(e, r, "cannot make a file to unpack it to: %m");
 	r = build_in(u, &file, e);
 	cache_file_close(&u->cache, &file);
 	return r;
@@ -391,7 +389,7 @@ static int begin_unpacking(struct unpacking *u, struct boot_files *files,
 
 	*u = (struct unpacking){.files = files, .cache.dir_fd = -1};
 	if (fstat(files->kernel_fd, &u->st))
-		return error_set(e, -errno, "%s", strerror(errno));
+		return error_set(e, -errno, "%m");
 	u->size = (size_t)u->st.st_size;
 	if (!request->cache)
 		return 0;
@@ -420,7 +418,7 @@ static int leave_to_guest(struct boot_files *files, const struct boot_request *r
 
 	log_warn("kernel %s: %s; the guest unpacks it", request->kernel, e->msg);
 	if (fstat(src.fd, &st))
-		return error_set(e, -errno, "%s", strerror(errno));
+		return error_set(e, -errno, "%m");
 	src.size = (uint64_t)st.st_size;
 	r = image_from_bzimage(&src, &kernel, e);
 	if (r)

@@ -237,7 +237,7 @@ static int build_from_vmlinux(const uint8_t *vmlinux, size_t size, const struct 
 		return error_set(e, -ENOMEM, "out of memory");
 	r = write_image(&b, elf, setup, elf_end(&src));
 	free(b.image);
-	return r ? error_set(e, r, "%s", strerror(-r)) : 0;
+	return r ? error_set(e, r, "%m") : 0;
 }
 
 int image_build(const uint8_t *file, size_t size, int fd, struct error *e)
@@ -334,13 +334,13 @@ int image_build_start(struct image_build *ret, const uint8_t *file, size_t size,
 	report = mmap(NULL, sizeof(*report), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
 		      0);
 	if (report == MAP_FAILED)
-		return error_set(e, -errno, "no memory: %s", strerror(errno));
+		return error_set(e, -errno, "no memory: %m");
 	report->result = -ECHILD;
 	ret->report = report;
 	ret->pid = fork();
 	if (ret->pid < 0) {
 		r = -errno;
-		error_set(e, r, "cannot fork: %s%s", strerror(-r), error_task_remedy(r));
+		error_set(e, r, "cannot fork: %m%s", error_task_remedy(r));
 		munmap(report, sizeof(*report));
 		return r;
 	}

@@ -213,8 +213,7 @@ static void check_device(struct check_report *report, const char *name, const ch
 		snprintf(remedy, sizeof(remedy), "modprobe %s", module);
 	else
 		snprintf(remedy, sizeof(remedy), "find out why it cannot be opened");
-	check_add(report, name, CHECK_ABSENT, remedy, "%s: %s (for %s)", path, strerror(errno),
-		  what);
+	check_add(report, name, CHECK_ABSENT, remedy, "%s: %m (for %s)", path, what);
 }
 
 static void check_landlock(struct check_report *report)
@@ -232,7 +231,7 @@ static void check_landlock(struct check_report *report)
 	check_add(report, "landlock", CHECK_ABSENT,
 		  errno == EOPNOTSUPP ? "add landlock to the kernel's lsm= parameter"
 				      : "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK",
-		  "not available: %s", strerror(errno));
+		  "not available: %m");
 }
 
 static void check_huge_pages(struct check_report *report)

@@ -51,8 +51,7 @@ static bool open_kvm(struct check_report *report, struct probe *p)
 
 	p->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (p->kvm_fd < 0) {
-		check_add(report, "kvm", CHECK_FAILED, machine_open_remedy(errno), "/dev/kvm: %s",
-			  strerror(errno));
+		check_add(report, "kvm", CHECK_FAILED, machine_open_remedy(errno), "/dev/kvm: %m");
 		return false;
 	}
 	version = ioctl(p->kvm_fd, KVM_GET_API_VERSION, 0);
@@ -230,8 +229,7 @@ static void check_speed(struct check_report *report, const struct probe *p)
 	const char *failed = enter_long_mode(p);
 
 	if (failed) {
-		check_add(report, "kvm-speed", CHECK_FAILED, "use another host", "%s: %s", failed,
-			  strerror(errno));
+		check_add(report, "kvm-speed", CHECK_FAILED, "use another host", "%s: %m", failed);
 		return;
 	}
 	report->ns_per_instruction = measure(p);
@@ -272,7 +270,7 @@ void check_kvm(struct check_report *report)
 			  errno == EBUSY ? "end the other hypervisor that holds the processor's "
 					   "virtualisation"
 					 : "see the kernel's log (dmesg)",
-			  "%s: %s", failed, strerror(errno));
+			  "%s: %m", failed);
 	} else {
 		check_speed(report, &p);
 	}

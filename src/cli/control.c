@@ -187,7 +187,7 @@ static int explain_connect(int err, struct error *e)
 		return error_set(e, -err,
 				 "permission denied: the socket is for the VM's user, and root");
 	default:
-		return error_set(e, -err, "cannot connect: %s", strerror(err));
+		return error_set(e, -err, "cannot connect: %m");
 	}
 }
 
@@ -249,7 +249,7 @@ static int open_socket(const char *path, struct error *e)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+		return error_set(e, -errno, "cannot make a socket: %m");
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	r = connect_to(fd, &addr, e);

@@ -47,7 +47,7 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 	fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (fd < 0)
 		return error_open(e, errno, &open_failure);
-	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
+	r = fstat(fd, st) < 0 ? error_set(e, -errno, "cannot stat: %m")
 			      : check_kind(st, device_remedy, e);
 	if (r < 0) {
 		close(fd);
@@ -142,7 +142,7 @@ static int device_info(int fd, const struct stat *st, struct disk_info *ret, str
 
 	ret->device = true;
 	if (ioctl(fd, BLKGETSIZE64, &ret->size) < 0)
-		return error_set(e, -errno, "cannot get the device's size: %s", strerror(errno));
+		return error_set(e, -errno, "cannot get the device's size: %m");
 	ioctl(fd, BLKSSZGET, &logical);
 	ret->block = (uint32_t)logical;
 	ret->discard = block_queue_limit(st->st_rdev, "discard_max_bytes") > 0;
@@ -165,7 +165,7 @@ static int file_info(int fd, const char *path, const struct stat *st, struct dis
 	ret->block = disk_block_size(fd);
 	r = disk_sum(fd, disk_next_data, 0, ret->size, &ret->sum);
 	if (r < 0)
-		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+		return error_set(e, r, "cannot find its data: %m");
 	/* On a file beside it: this one is only looked at. */
 	r = real ? check_punch_hole(dirname(real), &step) : -errno;
 	ret->discard = r == 0 ? 1 : r == -EOPNOTSUPP ? 0 : -1;
@@ -309,7 +309,7 @@ static int check_tail(int fd, uint64_t from, uint64_t end, FILE *terminal, struc
 	int r = disk_sum(fd, disk_next_data, from, end, &sum);
 
 	if (r < 0)
-		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+		return error_set(e, r, "cannot find its data: %m");
 	progress_begin(&progress, terminal, sum.bytes, now_ns());
 	r = disk_read_ranges(&reader, from, end, e);
 	progress_end(&progress);

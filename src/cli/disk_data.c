@@ -106,8 +106,8 @@ static int read_range(struct disk_reader *reader, struct disk_range range, uint8
 		len = (size_t)(next - at);
 		n = pread_full(reader->fd, buf, len, at);
 		if (n < 0)
-			return error_set(e, (int)n, "cannot read at byte %llu: %s",
-					 (unsigned long long)at, strerror((int)-n));
+			return error_set(e, (int)n, "cannot read at byte %llu: %m",
+					 (unsigned long long)at);
 		if ((size_t)n < len)
 			return error_set(e, -EIO, "ends at byte %llu now: something truncated it",
 					 (unsigned long long)(at + (size_t)n));
@@ -133,7 +133,7 @@ int disk_read_ranges(struct disk_reader *reader, uint64_t from, uint64_t end, st
 
 		r = reader->next(reader->fd, at, end, &range);
 		if (r < 0)
-			return error_set(e, r, "cannot find its data: %s", strerror(-r));
+			return error_set(e, r, "cannot find its data: %m");
 		if (r == 0)
 			return 0;
 		range.start = MAX(ALIGN_DOWN(range.start, reader->block), at);
@@ -171,8 +171,7 @@ static int punch(int fd, uint64_t at, uint64_t len, struct error *e)
 		return error_set(e, -errno,
 				 "its file system has no holes: move it to ext4, XFS, btrfs or "
 				 "tmpfs (cp --sparse=always)");
-	return error_set(e, -errno, "cannot punch a hole at byte %llu: %s", (unsigned long long)at,
-			 strerror(errno));
+	return error_set(e, -errno, "cannot punch a hole at byte %llu: %m", (unsigned long long)at);
 }
 
 /* Nobody who heeds locks writes there, but the host may have attached a loop device since. */
@@ -180,7 +179,7 @@ static int check_host(int fd, struct error *e)
 {
 	struct stat st;
 
-	return fstat(fd, &st) < 0 ? error_set(e, -errno, "cannot stat: %s", strerror(errno))
+	return fstat(fd, &st) < 0 ? error_set(e, -errno, "cannot stat: %m")
 				  : file_host_use(&st, false, e);
 }
 
@@ -220,7 +219,7 @@ int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *re
 
 	/* What was written is on disk and accounted for, and delayed allocation is over. */
 	if (fsync(fd) < 0 || fstat(fd, &before) < 0)
-		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
+		return error_set(e, -errno, "cannot sync: %m");
 	size = (uint64_t)before.st_size;
 	for (size_t i = 0; i < ARRAY_SIZE(kinds) && r >= 0; i++) {
 		struct disk_sum sum;
@@ -229,7 +228,7 @@ int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *re
 		total += sum.bytes;
 	}
 	if (r < 0)
-		return error_set(e, r, "cannot find its data: %s", strerror(-r));
+		return error_set(e, r, "cannot find its data: %m");
 	reader.fn = punch_zeros;
 	reader.ctx = &reader;
 	progress_begin(progress, terminal, total, now_ns());
@@ -241,7 +240,7 @@ int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *re
 	/* The time is that of the content, which is the same; but only the owner may set it. */
 	futimens(fd, (struct timespec[]){{.tv_nsec = UTIME_OMIT}, before.st_mtim});
 	if (fsync(fd) < 0 && r >= 0)
-		r = error_set(e, -errno, "cannot sync: %s", strerror(errno));
+		r = error_set(e, -errno, "cannot sync: %m");
 	if (fstat(fd, &after) == 0)
 		*ret_freed = (uint64_t)MAX(before.st_blocks - after.st_blocks, 0) * 512;
 	return r;
@@ -260,7 +259,7 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 		return error_set(e, -errno,
 				 "its file system does not preallocate: leave --preallocate out");
 	if (errno != ENOSPC)
-		return error_set(e, -errno, "cannot preallocate: %s", strerror(errno));
+		return error_set(e, -errno, "cannot preallocate: %m");
 	fstatvfs(fd, &fs);
 	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
 	return error_set(e, -ENOSPC,
@@ -316,7 +315,7 @@ static int draft_publish(struct draft *d, const char *path, bool replace, struct
 	int r;
 
 	if (fsync(d->fd) < 0)
-		return error_set(e, -errno, "cannot sync: %s", strerror(errno));
+		return error_set(e, -errno, "cannot sync: %m");
 	if (replace && !d->named) {
 		d->named = draft_link(d, d->name) == 0;
 		if (!d->named)
@@ -356,7 +355,7 @@ int disk_make(const char *path, uint64_t size, bool allocate, const struct stat 
 	if (r == 0 && old &&
 	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
 	     fchmod(draft.fd, old->st_mode & 07777) < 0))
-		r = error_set(e, -errno, "cannot set owner and mode: %s", strerror(errno));
+		r = error_set(e, -errno, "cannot set owner and mode: %m");
 	if (r == 0)
 		r = draft_publish(&draft, path, old, e);
 	draft_close(&draft);

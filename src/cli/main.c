@@ -43,8 +43,8 @@ static int run_command_of(int argc, char **argv, struct error *e)
 
 	if (r < 0)
 		return error_set(
-			e, r, "a standard descriptor is closed, and /dev/null cannot be opened: %s",
-			strerror(-r));
+			e, r,
+			"a standard descriptor is closed, and /dev/null cannot be opened: %m");
 	signal(SIGXFSZ, SIG_IGN); /* a limit on files fails the write or the resize, not skep */
 	inherited_note();
 	if (argc < 2) {

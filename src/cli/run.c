@@ -25,7 +25,7 @@ static int load_config(struct vm_config *config, const char *path, struct error 
 
 	fd = is_stdin ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return error_set(e, -errno, "'%s': %s", path, strerror(errno));
+		return error_set(e, -errno, "'%s': %m", path);
 	text = malloc(MAX_CONFIG_FILE + 1);
 	if (!text)
 		return -ENOMEM;
@@ -131,8 +131,7 @@ static int explain(const struct run *run, int written)
 		log_say(&e, -EIO);
 	}
 	if (written < 0) {
-		error_set(&e, written, "--result: '%s': %s", run->config->result_path,
-			  strerror(-written));
+		error_set(&e, written, "--result: '%s': %m", run->config->result_path);
 		log_say(&e, written);
 		status = STATUS_FAILED;
 	}
@@ -164,7 +163,7 @@ static int run_vm(const struct vm_config *config, struct error *e)
 		run.result.end = VM_FAILED;
 		run.result.error = *e;
 		if (!e->msg[0])
-			error_set(&run.result.error, r, "%s", strerror(-r));
+			error_set(&run.result.error, r, "%m");
 	}
 	r = report(&run);
 	vm_close(vm);

@@ -48,7 +48,7 @@ static int take(int fd, const char *path, const struct vm_config *config, struct
 	int r;
 
 	if (fstat(fd, &st) < 0)
-		return error_set(e, -errno, "cannot stat: %s", strerror(errno));
+		return error_set(e, -errno, "cannot stat: %m");
 	if (S_ISBLK(st.st_mode))
 		return error_set(e, -ENOTSUP, "is a block device: choose a file");
 	r = config ? output_check(fd, path, config, e) : 0;
@@ -64,7 +64,7 @@ int output_open(const char *path, int flags, mode_t mode, const struct vm_config
 	int fd = open(path, O_WRONLY | O_CREAT | O_NOCTTY | O_CLOEXEC | flags, mode), r;
 
 	if (fd < 0)
-		return error_set(e, -errno, "%s", strerror(errno));
+		return error_set(e, -errno, "%m");
 	r = take(fd, path, config, e);
 	if (r < 0) {
 		close(fd);

@@ -272,7 +272,7 @@ static int replace(const struct sockaddr_un *addr, struct error *e)
 	struct stat st;
 
 	if (fd < 0)
-		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+		return error_set(e, -errno, "cannot make a socket: %m");
 	if (lstat(addr->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		return error_set(e, -EEXIST,
 				 "is there already, and no socket: choose another path");
@@ -280,10 +280,9 @@ static int replace(const struct sockaddr_un *addr, struct error *e)
 		return error_set(e, -EADDRINUSE,
 				 "is in use by a VM that runs: choose another path");
 	if (errno != ECONNREFUSED && errno != ENOENT)
-		return error_set(e, -errno, "is there already: %s", strerror(errno));
+		return error_set(e, -errno, "is there already: %m");
 	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
-		return error_set(e, -errno, "is left from another VM and cannot be removed: %s",
-				 strerror(errno));
+		return error_set(e, -errno, "is left from another VM and cannot be removed: %m");
 	return 0;
 }
 
@@ -329,7 +328,7 @@ static int make_listener(const char *path, struct error *e)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* The mode goes over to the name when it is made: it never has another. */
 	if (fd < 0 || fchmod(fd, 0600) < 0) {
-		r = error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+		r = error_set(e, -errno, "cannot make a socket: %m");
 		goto fail;
 	}
 	r = bind(fd, a, sizeof(addr)) < 0 ? -errno : 0;
@@ -345,7 +344,7 @@ static int make_listener(const char *path, struct error *e)
 	}
 	if (r == 0)
 		return fd;
-	error_set(e, r, "cannot make the socket: %s", strerror(-r));
+	error_set(e, r, "cannot make the socket: %m");
 fail:
 	if (fd >= 0)
 		close(fd);
@@ -386,7 +385,7 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 	control->listener.fd = fd;
 	if (r < 0) {
 		control_close(control, true);
-		return error_set(e, r, "cannot watch the socket: %s", strerror(-r));
+		return error_set(e, r, "cannot watch the socket: %m");
 	}
 	*ret = control;
 	return 0;

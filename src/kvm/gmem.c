@@ -60,9 +60,9 @@ int gmem_create(struct gmem *ret, uint64_t bytes, struct error *e)
 	if (r) {
 		gmem_destroy(ret);
 		return error_set(e, r,
-				 "cannot map %llu MiB of guest memory: %s; ask for less with "
+				 "cannot map %llu MiB of guest memory: %m; ask for less with "
 				 "--memory, or raise the limit (ulimit -v)",
-				 (unsigned long long)(bytes / MIB), strerror(-r));
+				 (unsigned long long)(bytes / MIB));
 	}
 	return 0;
 }

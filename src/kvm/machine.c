@@ -81,8 +81,7 @@ static int open_kvm(struct machine *m, struct error *e)
 
 	m->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (m->kvm_fd < 0)
-		return error_set(e, -errno, "/dev/kvm: %s: %s", strerror(errno),
-				 machine_open_remedy(errno));
+		return error_set(e, -errno, "/dev/kvm: %m: %s", machine_open_remedy(errno));
 	r = ioctl(m->kvm_fd, KVM_GET_API_VERSION, 0);
 	if (r != KVM_API_VERSION)
 		return error_set(e, -ENOTSUP, "/dev/kvm: API version %d, but skep needs %d", r,
@@ -108,9 +107,8 @@ static int add_slot(struct machine *m, uint32_t slot, uint32_t flags, uint64_t g
 	};
 
 	if (ioctl(m->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return error_set(e, -errno, "KVM refuses %llu KiB of memory at 0x%llx: %s",
-				 (unsigned long long)(size / KIB), (unsigned long long)gpa,
-				 strerror(errno));
+		return error_set(e, -errno, "KVM refuses %llu KiB of memory at 0x%llx: %m",
+				 (unsigned long long)(size / KIB), (unsigned long long)gpa);
 	return 0;
 }
 
@@ -131,7 +129,7 @@ static int add_memory(struct machine *m, struct error *e)
 	m->pages = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (m->pages == MAP_FAILED) {
 		m->pages = NULL;
-		return error_set(e, -errno, "cannot map the register pages: %s", strerror(errno));
+		return error_set(e, -errno, "cannot map the register pages: %m");
 	}
 	if (m->register_page && ioctl(m->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_READONLY_MEM) <= 0) {
 		log_info("this KVM has no read-only memory slots: register reads will exit");
@@ -178,8 +176,8 @@ static int add_interrupts(struct machine *m, struct error *e)
 	struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {m->num_gsis}};
 
 	if (ioctl(m->vm_fd, KVM_ENABLE_CAP, &cap) < 0)
-		return error_set(e, -errno, "KVM refuses a split irqchip of %u pins: %s",
-				 m->num_gsis, strerror(errno));
+		return error_set(e, -errno, "KVM refuses a split irqchip of %u pins: %m",
+				 m->num_gsis);
 	m->irq_fd = calloc(m->num_gsis, sizeof(*m->irq_fd));
 	if (!m->irq_fd)
 		return error_set(e, -ENOMEM, "out of memory for %u interrupts", m->num_gsis);
@@ -189,11 +187,10 @@ static int add_interrupts(struct machine *m, struct error *e)
 
 		m->irq_fd[gsi] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (m->irq_fd[gsi] < 0)
-			return error_set(e, -errno, "cannot make an eventfd: %s", strerror(errno));
+			return error_set(e, -errno, "cannot make an eventfd: %m");
 		irqfd.fd = (uint32_t)m->irq_fd[gsi];
 		if (ioctl(m->vm_fd, KVM_IRQFD, &irqfd) < 0)
-			return error_set(e, -errno, "KVM refuses an irqfd for GSI %u: %s", gsi,
-					 strerror(errno));
+			return error_set(e, -errno, "KVM refuses an irqfd for GSI %u: %m", gsi);
 	}
 	ioapic_init(&m->ioapic, m->num_gsis);
 	m->ioapic.set_routes = set_routes;
@@ -209,7 +206,7 @@ static int get_cpuid(struct machine *m, struct error *e)
 		return error_set(e, -ENOMEM, "out of memory for CPUID");
 	m->cpuid->nent = CPUID_ENTRIES;
 	if (ioctl(m->kvm_fd, KVM_GET_SUPPORTED_CPUID, m->cpuid) < 0)
-		return error_set(e, -errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+		return error_set(e, -errno, "KVM_GET_SUPPORTED_CPUID: %m");
 	return 0;
 }
 
@@ -255,7 +252,7 @@ static int create_vm(struct machine *m, struct error *e)
 		m->vm_fd = ioctl(m->kvm_fd, KVM_CREATE_VM, 0);
 	while (m->vm_fd < 0 && errno == EINTR);
 	if (m->vm_fd < 0)
-		return error_set(e, -errno, "KVM cannot create a VM: %s", strerror(errno));
+		return error_set(e, -errno, "KVM cannot create a VM: %m");
 
 	/* No performance counters: CPUID hides them, and where KVM can it has none (Linux 5.18). */
 	ioctl(m->vm_fd, KVM_ENABLE_CAP,
@@ -334,7 +331,7 @@ static int add_ioeventfd(struct machine *m, uint64_t gpa, unsigned queue, int fd
 	};
 
 	if (ioctl(m->vm_fd, KVM_IOEVENTFD, &ioeventfd) < 0)
-		return error_set(e, -errno, "KVM refuses an ioeventfd: %s", strerror(errno));
+		return error_set(e, -errno, "KVM refuses an ioeventfd: %m");
 	return 0;
 }
 
@@ -368,7 +365,7 @@ int machine_add_device(struct machine *m, unsigned index, const struct bus_ops *
 
 	r = bus_add(&m->mmio, gpa, LAYOUT_VIRTIO_MMIO_STRIDE, ops, ctx);
 	if (r)
-		return error_set(e, r, "cannot place device %u: %s", index, strerror(-r));
+		return error_set(e, r, "cannot place device %u: %m", index);
 	for (unsigned q = 0; q < num_queues; q++) {
 		r = add_ioeventfd(m, gpa, q, kick_fd[q], e);
 		if (r)

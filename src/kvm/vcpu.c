@@ -70,8 +70,7 @@ static int set_cpuid(struct machine *m, struct vcpu *v, struct error *e)
 	memcpy(cpuid, m->cpuid, sizeof(*cpuid) + m->cpuid->nent * sizeof(struct kvm_cpuid_entry2));
 	cpuid_fit(cpuid, v->index, m->num_vcpus, m->tsc_khz);
 	if (ioctl(v->fd, KVM_SET_CPUID2, cpuid) < 0)
-		return error_set(e, -errno, "KVM refuses the CPUID of vCPU %u: %s", v->index,
-				 strerror(errno));
+		return error_set(e, -errno, "KVM refuses the CPUID of vCPU %u: %m", v->index);
 	return 0;
 }
 
@@ -95,8 +94,8 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	sem_init(&v->go, 0, 0);
 	v->fd = ioctl(m->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (v->fd < 0)
-		return error_set(e, -errno, "KVM cannot create vCPU %u: %s; try fewer with --cpus",
-				 index, strerror(errno));
+		return error_set(e, -errno, "KVM cannot create vCPU %u: %m; try fewer with --cpus",
+				 index);
 	r = ioctl(m->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 	if (r < (int)sizeof(struct kvm_run))
 		return error_set(e, -EIO, "KVM_GET_VCPU_MMAP_SIZE says %d", r);
@@ -104,7 +103,7 @@ int vcpu_create(struct machine *m, struct vcpu *v, unsigned index, struct error 
 	v->run = mmap(NULL, v->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
 	if (v->run == MAP_FAILED) {
 		v->run = NULL;
-		return error_set(e, -errno, "cannot map vCPU %u: %s", index, strerror(errno));
+		return error_set(e, -errno, "cannot map vCPU %u: %m", index);
 	}
 	if (index == 0) {
 		r = ioctl(v->fd, KVM_GET_TSC_KHZ, 0);
@@ -157,7 +156,7 @@ int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struc
 	struct kvm_sregs s;
 
 	if (ioctl(v->fd, KVM_GET_SREGS, &s) < 0)
-		return error_set(e, -errno, "KVM_GET_SREGS: %s", strerror(errno));
+		return error_set(e, -errno, "KVM_GET_SREGS: %m");
 	s.cs = flat_segment(0x10, 0xb, long_mode);
 	s.ds = flat_segment(0x18, 0x3, false);
 	s.es = s.fs = s.gs = s.ss = s.ds;
@@ -179,9 +178,9 @@ int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struc
 		regs.rbx = params.v;
 	}
 	if (ioctl(v->fd, KVM_SET_SREGS, &s) < 0)
-		return error_set(e, -errno, "KVM_SET_SREGS: %s", strerror(errno));
+		return error_set(e, -errno, "KVM_SET_SREGS: %m");
 	if (ioctl(v->fd, KVM_SET_REGS, &regs) < 0)
-		return error_set(e, -errno, "KVM_SET_REGS: %s", strerror(errno));
+		return error_set(e, -errno, "KVM_SET_REGS: %m");
 	return 0;
 }
 

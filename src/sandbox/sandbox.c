@@ -159,16 +159,13 @@ int sandbox_process(void (*restore)(void), struct error *e)
 	list_files();
 	restore_host = restore;
 	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %s",
-				 strerror(errno));
+		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %m");
 	r = drop_capabilities();
 	if (r)
-		return error_set(e, r, "cannot enter the sandbox: dropping capabilities: %s",
-				 strerror(-r));
+		return error_set(e, r, "cannot enter the sandbox: dropping capabilities: %m");
 	/* Guest memory is not for other processes of the same user: no ptrace, no core dump. */
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return error_set(e, -errno, "cannot enter the sandbox: PR_SET_DUMPABLE: %s",
-				 strerror(errno));
+		return error_set(e, -errno, "cannot enter the sandbox: PR_SET_DUMPABLE: %m");
 	return 0;
 }
 
@@ -213,8 +210,7 @@ int sandbox_thread(const char *name, struct error *e)
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
 		    &program) < 0)
 		return error_set(e, -errno,
-				 "cannot enter the sandbox: seccomp: %s; where this kernel or "
-				 "container has no seccomp filters, run with --sandbox=off",
-				 strerror(errno));
+				 "cannot enter the sandbox: seccomp: %m; where this kernel or "
+				 "container has no seccomp filters, run with --sandbox=off");
 	return 0;
 }

@@ -41,8 +41,7 @@ static int start_boot(struct vm *vm, struct error *e)
 	int r = -pthread_create(&vm->boot_thread, NULL, boot_thread, vm);
 
 	if (r)
-		return error_set(e, r, "cannot start a thread: %s%s", strerror(-r),
-				 error_task_remedy(r));
+		return error_set(e, r, "cannot start a thread: %m%s", error_task_remedy(r));
 	vm->boot_started = true;
 	return 0;
 }
@@ -68,9 +67,9 @@ static int watch_signals(struct vm *vm, struct error *e)
 	devices_add_signals(vm, &mask);
 	vm->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (vm->signal_fd < 0)
-		return error_set(e, -errno, "signalfd: %s", strerror(errno));
+		return error_set(e, -errno, "signalfd: %m");
 	r = loop_watch(vm->control, &vm->signals, vm->signal_fd, 1 /* EPOLLIN */, on_signal);
-	return r ? error_set(e, r, "cannot watch signals: %s", strerror(-r)) : 0;
+	return r ? error_set(e, r, "cannot watch signals: %m") : 0;
 }
 
 static int open_control(struct vm *vm, struct error *e)
@@ -80,7 +79,7 @@ static int open_control(struct vm *vm, struct error *e)
 	if (!r)
 		r = ends_watch_halt(vm);
 	if (r)
-		return error_set(e, r, "cannot set up the control loop: %s", strerror(-r));
+		return error_set(e, r, "cannot set up the control loop: %m");
 	return watch_signals(vm, e);
 }
 
@@ -160,8 +159,8 @@ static int empty_outputs(struct vm *vm, struct error *e)
 
 	atomic_store(&vm->emptied, true);
 	if (r < 0)
-		return error_set(e, r, "--result: '%s': cannot empty it: %s",
-				 vm->config->result_path, strerror(-r));
+		return error_set(e, r, "--result: '%s': cannot empty it: %m",
+				 vm->config->result_path);
 	return devices_ready(vm, e);
 }
 
