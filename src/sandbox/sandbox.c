@@ -51,31 +51,6 @@ static struct {
 
 static void (*restore_host)(void);
 
-/* A line that is put together without the C library, in a signal handler. */
-struct line {
-	char text[320];
-	size_t len;
-};
-
-static void add_text(struct line *l, const char *s)
-{
-	while (*s && l->len < sizeof(l->text))
-		l->text[l->len++] = *s++;
-}
-
-static void add_number(struct line *l, unsigned long v, unsigned base)
-{
-	char digits[24];
-	size_t at = sizeof(digits) - 1;
-
-	digits[at] = 0;
-	do {
-		digits[--at] = "0123456789abcdef"[v % base];
-		v /= base;
-	} while (v);
-	add_text(l, digits + at);
-}
-
 static const char *call_name(int call)
 {
 	const char *name = sandbox_call_names;
@@ -87,34 +62,35 @@ static const char *call_name(int call)
 	return *name ? name : "of an unknown name";
 }
 
+__attribute__((noreturn)) static void leave(const char *line, int status)
+{
+	(void)!write(STDERR_FILENO, line, strlen(line));
+	_exit(status);
+}
+
+/* Here snprintf() takes neither memory nor a lock. */
 static void on_violation(int sig, siginfo_t *info, void *context)
 {
 	const ucontext_t *uc = context;
-	struct line l = {.len = 0};
+	char line[320], request[32] = "";
 
 	if (restore_host)
 		restore_host();
 	if (info->si_code != SYS_SECCOMP) {
-		add_text(&l, "skep: the VM was ended by SIGSYS, sent by process ");
-		add_number(&l, (unsigned)info->si_pid, 10);
-		add_text(&l, "\n");
-		(void)!write(STDERR_FILENO, l.text, l.len);
-		_exit(128 + sig);
+		snprintf(line, sizeof(line),
+			 "skep: the VM was ended by SIGSYS, sent by process %d\n",
+			 (int)info->si_pid);
+		leave(line, 128 + sig);
 	}
-	add_text(&l, "skep: the sandbox stopped thread \"");
-	add_text(&l, thread_name);
-	add_text(&l, "\": system call ");
-	add_text(&l, call_name(info->si_syscall));
-	add_text(&l, " (");
-	add_number(&l, (unsigned)info->si_syscall, 10);
-	if (info->si_syscall == SYS_ioctl) {
-		add_text(&l, ", request 0x");
-		add_number(&l, (unsigned)uc->uc_mcontext.gregs[REG_RSI], 16);
-	}
-	add_text(&l, ") is not allowed; this is a bug in skep: please report it, and run with "
-		     "--sandbox=off meanwhile\n");
-	(void)!write(STDERR_FILENO, l.text, l.len);
-	_exit(STATUS_FAILED);
+	if (info->si_syscall == SYS_ioctl)
+		snprintf(request, sizeof(request), ", request 0x%x",
+			 (unsigned)uc->uc_mcontext.gregs[REG_RSI]);
+	snprintf(line, sizeof(line),
+		 "skep: the sandbox stopped thread \"%s\": system call %s (%d%s) is not allowed; "
+		 "this "
+		 "is a bug in skep: please report it, and run with --sandbox=off meanwhile\n",
+		 thread_name, call_name(info->si_syscall), info->si_syscall, request);
+	leave(line, STATUS_FAILED);
 }
 
 /*
