@@ -24,12 +24,11 @@ struct vm_config {
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */
 	char *control_path;	  /* of the control socket; NULL: none */
-	char **sources;		  /* configuration files that were read; no setting */
-	size_t num_sources;
-	bool kaslr;	     /* by the monitor, when the kernel was built for it */
-	bool cache;	     /* keep the decompressed kernel */
-	bool mmio_cmdline;   /* announce devices as virtio_mmio.device= too */
-	bool trap_registers; /* debugging: no register page, each register read exits */
+	char **sources;		  /* configuration files that were read, as `initrds`; no setting */
+	bool kaslr;		  /* by the monitor, when the kernel was built for it */
+	bool cache;		  /* keep the decompressed kernel */
+	bool mmio_cmdline;	  /* announce devices as virtio_mmio.device= too */
+	bool trap_registers;	  /* debugging: no register page, each register read exits */
 	bool sandbox;
 	bool verbose; /* LOG_DEBUG */
 	bool quiet;   /* LOG_ERROR */
@@ -76,9 +75,6 @@ int config_parse_json(struct vm_config *config, const char *text, size_t len, co
 /* The whole config as JSON that config_parse_json() reads back, over several lines; freed by the
  * caller. NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
 char *config_to_json(const struct vm_config *config);
-
-/* Notes that a configuration was read from `path`. -ENOMEM. */
-int config_add_source(struct vm_config *config, const char *path);
 
 /* A file that the config names. */
 struct config_file {

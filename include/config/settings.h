@@ -101,6 +101,10 @@ const char *setting_key(const struct setting *s);
  * -EINVAL or -ERANGE with a message that does not name the setting, -ENOMEM. */
 int setting_set(void *base, const struct setting *s, const char *text, struct error *e);
 
+/* Adds a copy of `text` to a list of strings that ends with NULL, or is NULL. -ENOMEM. */
+int list_add(char ***list, const char *text);
+void list_free(char **list);
+
 /* Frees the strings of *base. `table` may be NULL. */
 void settings_destroy(void *base, const struct setting *table);
 

@@ -35,7 +35,7 @@ static int load_config(struct vm_config *config, const char *path, struct error 
 				 strerror((int)-len)); /* not what was written is invalid */
 	if ((size_t)len > MAX_CONFIG_FILE)
 		return error_set(e, -EINVAL, "'%s' is larger than 1 MiB: is it JSON?", path);
-	if (!is_stdin && config_add_source(config, path) < 0)
+	if (!is_stdin && list_add(&config->sources, path) < 0)
 		return -ENOMEM;
 	return config_parse_json(config, text, (size_t)len, is_stdin ? "stdin" : path, e);
 }

@@ -158,25 +158,9 @@ void config_destroy(struct vm_config *config)
 	}
 	free(config->devices);
 	free(config->settings);
-	for (size_t i = 0; i < config->num_sources; i++)
-		free(config->sources[i]);
-	free(config->sources);
+	list_free(config->sources);
 	settings_destroy(config, vm_settings);
 	*config = (struct vm_config){0};
-}
-
-int config_add_source(struct vm_config *config, const char *path)
-{
-	char **sources = reallocarray(config->sources, config->num_sources + 1, sizeof(*sources));
-
-	if (!sources)
-		return -ENOMEM;
-	config->sources = sources;
-	sources[config->num_sources] = strdup(path);
-	if (!sources[config->num_sources])
-		return -ENOMEM;
-	config->num_sources++;
-	return 0;
 }
 
 /* The file of device `i`, of all types together. */

@@ -37,8 +37,8 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 	for (size_t i = 0; r == 0 && config_file(config, i, &file); i++)
 		if (path || file.use != FILE_OUTPUT)
 			r = check_one(&known, file.path, file.what);
-	for (size_t i = 0; r == 0 && i < config->num_sources; i++)
-		r = check_one(&known, config->sources[i], "the configuration");
+	for (char **source = config->sources; r == 0 && source && *source; source++)
+		r = check_one(&known, *source, "the configuration");
 	return r;
 }
 

@@ -53,28 +53,42 @@ static int append_string(char **field, const char *text)
 	return 0;
 }
 
-static int add_to_list(char ***field, const struct setting *s, const char *text, struct error *e)
+static size_t list_length(char **list)
 {
-	char **list = *field, *copy = NULL;
 	size_t n = 0;
-	int r;
 
 	while (list && list[n])
 		n++;
-	if (n == s->max)
-		return error_set(e, -EINVAL, "more than %u files", s->max);
-	r = set_string(&copy, text, e);
-	if (r < 0)
-		return r;
-	list = reallocarray(list, n + 2, sizeof(*list));
-	if (!list) {
-		free(copy);
+	return n;
+}
+
+int list_add(char ***list, const char *text)
+{
+	size_t n = list_length(*list);
+	char **more = reallocarray(*list, n + 2, sizeof(*more));
+
+	if (!more)
 		return -ENOMEM;
-	}
-	list[n] = copy;
-	list[n + 1] = NULL;
-	*field = list;
-	return 0;
+	*list = more;
+	more[n] = strdup(text);
+	more[n + 1] = NULL;
+	return more[n] ? 0 : -ENOMEM;
+}
+
+void list_free(char **list)
+{
+	for (char **text = list; text && *text; text++)
+		free(*text);
+	free(list);
+}
+
+static int add_to_list(char ***field, const struct setting *s, const char *text, struct error *e)
+{
+	if (!*text)
+		return error_set(e, -EINVAL, "is empty: write a path");
+	if (list_length(*field) == s->max)
+		return error_set(e, -EINVAL, "more than %u files", s->max);
+	return list_add(field, text);
 }
 
 static int set_count(unsigned *field, const struct setting *s, const char *text, struct error *e)
@@ -185,10 +199,8 @@ void settings_destroy(void *base, const struct setting *table)
 		void *field = (char *)base + s->offset;
 
 		if (s->type == SETTING_LIST)
-			for (char **list = *(char ***)field; list && *list; list++)
-				free(*list);
-		if (s->type == SETTING_STRING || s->type == SETTING_APPEND ||
-		    s->type == SETTING_LIST)
-			free(*(void **)field);
+			list_free(*(char ***)field);
+		if (s->type == SETTING_STRING || s->type == SETTING_APPEND)
+			free(*(char **)field);
 	}
 }
