@@ -47,6 +47,10 @@ ssize_t write_full(int fd, const void *buf, size_t len);
 ssize_t pread_full(int fd, void *buf, size_t len, uint64_t offset);
 ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset);
 
+/* A small file of /proc or /sys, whose path is what printf(3) makes of it: what is in it, cut to
+ * `len`, without a newline at its end. False, and an empty text, where it cannot be read. */
+__attribute__((format(printf, 3, 4))) bool read_text(char *ret, size_t len, const char *path, ...);
+
 /* Whether all `len` bytes are zero (true for 0 bytes). Any alignment. Each byte is read once, so
  * even while others write there, true means that every byte was zero when it was read. */
 bool mem_is_zero(const void *buf, size_t len);
@@ -57,7 +61,9 @@ void shorten(char *text, size_t max);
 
 /* For people, to three digits or so: "512 B", "1.5 GiB", "20 GiB". */
 #define FORMAT_BYTES 16u
-void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]);
+char *format_bytes(uint64_t bytes, char ret[FORMAT_BYTES]); /* returns ret */
+/* The same, as text that lives as long as the block. */
+#define BYTES_TEXT(bytes) format_bytes((bytes), (char[FORMAT_BYTES]){""})
 
 /*
  * Makes text from a guest, a file or another process safe for a terminal, and one line: each byte

@@ -101,13 +101,12 @@ void file_unlock(int fd)
 	fcntl(fd, F_OFD_SETLK, &lock);
 }
 
-/* Whether a process's fdinfo has such a lock. */
-static bool shows_lock(int fdinfo)
+/* Whether a process's fdinfo of a descriptor has such a lock. */
+static bool shows_lock(const char *pid, const char *fd)
 {
 	char text[FDINFO_MAX + 1], *save, *line;
-	ssize_t n = read_full(fdinfo, text, FDINFO_MAX);
 
-	text[MAX(n, 0)] = '\0';
+	read_text(text, sizeof(text), "/proc/%.20s/fdinfo/%.20s", pid, fd);
 	for (line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		long long first, last;
 		int got = sscanf(line, "lock:%*d: OFDLCK %*s %*s %*d %*s %lld %lld", &first, &last);
@@ -122,7 +121,7 @@ static bool shows_lock(int fdinfo)
 /* Whether the process has `file` open with a lock on it. */
 static bool process_holds(const char *pid, const struct stat *file)
 {
-	char path[sizeof("/proc//fdinfo/") + 2 * 20];
+	char path[sizeof("/proc//fd") + 20];
 	struct dirent *entry;
 	bool found = false;
 	DIR *dir;
@@ -132,30 +131,14 @@ static bool process_holds(const char *pid, const struct stat *file)
 	if (!dir)
 		return false;
 	while (!found && (entry = readdir(dir))) {
-		_cleanup_close_ int fdinfo = -1;
 		struct stat st;
 
-		if (fstatat(dirfd(dir), entry->d_name, &st, 0) < 0 || st.st_ino != file->st_ino ||
-		    st.st_dev != file->st_dev)
-			continue;
-		snprintf(path, sizeof(path), "/proc/%.20s/fdinfo/%.20s", pid, entry->d_name);
-		fdinfo = open(path, O_RDONLY | O_CLOEXEC);
-		found = fdinfo >= 0 && shows_lock(fdinfo);
+		found = fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 &&
+			st.st_ino == file->st_ino && st.st_dev == file->st_dev &&
+			shows_lock(pid, entry->d_name);
 	}
 	closedir(dir);
 	return found;
-}
-
-static void name_holder(struct holder *holder)
-{
-	char path[32];
-	_cleanup_close_ int fd = -1;
-
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)holder->pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read_full(fd, holder->comm, sizeof(holder->comm) - 1) < 0)
-		holder->comm[0] = '\0';
-	holder->comm[strcspn(holder->comm, "\n")] = '\0';
 }
 
 static void find_holder(int fd, const struct flock *other, struct holder *ret)
@@ -179,7 +162,7 @@ static void find_holder(int fd, const struct flock *other, struct holder *ret)
 		closedir(proc);
 	}
 	if (ret->pid)
-		name_holder(ret);
+		read_text(ret->comm, sizeof(ret->comm), "/proc/%d/comm", (int)ret->pid);
 }
 
 static int refuse(enum file_lock how, const struct flock *other, const struct holder *holder,

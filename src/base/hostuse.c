@@ -23,19 +23,6 @@ static bool is_named(const char *path, const struct stat *file)
 	return stat(path, &st) == 0 && is_same_file(&st, file);
 }
 
-/* The first line of a file in /sys; false when there is none. */
-static bool read_line(const char *path, char *ret, size_t len)
-{
-	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read_full(fd, ret, len - 1);
-
-	if (n < 0)
-		return false;
-	ret[n] = '\0';
-	ret[strcspn(ret, "\n")] = '\0';
-	return true;
-}
-
 /* Whether /dev/NAME, a loop device, is on the file; with `writes` it must be able to write. */
 static bool loop_has(const char *name, const struct stat *file, bool writes)
 {
@@ -43,8 +30,7 @@ static bool loop_has(const char *name, const struct stat *file, bool writes)
 	struct loop_info64 info;
 	_cleanup_close_ int fd = -1;
 
-	snprintf(path, sizeof(path), "/sys/block/%.20s/loop/backing_file", name);
-	if (!read_line(path, text, sizeof(text)))
+	if (!read_text(text, sizeof(text), "/sys/block/%.20s/loop/backing_file", name))
 		return false;
 	snprintf(path, sizeof(path), "/dev/%.20s", name);
 	fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -53,8 +39,8 @@ static bool loop_has(const char *name, const struct stat *file, bool writes)
 		       !(writes && (info.lo_flags & LO_FLAGS_READ_ONLY));
 	if (!is_named(text, file))
 		return false;
-	snprintf(path, sizeof(path), "/sys/block/%.20s/ro", name);
-	return !writes || !read_line(path, text, sizeof(text)) || text[0] == '0';
+	return !writes || !read_text(text, sizeof(text), "/sys/block/%.20s/ro", name) ||
+	       text[0] == '0';
 }
 
 static bool find_loop(const struct stat *file, bool writes, char ret[32])

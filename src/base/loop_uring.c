@@ -22,7 +22,6 @@
  * be made, so that a turn that does not wait needs no system call.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,24 +58,18 @@ static int ring_register(const struct loop *loop, unsigned opcode, const void *a
 /* What io_uring_setup(2) said, in words that help. */
 static int explain_denial(int r, struct error *e)
 {
-	char sysctl = 0;
-	int fd;
+	char sysctl[8];
 
 	if (r == -ENOSYS)
 		return error_set(e, r,
 				 "io_uring is not in this kernel, or a seccomp filter hides it");
 	if (r != -EPERM)
 		return error_set(e, r, "cannot set up an io_uring: %m");
-	fd = open("/proc/sys/kernel/io_uring_disabled", O_RDONLY | O_CLOEXEC);
-	if (fd >= 0) {
-		if (read(fd, &sysctl, 1) != 1)
-			sysctl = 0;
-		close(fd);
-	}
-	if (sysctl == '1' || sysctl == '2')
+	read_text(sysctl, sizeof(sysctl), "/proc/sys/kernel/io_uring_disabled");
+	if (strcmp(sysctl, "1") == 0 || strcmp(sysctl, "2") == 0)
 		return error_set(
-			e, r, "io_uring is denied by the sysctl kernel.io_uring_disabled=%c%s",
-			sysctl, sysctl == '1' ? " to users outside kernel.io_uring_group" : "");
+			e, r, "io_uring is denied by the sysctl kernel.io_uring_disabled=%s%s",
+			sysctl, sysctl[0] == '1' ? " to users outside kernel.io_uring_group" : "");
 	return error_set(e, r, "io_uring is denied by a seccomp filter or a security module");
 }
 

@@ -11,16 +11,15 @@ void progress_line(char *ret, size_t len, unsigned columns, uint64_t done, uint6
 		   uint64_t elapsed_ns)
 {
 	double part = total ? (double)done / (double)total : 1;
-	char text[80], left[32] = "", bar[MAX_BAR + 1], a[FORMAT_BYTES], b[FORMAT_BYTES];
+	char text[80], left[32] = "", bar[MAX_BAR + 1];
 	unsigned width, full;
 
 	part = MIN(part, 1.0);
 	if (part > 0.01)
 		snprintf(left, sizeof(left), ", %.0f s left",
 			 (double)elapsed_ns / (double)NSEC_PER_SEC * (1 - part) / part);
-	format_bytes(done, a);
-	format_bytes(total, b);
-	snprintf(text, sizeof(text), "%3u %%  %s of %s%s", (unsigned)(part * 100), a, b, left);
+	snprintf(text, sizeof(text), "%3u %%  %s of %s%s", (unsigned)(part * 100), BYTES_TEXT(done),
+		 BYTES_TEXT(total), left);
 	/* "[bar] text", and a column for the cursor */
 	width = (unsigned)strlen(text) + 4;
 	width = MIN(columns > width ? columns - width : 0, MAX_BAR);

@@ -130,6 +130,24 @@ ssize_t pwrite_full(int fd, const void *buf, size_t len, uint64_t offset)
 	TRANSFER(pwrite(fd, (const char *)buf + done, len - done, (off_t)(offset + done)));
 }
 
+bool read_text(char *ret, size_t len, const char *fmt, ...)
+{
+	_cleanup_close_ int fd = -1;
+	char path[128];
+	va_list ap;
+	ssize_t n;
+
+	va_start(ap, fmt);
+	vsnprintf(path, sizeof(path), fmt, ap);
+	va_end(ap);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read_full(fd, ret, len - 1);
+	if (n > 0 && ret[n - 1] == '\n')
+		n--;
+	ret[MAX(n, 0)] = '\0';
+	return n >= 0;
+}
+
 bool mem_is_zero(const void *buf, size_t len)
 {
 	const uint8_t *p = buf;
@@ -145,7 +163,7 @@ bool mem_is_zero(const void *buf, size_t len)
 	return !any;
 }
 
-void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
+char *format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 	double value = (double)bytes;
@@ -159,6 +177,7 @@ void format_bytes(uint64_t bytes, char ret[FORMAT_BYTES])
 		snprintf(ret, FORMAT_BYTES, "%.0f %s", value, units[unit]);
 	else
 		snprintf(ret, FORMAT_BYTES, "%.1f %s", value, units[unit]);
+	return ret;
 }
 
 /* The bytes of the UTF-8 character at `s`, which ends in NUL; *ret is its code. 0: it is none. */
@@ -220,13 +239,10 @@ uint64_t block_queue_limit(dev_t dev, const char *name)
 	static const char *const where[] = {"queue", "../queue"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(where); i++) {
-		char path[128], text[32] = "";
-		_cleanup_close_ int fd = -1;
+		char text[32];
 
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(dev), minor(dev),
-			 where[i], name);
-		fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0 && read_full(fd, text, sizeof(text) - 1) > 0)
+		if (read_text(text, sizeof(text), "/sys/dev/block/%u:%u/%s/%s", major(dev),
+			      minor(dev), where[i], name))
 			return strtoull(text, NULL, 10);
 	}
 	return 0;

@@ -236,11 +236,9 @@ static void check_landlock(struct check_report *report)
 
 static void check_huge_pages(struct check_report *report)
 {
-	_cleanup_close_ int fd =
-		open("/sys/kernel/mm/transparent_hugepage/enabled", O_RDONLY | O_CLOEXEC);
-	char text[64] = "";
+	char text[64];
 
-	if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
+	if (!read_text(text, sizeof(text), "/sys/kernel/mm/transparent_hugepage/enabled"))
 		check_add(report, "huge-pages", CHECK_ABSENT,
 			  "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE: guests start and run "
 			  "faster",

@@ -194,14 +194,10 @@ static int explain_connect(int err, struct error *e)
 /* Whether a process was stopped: the state is what follows its name, which may hold anything. */
 static bool is_stopped(pid_t pid)
 {
-	char path[32], text[256] = "";
+	char text[256];
 	const char *state;
-	_cleanup_close_ int fd = -1;
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || read_full(fd, text, sizeof(text) - 1) < 0)
-		return false;
+	read_text(text, sizeof(text), "/proc/%d/stat", (int)pid);
 	state = strrchr(text, ')');
 	return state && (state[2] == 'T' || state[2] == 't');
 }

@@ -95,7 +95,6 @@ static int create(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	static const char device_remedy[] = "use it as it is, or make a logical volume (lvcreate)";
 	_cleanup_free_ char *real = NULL;
 	_cleanup_close_ int old = -1;
-	char size[FORMAT_BYTES];
 	struct stat st;
 	int r = check_size(c->size, e);
 
@@ -118,8 +117,7 @@ static int create(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	r = disk_make(real ? real : c->path, c->size, c->preallocate, real ? &st : NULL, e);
 	if (r < 0)
 		return r;
-	format_bytes(c->size, size);
-	print_line(out, "%s: %s", c->path, size);
+	print_line(out, "%s: %s", c->path, BYTES_TEXT(c->size));
 	return 0;
 }
 
@@ -128,7 +126,6 @@ static int create(const struct disk_command *c, FILE *out, FILE *terminal, struc
 struct disk_info {
 	bool device;
 	uint64_t size, allocated;
-	bool has_holes; /* `holes` and `allocated` say something */
 	struct disk_sum sum;
 	uint32_t block;	      /* of the file system, or the device's logical block */
 	int discard;	      /* 1, 0, or -1: not known */
@@ -202,18 +199,15 @@ static int print_json(const struct disk_command *c, const struct disk_info *i, F
 static void print_text(const struct disk_command *c, const struct disk_info *i, FILE *out)
 {
 	static const char *const works[] = {"not known", "no", "yes"};
-	char size[FORMAT_BYTES], allocated[FORMAT_BYTES], holes[FORMAT_BYTES];
 
-	format_bytes(i->size, size);
 	print_line(out, "%-11s%s", i->device ? "device" : "file", c->path);
-	fprintf(out, "%-11s%s (%llu bytes)\n", "size", size, (unsigned long long)i->size);
+	fprintf(out, "%-11s%s (%llu bytes)\n", "size", BYTES_TEXT(i->size),
+		(unsigned long long)i->size);
 	if (!i->device) {
-		format_bytes(i->allocated, allocated);
-		format_bytes(i->sum.gap_bytes, holes);
-		fprintf(out, "%-11s%s (%llu bytes)\n", "allocated", allocated,
+		fprintf(out, "%-11s%s (%llu bytes)\n", "allocated", BYTES_TEXT(i->allocated),
 			(unsigned long long)i->allocated);
 		fprintf(out, "%-11s%llu, of %s (%llu bytes) together\n", "holes",
-			(unsigned long long)i->sum.gaps, holes,
+			(unsigned long long)i->sum.gaps, BYTES_TEXT(i->sum.gap_bytes),
 			(unsigned long long)i->sum.gap_bytes);
 	}
 	fprintf(out, "%-11s%u bytes%s\n", "block", i->block,
@@ -254,7 +248,6 @@ static int info(const struct disk_command *c, FILE *out, FILE *terminal, struct 
 
 static int compact(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
 {
-	char freed_text[FORMAT_BYTES], left[FORMAT_BYTES];
 	struct progress progress;
 	_cleanup_close_ int fd = -1;
 	uint64_t freed = 0;
@@ -268,13 +261,12 @@ static int compact(const struct disk_command *c, FILE *out, FILE *terminal, stru
 	if (fd < 0)
 		return fd;
 	r = disk_compact(fd, &progress, terminal, &freed, e);
-	format_bytes(freed, freed_text);
 	if (r < 0)
-		return freed ? error_prefix(e, r, "after freeing %s", freed_text) : r;
+		return freed ? error_prefix(e, r, "after freeing %s", BYTES_TEXT(freed)) : r;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	format_bytes((uint64_t)st.st_blocks * 512, left);
-	print_line(out, "%s: %s freed, %s still allocated", c->path, freed_text, left);
+	print_line(out, "%s: %s freed, %s still allocated", c->path, BYTES_TEXT(freed),
+		   BYTES_TEXT((uint64_t)st.st_blocks * 512));
 	return 0;
 }
 
@@ -324,10 +316,9 @@ static int check_tail(int fd, uint64_t from, uint64_t end, FILE *terminal, struc
 static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t old, FILE *terminal,
 		  struct error *e)
 {
-	char text[FORMAT_BYTES];
+	const char *text = BYTES_TEXT(old - from);
 	int r;
 
-	format_bytes(old - from, text);
 	if (!c->shrink)
 		return error_set(e, -EPERM,
 				 "the last %s would be cut off: make a copy, shrink the guest's "
@@ -348,7 +339,6 @@ static int shrink(const struct disk_command *c, int fd, uint64_t from, uint64_t 
 
 static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struct error *e)
 {
-	char was[FORMAT_BYTES], is[FORMAT_BYTES];
 	_cleanup_close_ int fd = -1;
 	uint64_t old, size = c->size;
 	struct stat st;
@@ -370,9 +360,7 @@ static int resize(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	r = size < old ? shrink(c, fd, size, old, terminal, e) : blk_set_size(fd, size, e);
 	if (r < 0)
 		return r;
-	format_bytes(old, was);
-	format_bytes(size, is);
-	print_line(out, "%s: %s, was %s", c->path, is, was);
+	print_line(out, "%s: %s, was %s", c->path, BYTES_TEXT(size), BYTES_TEXT(old));
 	return 0;
 }
 

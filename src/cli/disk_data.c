@@ -251,7 +251,6 @@ int disk_compact(int fd, struct progress *progress, FILE *terminal, uint64_t *re
 static int preallocate(int fd, uint64_t size, struct error *e)
 {
 	struct statvfs fs = {0};
-	char room[FORMAT_BYTES];
 
 	if (fallocate(fd, 0, 0, (off_t)size) == 0)
 		return 0;
@@ -261,11 +260,10 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 	if (errno != ENOSPC)
 		return error_set(e, -errno, "cannot preallocate: %m");
 	fstatvfs(fd, &fs);
-	format_bytes((uint64_t)fs.f_bavail * fs.f_frsize, room);
 	return error_set(e, -ENOSPC,
 			 "its file system has room for %s only: free some, or leave --preallocate "
 			 "out",
-			 room);
+			 BYTES_TEXT((uint64_t)fs.f_bavail * fs.f_frsize));
 }
 
 /* An image that is made, until it has its name whole: what is at that name is what was there, or
