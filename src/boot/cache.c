@@ -4,21 +4,18 @@
  * and mode of the directory and of each entry are checked on the open descriptors. (An ACL that
  * lets others write shows in the group bits.)
  *
- * Entries are written without a name (O_TMPFILE) and then linked, so that a reader sees all or
- * nothing, and a killed writer leaves nothing behind. Without O_TMPFILE they have a temporary name
- * and are renamed; leftovers are removed by the next clean-up. Nothing is synced: readers verify an
- * entry, so one that a power failure has damaged is made again.
+ * Entries get their names when they are whole (base/newfile.h), so that a reader sees all or
+ * nothing; what a killed writer leaves is removed by the next clean-up. Nothing is synced: readers
+ * verify an entry, so one that a power failure has damaged is made again.
  *
  * The time of an entry is that of its last use, to within a day.
  */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,9 +23,8 @@
 #include "base/util.h"
 #include "cache.h"
 
-#define DAY	  (24 * 60 * 60)
-#define STALE	  (60 * 60) /* seconds after which a temporary file has no writer any more */
-#define TEMPORARY ".new-"
+#define DAY   (24 * 60 * 60)
+#define STALE (60 * 60) /* seconds after which a temporary file has no writer any more */
 
 /* Only this user or root can have written it. */
 static bool is_ours(const struct stat *st)
@@ -127,24 +123,6 @@ int cache_find(const struct cache *cache, const char *name, int *ret_fd)
 	return 0;
 }
 
-int cache_create(const struct cache *cache, struct cache_file *ret)
-{
-	uint64_t random;
-
-	ret->temporary[0] = '\0';
-	ret->fd = openat(cache->dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (ret->fd >= 0)
-		return 0;
-	if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)
-		return -errno;
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		return -EIO;
-	snprintf(ret->temporary, sizeof(ret->temporary), TEMPORARY "%016" PRIx64, random);
-	ret->fd =
-		openat(cache->dir_fd, ret->temporary, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
-	return ret->fd < 0 ? -errno : 0;
-}
-
 /* ----- limits ----- */
 
 struct entry {
@@ -180,7 +158,7 @@ static size_t list_entries(DIR *dir, struct entry *list, size_t max)
 		snprintf(entry->name, sizeof(entry->name), "%s", d->d_name);
 		if (!strncmp(entry->name, CACHE_PREFIX, strlen(CACHE_PREFIX)))
 			n++;
-		else if (!strncmp(entry->name, TEMPORARY, strlen(TEMPORARY)) &&
+		else if (!strncmp(entry->name, NEW_FILE_PREFIX, strlen(NEW_FILE_PREFIX)) &&
 			 now - entry->st.st_mtime > STALE)
 			unlinkat(dirfd(dir), entry->name, 0);
 	}
@@ -215,34 +193,13 @@ static void remove_old(const struct cache *cache)
 		close(fd);
 }
 
-int cache_publish(const struct cache *cache, struct cache_file *file, const char *name)
+int cache_publish(const struct cache *cache, struct new_file *file, const char *name)
 {
-	char link[64];
+	int r = new_file_publish(file, name, true);
 
-	if (file->temporary[0]) {
-		if (renameat(cache->dir_fd, file->temporary, cache->dir_fd, name))
-			return -errno;
-		file->temporary[0] = '\0';
-	} else {
-		/* What is in the way was not good enough, or came just now and is as good. */
-		snprintf(link, sizeof(link), "/proc/self/fd/%d", file->fd);
-		unlinkat(cache->dir_fd, name, 0);
-		if (linkat(AT_FDCWD, link, cache->dir_fd, name, AT_SYMLINK_FOLLOW) &&
-		    errno != EEXIST)
-			return -errno;
-	}
-	remove_old(cache);
-	return 0;
-}
-
-void cache_file_close(const struct cache *cache, struct cache_file *file)
-{
-	if (file->fd >= 0)
-		close(file->fd);
-	file->fd = -1;
-	if (file->temporary[0])
-		cache_remove(cache, file->temporary);
-	file->temporary[0] = '\0';
+	if (r == 0)
+		remove_old(cache);
+	return r;
 }
 
 void cache_link(const struct cache *cache, const char *name, const char *alias)

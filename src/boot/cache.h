@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/newfile.h"
 
 #define CACHE_MAX_FILES 16u
 #define CACHE_MAX_BYTES (1ull << 30)
@@ -22,12 +23,6 @@
 struct cache {
 	int dir_fd;
 	char path[512]; /* for messages */
-};
-
-/* An entry that is being written. */
-struct cache_file {
-	int fd;
-	char temporary[64]; /* its name until cache_publish(); empty: it has none (O_TMPFILE) */
 };
 
 /*
@@ -43,12 +38,9 @@ void cache_close(struct cache *cache);
  */
 int cache_find(const struct cache *cache, const char *name, int *ret_fd);
 
-/* A new entry, unseen by others until cache_publish(). */
-int cache_create(const struct cache *cache, struct cache_file *ret);
-/* Gives it a name, in place of what has that name; removes old entries over the limits above. */
-int cache_publish(const struct cache *cache, struct cache_file *file, const char *name);
-/* Drops it, published or not; what was published stays. Idempotent. */
-void cache_file_close(const struct cache *cache, struct cache_file *file);
+/* Gives a file that was made in cache->dir_fd its name, in place of what has that name; removes old
+ * entries over the limits above. */
+int cache_publish(const struct cache *cache, struct new_file *file, const char *name);
 
 /* One more name for an entry; best effort. */
 void cache_link(const struct cache *cache, const char *name, const char *alias);

@@ -297,7 +297,7 @@ static bool find_by_content(struct unpacking *u)
 }
 
 /* Starts unpacking and hashes meanwhile; takes what the cache has under the hash when it has it. */
-static int build_in(struct unpacking *u, struct cache_file *file, struct error *e)
+static int build_in(struct unpacking *u, struct new_file *file, struct error *e)
 {
 	struct image_build job;
 	int r;
@@ -327,11 +327,11 @@ static int build_in(struct unpacking *u, struct cache_file *file, struct error *
 
 static int build_once(struct unpacking *u, struct error *e)
 {
-	struct cache_file file = {.fd = -1};
+	struct new_file file = {.fd = -1};
 	int r = 0;
 
 	if (u->cache.dir_fd >= 0) {
-		r = cache_create(&u->cache, &file);
+		r = new_file_open(&file, u->cache.dir_fd, 0600);
 		if (r && find_by_content(u))
 			return 0; /* it can be read, if not written */
 	} else if ((file.fd = memfd_create("kernel", MFD_CLOEXEC)) < 0) {
@@ -340,7 +340,7 @@ static int build_once(struct unpacking *u, struct error *e)
 	if (r)
 		return error_set(e, r, "cannot make a file to unpack it to: %m");
 	r = build_in(u, &file, e);
-	cache_file_close(&u->cache, &file);
+	new_file_close(&file);
 	return r;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/statvfs.h>
 
 #include "base/filelock.h"
+#include "base/newfile.h"
 #include "base/util.h"
 #include "blk/blk.h"
 #include "disk.h"
@@ -266,96 +267,41 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 			 BYTES_TEXT((uint64_t)fs.f_bavail * fs.f_frsize));
 }
 
-/* An image that is made, until it has its name whole: what is at that name is what was there, or
- * this. Where the file system can, it has no name at all, so that nothing is left when skep is
- * killed. */
-struct draft {
-	int fd;
-	bool named;
-	char *name; /* beside the image; only with `named` there is such a file */
-};
-
-static const struct open_failure draft_failure = {
+static const struct open_failure make_failure = {
 	.action = "make the file",
 	.missing = "there is no such directory: make it first (mkdir -p), or correct the path",
 	.denied = "permission denied: change the mode or owner of its directory",
 };
 
-static int draft_open(struct draft *d, const char *path, struct error *e)
-{
-	_cleanup_free_ char *copy = strdup(path);
-	const char *dir = copy ? dirname(copy) : "";
-
-	if (!copy || asprintf(&d->name, "%s/.skep-%d-%llx", dir, (int)getpid(),
-			      (unsigned long long)now_ns()) < 0) {
-		d->name = NULL;
-		return error_set(e, -ENOMEM, "out of memory");
-	}
-	d->fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
-	if (d->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-		d->fd = open(d->name, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0666);
-		d->named = d->fd >= 0;
-	}
-	return d->fd < 0 ? error_open(e, errno, &draft_failure) : 0;
-}
-
-static int draft_link(const struct draft *d, const char *to)
-{
-	char from[32];
-
-	snprintf(from, sizeof(from), "/proc/self/fd/%d", d->fd);
-	return linkat(AT_FDCWD, d->named ? d->name : from, AT_FDCWD, to, AT_SYMLINK_FOLLOW);
-}
-
-/* Gives it the name, in one step; `replace` says whether there may be a file of that name. */
-static int draft_publish(struct draft *d, const char *path, bool replace, struct error *e)
-{
-	int r;
-
-	if (fsync(d->fd) < 0)
-		return error_set(e, -errno, "cannot sync: %m");
-	if (replace && !d->named) {
-		d->named = draft_link(d, d->name) == 0;
-		if (!d->named)
-			return error_open(e, errno, &draft_failure);
-	}
-	if (!d->named)
-		return draft_link(d, path) < 0 ? error_open(e, errno, &draft_failure) : 0;
-	r = renameat2(AT_FDCWD, d->name, AT_FDCWD, path, replace ? 0 : RENAME_NOREPLACE);
-	if (r < 0 && errno == EINVAL) /* the file system knows no RENAME_NOREPLACE */
-		return draft_link(d, path) < 0 ? error_open(e, errno, &draft_failure) : 0;
-	if (r < 0)
-		return error_open(e, errno, &draft_failure);
-	d->named = false;
-	return 0;
-}
-
-static void draft_close(struct draft *d)
-{
-	if (d->named)
-		unlink(d->name);
-	if (d->fd >= 0)
-		close(d->fd);
-	free(d->name);
-}
-
 int disk_make(const char *path, uint64_t size, bool allocate, const struct stat *old,
 	      struct error *e)
 {
-	struct draft draft = {.fd = -1};
-	int r = draft_open(&draft, path, e);
+	_cleanup_free_ char *copy = strdup(path), *copy2 = strdup(path);
+	_cleanup_close_ int dir = -1;
+	struct new_file file;
+	int r;
 
-	if (r == 0)
-		r = blk_set_size(draft.fd, size, e);
+	if (!copy || !copy2)
+		return error_set(e, -ENOMEM, "out of memory");
+	dir = open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	r = dir < 0 ? -errno : new_file_open(&file, dir, 0666);
+	if (r < 0)
+		return error_open(e, -r, &make_failure);
+	r = blk_set_size(file.fd, size, e);
 	if (r == 0 && allocate)
-		r = preallocate(draft.fd, size, e);
+		r = preallocate(file.fd, size, e);
 	/* First the owner: chown(2) clears bits of the mode. */
 	if (r == 0 && old &&
-	    ((fchown(draft.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
-	     fchmod(draft.fd, old->st_mode & 07777) < 0))
+	    ((fchown(file.fd, old->st_uid, old->st_gid) < 0 && errno != EPERM) ||
+	     fchmod(file.fd, old->st_mode & 07777) < 0))
 		r = error_set(e, -errno, "cannot set owner and mode: %m");
-	if (r == 0)
-		r = draft_publish(&draft, path, old, e);
-	draft_close(&draft);
+	if (r == 0 && fsync(file.fd) < 0)
+		r = error_set(e, -errno, "cannot sync: %m");
+	if (r == 0) {
+		r = new_file_publish(&file, basename(copy2), old);
+		if (r < 0)
+			error_open(e, -r, &make_failure);
+	}
+	new_file_close(&file);
 	return r;
 }

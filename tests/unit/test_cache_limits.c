@@ -87,7 +87,7 @@ static void deny_tmpfile(void)
 static int boot_without_tmpfile(const char *arg)
 {
 	struct cache cache;
-	struct cache_file file;
+	struct new_file file;
 
 	(void)arg;
 	deny_tmpfile();
@@ -95,9 +95,9 @@ static int boot_without_tmpfile(const char *arg)
 	assert_int_equal(count("-is-", NULL, 0), 1);
 	assert_true(is_cached());
 	assert_int_equal(cache_open(&cache, NULL), 0);
-	assert_int_equal(cache_create(&cache, &file), 0);
-	assert_int_not_equal(file.temporary[0], '\0');
-	cache_file_close(&cache, &file);
+	assert_int_equal(new_file_open(&file, cache.dir_fd, 0600), 0);
+	assert_int_not_equal(file.name[0], '\0');
+	new_file_close(&file);
 	cache_close(&cache);
 	return 0;
 }
@@ -148,15 +148,15 @@ static void test_many_at_once(void **state)
 static void put_entry(const struct cache *cache, unsigned n, uint64_t size, time_t age)
 {
 	struct timespec times[2] = {{.tv_sec = time(NULL) - age}, {.tv_sec = time(NULL) - age}};
-	struct cache_file file;
+	struct new_file file;
 	char name[64];
 
 	snprintf(name, sizeof(name), CACHE_PREFIX "test-%u", n);
-	assert_int_equal(cache_create(cache, &file), 0);
+	assert_int_equal(new_file_open(&file, cache->dir_fd, 0600), 0);
 	assert_int_equal(ftruncate(file.fd, (off_t)size), 0);
 	assert_int_equal(futimens(file.fd, times), 0);
 	assert_int_equal(cache_publish(cache, &file, name), 0);
-	cache_file_close(cache, &file);
+	new_file_close(&file);
 }
 
 static bool has_entry(const struct cache *cache, unsigned n)
@@ -227,8 +227,8 @@ static void test_leftovers_of_the_killed_go(void **state)
 	(void)state;
 	assert_int_equal(cache_open(&cache, NULL), 0);
 	blob_put(&b, 0, "x", 1);
-	stale = write_blob(cache_dir, ".new-0123", &b);
-	fresh = write_blob(cache_dir, ".new-4567", &b);
+	stale = write_blob(cache_dir, NEW_FILE_PREFIX "0123", &b);
+	fresh = write_blob(cache_dir, NEW_FILE_PREFIX "4567", &b);
 	assert_int_equal(utimensat(AT_FDCWD, stale, old, 0), 0);
 	put_entry(&cache, 1, 100, 0);
 	assert_int_equal(access(stale, F_OK), -1);
