@@ -13,12 +13,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 
 #include "base/util.h"
 #include "check.h"
 #include "config/config.h"
+#include "kvm/layout.h"
 #include "kvm/machine.h"
 #include "kvm/x86.h"
 
@@ -29,32 +29,19 @@
 #define MAX_COUNT      20000000u
 #define TIME_LIMIT_US  700000
 
-/* The payload's memory. */
-#define GUEST_PML4 0x1000u
-#define GUEST_PDPT 0x2000u
-#define GUEST_PD   0x3000u
-#define GUEST_CODE 0x4000u
-#define GUEST_SIZE 0x5000u
+#define PAGE	   4096u
+#define GUEST_CODE 0x1000u
+#define PTE_P_RW   (PTE_PRESENT | PTE_WRITE)
 
-#define PTE_P_RW (PTE_PRESENT | PTE_WRITE)
-
-struct probe {
-	int kvm_fd, vm_fd, vcpu_fd;
-	struct kvm_run *run;
-	size_t run_size;
-	uint8_t *mem;
-};
-
-static bool open_kvm(struct check_report *report, struct probe *p)
+static bool check_version(struct check_report *report, int kvm_fd)
 {
 	int version;
 
-	p->kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (p->kvm_fd < 0) {
+	if (kvm_fd < 0) {
 		check_add(report, "kvm", CHECK_FAILED, machine_open_remedy(errno), "/dev/kvm: %m");
 		return false;
 	}
-	version = ioctl(p->kvm_fd, KVM_GET_API_VERSION, 0);
+	version = ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION) {
 		check_add(report, "kvm", CHECK_FAILED, "use a newer Linux kernel",
 			  "/dev/kvm has API version %d, not %d", version, KVM_API_VERSION);
@@ -64,13 +51,13 @@ static bool open_kvm(struct check_report *report, struct probe *p)
 	return true;
 }
 
-static bool check_caps(struct check_report *report, const struct probe *p)
+static bool check_caps(struct check_report *report, int kvm_fd)
 {
 	bool all = true;
 	int max;
 
 	for (const struct machine_cap *cap = machine_caps; cap->name; cap++) {
-		bool has = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, cap->cap) > 0;
+		bool has = ioctl(kvm_fd, KVM_CHECK_EXTENSION, cap->cap) > 0;
 
 		if (has)
 			check_add(report, cap->name, CHECK_OK, NULL, "%s", cap->what);
@@ -83,104 +70,48 @@ static bool check_caps(struct check_report *report, const struct probe *p)
 				  cap->what);
 		all = all && (has || !cap->required);
 	}
-	max = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	max = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
 	if (max <= 0)
-		max = ioctl(p->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS);
+		max = ioctl(kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS);
 	report->max_vcpus = max > 0 ? (unsigned)max : 4; /* Documentation/virt/kvm/api.rst, 4.7 */
 	check_add(report, "vcpus", CHECK_OK, NULL, "up to %u in a VM, of which skep uses %u",
 		  report->max_vcpus, MIN(report->max_vcpus, CONFIG_MAX_CPUS));
 	return all;
 }
 
-/* A VM with one vCPU. Returns what failed, or NULL. */
-static const char *create(struct probe *p)
-{
-	struct kvm_userspace_memory_region region = {.memory_size = GUEST_SIZE};
-	int size;
-
-	p->vm_fd = ioctl(p->kvm_fd, KVM_CREATE_VM, 0);
-	if (p->vm_fd < 0)
-		return "KVM_CREATE_VM";
-	p->mem = mmap(NULL, GUEST_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p->mem == MAP_FAILED)
-		return "mmap";
-	region.userspace_addr = (uintptr_t)p->mem;
-	if (ioctl(p->vm_fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-		return "KVM_SET_USER_MEMORY_REGION";
-	p->vcpu_fd = ioctl(p->vm_fd, KVM_CREATE_VCPU, 0);
-	if (p->vcpu_fd < 0)
-		return "KVM_CREATE_VCPU";
-	size = ioctl(p->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-	if (size < 0)
-		return "KVM_GET_VCPU_MMAP_SIZE";
-	p->run_size = (size_t)size;
-	p->run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu_fd, 0);
-	return p->run == MAP_FAILED ? "mmap of the vCPU" : NULL;
-}
-
-static void destroy(const struct probe *p)
-{
-	if (p->run != MAP_FAILED)
-		munmap(p->run, p->run_size);
-	if (p->vcpu_fd >= 0)
-		close(p->vcpu_fd);
-	if (p->vm_fd >= 0)
-		close(p->vm_fd);
-	if (p->kvm_fd >= 0)
-		close(p->kvm_fd);
-	if (p->mem != MAP_FAILED)
-		munmap(p->mem, GUEST_SIZE);
-}
-
-static const char *enter_long_mode(const struct probe *p)
+/* A VM with the payload in page tables that map 2 MiB; to be destroyed in either case. */
+static int make_guest(struct machine *m, struct gmem *mem, struct error *e)
 {
 	static const uint8_t code[] = {
 		0x48, 0xff, 0xc9, /* 1: dec %rcx */
 		0x75, 0xfb,	  /* jnz 1b */
 		0xe6, 0x80,	  /* out %al, $0x80 */
 	};
-	const struct kvm_segment data = {.limit = 0xffffffff,
-					 .selector = 16,
-					 .type = 3,
-					 .present = 1,
-					 .db = 1,
-					 .s = 1,
-					 .g = 1};
-	const struct kvm_segment text = {.limit = 0xffffffff,
-					 .selector = 8,
-					 .type = 11,
-					 .present = 1,
-					 .l = 1,
-					 .s = 1,
-					 .g = 1};
-	struct kvm_sregs sregs;
+	static const uint64_t levels[] = {(LAYOUT_PAGE_TABLES + PAGE) | PTE_P_RW,
+					  (LAYOUT_PAGE_TABLES + 2 * PAGE) | PTE_P_RW,
+					  PTE_HUGE | PTE_P_RW};
+	int r = gmem_create(mem, MIB, e);
 
-	*(uint64_t *)(p->mem + GUEST_PML4) = GUEST_PDPT | PTE_P_RW;
-	*(uint64_t *)(p->mem + GUEST_PDPT) = GUEST_PD | PTE_P_RW;
-	*(uint64_t *)(p->mem + GUEST_PD) = PTE_HUGE | PTE_P_RW;
-	memcpy(p->mem + GUEST_CODE, code, sizeof(code));
-
-	if (ioctl(p->vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
-		return "KVM_GET_SREGS";
-	sregs.cs = text;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
-	sregs.cr3 = GUEST_PML4;
-	sregs.cr4 = X86_CR4_PAE;
-	sregs.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_PG;
-	sregs.efer = EFER_LME | EFER_LMA;
-	return ioctl(p->vcpu_fd, KVM_SET_SREGS, &sregs) < 0 ? "KVM_SET_SREGS" : NULL;
+	if (!r)
+		r = machine_create(m, mem, 1, 0, false, e);
+	for (size_t i = 0; !r && i < ARRAY_SIZE(levels); i++)
+		r = gmem_write(mem, GPA(LAYOUT_PAGE_TABLES + i * PAGE), &levels[i],
+			       sizeof(levels[i]));
+	if (!r)
+		r = gmem_write(mem, GPA(GUEST_CODE), code, sizeof(code));
+	return r ? r : vcpu_set_entry(&m->vcpu[0], true, GPA(GUEST_CODE), GPA(0), e);
 }
 
 /* Nanoseconds that the loop takes with this count; 0 when the payload did not come through. */
-static uint64_t time_loop(const struct probe *p, uint64_t count)
+static uint64_t time_loop(const struct vcpu *v, uint64_t count)
 {
 	struct kvm_regs regs = {.rip = GUEST_CODE, .rcx = count, .rflags = X86_EFLAGS_FIXED};
 	uint64_t start;
 
-	if (ioctl(p->vcpu_fd, KVM_SET_REGS, &regs) < 0)
+	if (ioctl(v->fd, KVM_SET_REGS, &regs) < 0)
 		return 0;
 	start = now_ns();
-	if (ioctl(p->vcpu_fd, KVM_RUN, 0) < 0 || p->run->exit_reason != KVM_EXIT_IO)
+	if (ioctl(v->fd, KVM_RUN, 0) < 0 || v->run->exit_reason != KVM_EXIT_IO)
 		return 0;
 	return MAX(now_ns() - start, 1u);
 }
@@ -201,19 +132,19 @@ static void set_alarm(long us)
 }
 
 /* Nanoseconds for one instruction of guest kernel code, or 0. */
-static double measure(const struct probe *p)
+static double measure(const struct vcpu *v)
 {
 	uint64_t exit_ns = UINT64_MAX, ns = 0, count = 100;
 
 	set_alarm(TIME_LIMIT_US);
 	for (unsigned i = 0; i < 5; i++) { /* the first one also faults memory in */
-		ns = time_loop(p, 1);
+		ns = time_loop(v, 1);
 		if (ns == 0)
 			break;
 		exit_ns = MIN(exit_ns, ns);
 	}
 	while (ns != 0) {
-		ns = time_loop(p, count);
+		ns = time_loop(v, count);
 		if (ns >= LONG_ENOUGH_NS + exit_ns || count >= MAX_COUNT)
 			break;
 		count *= 4;
@@ -224,20 +155,14 @@ static double measure(const struct probe *p)
 	return (double)(ns > exit_ns ? ns - exit_ns : 1) / (double)(2 * count);
 }
 
-static void check_speed(struct check_report *report, const struct probe *p)
+static void check_speed(struct check_report *report, const struct vcpu *v)
 {
-	const char *failed = enter_long_mode(p);
-
-	if (failed) {
-		check_add(report, "kvm-speed", CHECK_FAILED, "use another host", "%s: %m", failed);
-		return;
-	}
-	report->ns_per_instruction = measure(p);
+	report->ns_per_instruction = measure(v);
 	if (report->ns_per_instruction == 0) {
 		check_add(report, "kvm-speed", CHECK_FAILED,
 			  "use a host whose processor has VT-x or SVM",
 			  "this KVM cannot run guest kernel code (exit reason %u)",
-			  p->run->exit_reason);
+			  v->run->exit_reason);
 	} else if (report->ns_per_instruction > ACCELERATED_NS) {
 		check_add(
 			report, "kvm-speed", CHECK_FAILED,
@@ -256,23 +181,28 @@ static void check_speed(struct check_report *report, const struct probe *p)
 
 void check_kvm(struct check_report *report)
 {
-	struct probe p = {
-		.kvm_fd = -1, .vm_fd = -1, .vcpu_fd = -1, .run = MAP_FAILED, .mem = MAP_FAILED};
-	const char *failed;
+	_cleanup_close_ int kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	struct machine m = {.kvm_fd = -1, .vm_fd = -1};
+	struct gmem mem = {.num_regions = 0};
+	struct error e = {""};
+	int r;
 
-	if (!open_kvm(report, &p))
+	if (!check_version(report, kvm_fd))
 		return;
-	report->kvm_usable = check_caps(report, &p);
-	failed = create(&p);
-	if (failed) {
+	report->kvm_usable = check_caps(report, kvm_fd);
+	if (!report->kvm_usable)
+		return;
+	r = make_guest(&m, &mem, &e);
+	if (r) {
 		report->kvm_usable = false;
 		check_add(report, "kvm-vm", CHECK_FAILED,
-			  errno == EBUSY ? "end the other hypervisor that holds the processor's "
-					   "virtualisation"
-					 : "see the kernel's log (dmesg)",
-			  "%s: %m", failed);
+			  r == -EBUSY ? "end the other hypervisor that holds the processor's "
+					"virtualisation"
+				      : "see the kernel's log (dmesg)",
+			  "%s", e.msg);
 	} else {
-		check_speed(report, &p);
+		check_speed(report, &m.vcpu[0]);
 	}
-	destroy(&p);
+	machine_destroy(&m);
+	gmem_destroy(&mem);
 }
