@@ -29,8 +29,8 @@
 
 struct elf {
 	Elf64_Ehdr ehdr;
-	Elf64_Phdr phdr[MAX_SEGMENTS];
-	unsigned num_phdrs;
+	Elf64_Phdr phdr[MAX_SEGMENTS], load[MAX_SEGMENTS];
+	unsigned num_phdrs, num_loads; /* `load`: those that occupy memory */
 	bool is_32;
 	bool is_linux;
 	bool is_program; /* of some operating system */
@@ -146,21 +146,11 @@ static int read_notes(const struct image_source *src, const Elf64_Phdr *p, struc
 	return 0;
 }
 
-static bool is_loaded(const Elf64_Phdr *p)
-{
-	return p->p_type == PT_LOAD && p->p_memsz;
-}
-
 static int check_segments(const struct image_source *src, const struct elf *elf, struct error *e)
 {
-	unsigned loaded = 0;
+	for (unsigned i = 0; i < elf->num_loads; i++) {
+		const Elf64_Phdr *p = &elf->load[i];
 
-	for (unsigned i = 0; i < elf->num_phdrs; i++) {
-		const Elf64_Phdr *p = &elf->phdr[i];
-
-		if (!is_loaded(p))
-			continue;
-		loaded++;
 		if (p->p_filesz > p->p_memsz || p->p_paddr + p->p_memsz < p->p_paddr)
 			return error_set(e, -EINVAL, "is an ELF file whose segment %u is broken",
 					 i);
@@ -170,9 +160,9 @@ static int check_segments(const struct image_source *src, const struct elf *elf,
 					 (unsigned long long)(p->p_offset + p->p_filesz),
 					 (unsigned long long)src->size);
 		for (unsigned k = 0; k < i; k++) {
-			const Elf64_Phdr *q = &elf->phdr[k];
+			const Elf64_Phdr *q = &elf->load[k];
 
-			if (is_loaded(q) && p->p_paddr < q->p_paddr + q->p_memsz &&
+			if (p->p_paddr < q->p_paddr + q->p_memsz &&
 			    q->p_paddr < p->p_paddr + p->p_memsz)
 				return error_set(
 					e, -EINVAL,
@@ -180,7 +170,7 @@ static int check_segments(const struct image_source *src, const struct elf *elf,
 					k, i, (unsigned long long)MAX(p->p_paddr, q->p_paddr));
 		}
 	}
-	if (!loaded)
+	if (!elf->num_loads)
 		return error_set(e, -EINVAL, "is an ELF file with nothing to load");
 	return 0;
 }
@@ -188,15 +178,13 @@ static int check_segments(const struct image_source *src, const struct elf *elf,
 /* The lowest segment, and where the highest ends. */
 static const Elf64_Phdr *find_extent(const struct elf *elf, uint64_t *ret_end)
 {
-	const Elf64_Phdr *low = NULL;
+	const Elf64_Phdr *low = elf->load;
 
 	*ret_end = 0;
-	for (unsigned i = 0; i < elf->num_phdrs; i++) {
-		const Elf64_Phdr *p = &elf->phdr[i];
+	for (unsigned i = 0; i < elf->num_loads; i++) {
+		const Elf64_Phdr *p = &elf->load[i];
 
-		if (!is_loaded(p))
-			continue;
-		if (!low || p->p_paddr < low->p_paddr)
+		if (p->p_paddr < low->p_paddr)
 			low = p;
 		*ret_end = MAX(*ret_end, p->p_paddr + p->p_memsz);
 	}
@@ -213,11 +201,9 @@ static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
 {
 	uint64_t entry = protocol_of(elf) == BOOT_PVH ? elf->pvh_entry : elf->ehdr.e_entry;
 
-	for (unsigned i = 0; i < elf->num_phdrs; i++) {
-		const Elf64_Phdr *p = &elf->phdr[i];
+	for (unsigned i = 0; i < elf->num_loads; i++) {
+		const Elf64_Phdr *p = &elf->load[i];
 
-		if (!is_loaded(p))
-			continue;
 		if (entry >= p->p_paddr && entry - p->p_paddr < p->p_memsz) {
 			*ret = entry;
 			return 0;
@@ -234,8 +220,8 @@ static int find_entry(const struct elf *elf, uint64_t *ret, struct error *e)
 
 static bool is_linked_where_loaded(const struct elf *elf)
 {
-	for (unsigned i = 0; i < elf->num_phdrs; i++)
-		if (is_loaded(&elf->phdr[i]) && elf->phdr[i].p_vaddr != elf->phdr[i].p_paddr)
+	for (unsigned i = 0; i < elf->num_loads; i++)
+		if (elf->load[i].p_vaddr != elf->load[i].p_paddr)
 			return false;
 	return true;
 }
@@ -243,8 +229,6 @@ static bool is_linked_where_loaded(const struct elf *elf)
 /* Old kernels have no note of their own; nothing but a kernel is linked to the top 2 GiB. */
 static int find_protocol(struct elf *elf, const Elf64_Phdr *low, struct error *e)
 {
-	for (unsigned i = 0; i < elf->num_phdrs; i++)
-		elf->is_program = elf->is_program || elf->phdr[i].p_type == PT_INTERP;
 	if (elf->pvh)
 		return 0;
 	if (elf->is_32)
@@ -300,9 +284,15 @@ static int read_elf(const struct image_source *src, struct elf *elf, struct erro
 {
 	int r = read_headers(src, elf, e);
 
-	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)
-		if (elf->phdr[i].p_type == PT_NOTE && read_notes(src, &elf->phdr[i], elf))
+	for (unsigned i = 0; !r && i < elf->num_phdrs; i++) {
+		const Elf64_Phdr *p = &elf->phdr[i];
+
+		if (p->p_type == PT_LOAD && p->p_memsz)
+			elf->load[elf->num_loads++] = *p;
+		elf->is_program |= p->p_type == PT_INTERP;
+		if (p->p_type == PT_NOTE && read_notes(src, p, elf))
 			return error_set(e, -EINVAL, "is a truncated ELF file: no notes");
+	}
 	return r ? r : check_segments(src, elf, e);
 }
 
@@ -339,9 +329,8 @@ int image_from_elf(const struct image_source *src, struct kernel_image **ret, st
 		.protocol = protocol_of(elf),
 		.foreign = !elf->is_linux,
 	};
-	for (unsigned i = 0; !r && i < elf->num_phdrs; i++)
-		if (is_loaded(&elf->phdr[i]))
-			r = add_segment(image, &elf->phdr[i]);
+	for (unsigned i = 0; !r && i < elf->num_loads; i++)
+		r = add_segment(image, &elf->load[i]);
 	if (r)
 		return error_set(e, r, "is an ELF file with too many segments");
 	*ret = image;

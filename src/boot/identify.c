@@ -4,7 +4,7 @@
  */
 #include <ctype.h>
 #include <elf.h>
-#include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -14,10 +14,16 @@
 
 #define HEAD_LEN 4096u
 
-static void set(struct file_identity *ret, enum file_type type, const char *what, const char *hint)
+/* `hint` may be NULL. */
+__attribute__((format(printf, 4, 5))) static void
+set(struct file_identity *ret, enum file_type type, const char *hint, const char *what, ...)
 {
+	va_list ap;
+
 	ret->type = type;
-	snprintf(ret->what, sizeof(ret->what), "%s", what);
+	va_start(ap, what);
+	vsnprintf(ret->what, sizeof(ret->what), what, ap);
+	va_end(ap);
 	snprintf(ret->hint, sizeof(ret->hint), "%s", hint ? hint : "");
 }
 
@@ -88,23 +94,22 @@ static const char *machine_name(uint16_t machine)
 
 static void identify_elf(const uint8_t *head, struct file_identity *ret)
 {
+	static const char hint[] = "skep runs x86-64 kernels";
 	Elf64_Ehdr h; /* e_type and e_machine lie where the 32-bit header has them */
 
 	memcpy(&h, head, sizeof(h));
-	set(ret, FILE_OTHER, "", "skep runs x86-64 kernels");
 	if (h.e_ident[EI_DATA] != ELFDATA2LSB)
-		snprintf(ret->what, sizeof(ret->what), "a big-endian ELF file");
+		set(ret, FILE_OTHER, hint, "a big-endian ELF file");
 	else if (!(h.e_machine == EM_X86_64 && h.e_ident[EI_CLASS] == ELFCLASS64) &&
 		 !(h.e_machine == EM_386 && h.e_ident[EI_CLASS] == ELFCLASS32))
-		snprintf(ret->what, sizeof(ret->what), "an ELF file for %s",
-			 machine_name(h.e_machine));
+		set(ret, FILE_OTHER, hint, "an ELF file for %s", machine_name(h.e_machine));
 	else if (h.e_type == ET_REL)
-		set(ret, FILE_OTHER, "an ELF object file (a kernel module?)", NULL);
+		set(ret, FILE_OTHER, NULL, "an ELF object file (a kernel module?)");
 	else if (h.e_type == ET_CORE)
-		set(ret, FILE_OTHER, "a core dump", NULL);
+		set(ret, FILE_OTHER, NULL, "a core dump");
 	else
-		set(ret, FILE_ELF,
-		    h.e_machine == EM_386 ? "a 32-bit x86 ELF file" : "an x86-64 ELF file", NULL);
+		set(ret, FILE_ELF, NULL, "%s ELF file",
+		    h.e_machine == EM_386 ? "a 32-bit x86" : "an x86-64");
 }
 
 /* An EFI program: a unified kernel image has its kernel in a section, which can be taken out. */
@@ -114,20 +119,21 @@ static void identify_pe(const struct image_source *src, const uint8_t *head,
 	uint8_t pe[24], name[8];
 	uint32_t at, sections;
 
-	set(ret, FILE_OTHER, "a DOS or Windows program", NULL);
+	set(ret, FILE_OTHER, NULL, "a DOS or Windows program");
 	memcpy(&at, head + 0x3c, sizeof(at));
 	if (image_source_read(src, at, pe, sizeof(pe)) || memcmp(pe, "PE\0", 4))
 		return;
-	set(ret, FILE_OTHER, "an EFI application (PE)",
-	    "skep has no firmware: it takes a bzImage or vmlinux");
+	set(ret, FILE_OTHER, "skep has no firmware: it takes a bzImage or vmlinux",
+	    "an EFI application (PE)");
 	sections = at + 24u + (uint32_t)(pe[20] | pe[21] << 8);
 	for (unsigned i = 0; i < (unsigned)(pe[6] | pe[7] << 8) && i < 96; i++) {
 		if (image_source_read(src, sections + i * 40u, name, sizeof(name)))
 			return;
 		if (!memcmp(name, ".linux\0", 8)) {
-			set(ret, FILE_OTHER, "a unified kernel image (EFI)",
+			set(ret, FILE_OTHER,
 			    "take the kernel out: objcopy -O binary -j .linux FILE vmlinuz "
-			    "(and -j .initrd)");
+			    "(and -j .initrd)",
+			    "a unified kernel image (EFI)");
 			return;
 		}
 	}
@@ -138,15 +144,14 @@ static void identify_text(const uint8_t *head, size_t len, struct file_identity 
 	size_t n = strcspn((const char *)head, "\n");
 
 	if (len > 2 && !memcmp(head, "#!", 2)) {
-		set(ret, FILE_OTHER, "", NULL);
-		snprintf(ret->what, sizeof(ret->what), "a script (%.*s)", (int)MIN(n, 60u), head);
+		set(ret, FILE_OTHER, NULL, "a script (%.*s)", (int)MIN(n, 60u), head);
 		text_clean(ret->what);
 		return;
 	}
 	for (size_t i = 0; i < len; i++)
 		if (!isprint(head[i]) && !isspace(head[i]))
 			return;
-	set(ret, FILE_OTHER, "a text file", NULL);
+	set(ret, FILE_OTHER, NULL, "a text file");
 }
 
 static bool is_iso(const struct image_source *src)
@@ -161,14 +166,13 @@ void image_identify(const struct image_source *src, struct file_identity *ret)
 	uint8_t head[HEAD_LEN + 1] = {0};
 	size_t len = MIN(src->size, HEAD_LEN);
 
-	set(ret, FILE_OTHER, "empty", NULL);
+	set(ret, FILE_OTHER, NULL, "%s", len ? "" : "empty");
 	if (!len)
 		return;
-	set(ret, FILE_OTHER, "", NULL);
 	if (image_source_read(src, 0, head, len))
 		len = 0;
 	if (is_bzimage(head)) {
-		set(ret, FILE_BZIMAGE, "a Linux kernel (bzImage)", NULL);
+		set(ret, FILE_BZIMAGE, NULL, "a Linux kernel (bzImage)");
 		return;
 	}
 	if (!memcmp(head, ELFMAG, SELFMAG)) {
@@ -179,7 +183,7 @@ void image_identify(const struct image_source *src, struct file_identity *ret)
 		const struct magic *m = &magics[i];
 
 		if (m->offset + m->len <= len && !memcmp(head + m->offset, m->bytes, m->len)) {
-			set(ret, m->type, m->what, m->hint);
+			set(ret, m->type, m->hint, "%s", m->what);
 			return;
 		}
 	}
@@ -191,13 +195,11 @@ void image_identify(const struct image_source *src, struct file_identity *ret)
 	if (ret->what[0])
 		return;
 	if (is_iso(src))
-		set(ret, FILE_OTHER, "an ISO 9660 image", "a disk goes to --disk");
+		set(ret, FILE_OTHER, "a disk goes to --disk", "an ISO 9660 image");
 	else if (head[0x1fe] == 0x55 && head[0x1ff] == 0xaa)
-		set(ret, FILE_OTHER, "a disk image or boot sector", "a disk goes to --disk");
-	else {
-		ret->type = FILE_MAYBE_INITRD;
-		snprintf(ret->what, sizeof(ret->what),
-			 "of an unknown format (its first bytes are %02x %02x %02x %02x)", head[0],
-			 head[1], head[2], head[3]);
-	}
+		set(ret, FILE_OTHER, "a disk goes to --disk", "a disk image or boot sector");
+	else
+		set(ret, FILE_MAYBE_INITRD, NULL,
+		    "of an unknown format (its first bytes are %02x %02x %02x %02x)", head[0],
+		    head[1], head[2], head[3]);
 }

@@ -380,27 +380,26 @@ int disk_command_run(const struct disk_command *c, FILE *out, FILE *terminal, st
 
 /* The command */
 
-#define FLAG(f, text)                                                                              \
-	{                                                                                          \
-#f, .type = SETTING_BOOL, .offset = offsetof(struct disk_command, f), .help = text \
-	}
-
 static const struct setting create_settings[] = {
-	FLAG(force, "replace an existing file; its contents are lost"),
-	FLAG(preallocate, "allocate all of it now; discard=ignore keeps it allocated"),
+	{"force", BOOL_FIELD(disk_command, force),
+	 .help = "replace an existing file; its contents are lost"},
+	{"preallocate", BOOL_FIELD(disk_command, preallocate),
+	 .help = "allocate all of it now; discard=ignore keeps it allocated"},
 	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
 static const struct setting info_settings[] = {
-	FLAG(json, "print it as JSON"),
+	{"json", BOOL_FIELD(disk_command, json), .help = "print it as JSON"},
 	SETTING_HELP_ROW,
 	{.name = NULL},
 };
 
 static const struct setting resize_settings[] = {
-	FLAG(shrink, "allow a smaller SIZE; what is cut off must be zeros"),
-	FLAG(force, "with --shrink, cut off data, too; it is lost"),
+	{"shrink", BOOL_FIELD(disk_command, shrink),
+	 .help = "allow a smaller SIZE; what is cut off must be zeros"},
+	{"force", BOOL_FIELD(disk_command, force),
+	 .help = "with --shrink, cut off data, too; it is lost"},
 	SETTING_HELP_ROW,
 	{.name = NULL},
 };

@@ -8,26 +8,19 @@
 #include "base/util.h"
 #include "config/output.h"
 
-struct known {
-	const struct stat *st;
-	const char *path; /* of the file in question: no other use */
-	struct error *e;
-};
-
 /* Whether `path` is the file, too, which is then used as `what`. */
-static int check_one(const struct known *k, const char *path, const char *what)
+static int check_one(const struct stat *file, const char *path, const char *what, struct error *e)
 {
 	struct stat st;
 
-	if (!path || path == k->path || stat(path, &st) < 0 || !is_same_file(&st, k->st))
+	if (!path || stat(path, &st) < 0 || !is_same_file(&st, file))
 		return 0;
-	return error_set(k->e, -EUSAGE, "is %s, '%s', too: choose another file", what, path);
+	return error_set(e, -EUSAGE, "is %s, '%s', too: choose another file", what, path);
 }
 
 int output_check(int fd, const char *path, const struct vm_config *config, struct error *e)
 {
 	struct stat st;
-	struct known known = {.st = &st, .path = path, .e = e};
 	struct config_file file;
 	int r = 0;
 
@@ -35,10 +28,10 @@ int output_check(int fd, const char *path, const struct vm_config *config, struc
 		return 0;
 	/* A standard descriptor may be another output, too. */
 	for (size_t i = 0; r == 0 && config_file(config, i, &file); i++)
-		if (path || file.use != FILE_OUTPUT)
-			r = check_one(&known, file.path, file.what);
+		if (path ? path != file.path : file.use != FILE_OUTPUT)
+			r = check_one(&st, file.path, file.what, e);
 	for (char **source = config->sources; r == 0 && source && *source; source++)
-		r = check_one(&known, *source, "the configuration");
+		r = check_one(&st, *source, "the configuration", e);
 	return r;
 }
 
