@@ -175,9 +175,9 @@ static int refuse(enum file_lock how, const struct flock *other, const struct ho
 
 	if (!holder->pid)
 		return error_set(e, -EBUSY,
-				 "is in use by a process that cannot be seen from here, another "
-				 "user's or another container's: `fuser -v` as root on the host "
-				 "names it; stop it, %s",
+				 "is in use by a process that is not visible from here, of another "
+				 "user or in another container: find it with `fuser -v` as root on "
+				 "the host; stop it, %s",
 				 or);
 	if (holder->pid == getpid())
 		return error_set(e, -EBUSY,
@@ -242,6 +242,6 @@ int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *r
 	if (fstat(fd, ret) < 0)
 		return error_set(e, -errno, "cannot stat: %m");
 	if (stat(path, &named) < 0 || !is_same_file(ret, &named))
-		return error_set(e, -ESTALE, "was replaced while it was opened: try again");
+		return error_set(e, -ESTALE, "was replaced while it was being opened: try again");
 	return 0;
 }

@@ -437,7 +437,8 @@ int loop_start(struct loop *loop, int (*setup)(void *arg), void *arg, struct err
 	int r;
 
 	if (loop->state != LOOP_NEW)
-		return error_set(e, -EBUSY, "%s: the event loop was started before", loop->name);
+		return error_set(e, -EBUSY, "%s: the event loop has already been started",
+				 loop->name);
 	r = thread_start(&loop->thread, &start, e);
 	loop->has_thread = r == 0;
 	if (r && loop->state == LOOP_ENDED)

@@ -14,7 +14,7 @@ static int epoll_open(struct loop *loop, unsigned entries, struct error *e)
 	(void)entries;
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll_fd < 0)
-		return error_set(e, -errno, "cannot make an epoll descriptor: %m");
+		return error_set(e, -errno, "cannot create an epoll descriptor: %m");
 	return 0;
 }
 

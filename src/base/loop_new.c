@@ -46,7 +46,7 @@ int loop_new(struct loop **ret, const char *name, enum loop_engine engine, unsig
 		goto fail;
 	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0) {
-		r = error_set(e, -errno, "cannot make an eventfd: %m");
+		r = error_set(e, -errno, "cannot create an eventfd: %m");
 		goto fail;
 	}
 	r = loop_watch(loop, &loop->wake, fd, EPOLLIN, loop_woken);

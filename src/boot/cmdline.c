@@ -52,7 +52,7 @@ static void warn(const char *append)
 				 : "serial port");
 	value = last_value(append, "panic=", &len);
 	if (value && len == 1 && *value == '0')
-		log_warn("--append: panic=0: after a panic Linux spins for ever, and the VM "
+		log_warn("--append: panic=0: after a panic Linux spins forever, and the VM "
 			 "does not end: leave it out");
 }
 
@@ -90,8 +90,8 @@ int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, 
 		return error_set(e, -ENOMEM, "out of memory for the command line");
 	if (size >= LAYOUT_CMDLINE_MAX)
 		return error_set(e, -E2BIG,
-				 "the kernel command line has %zu bytes, but only %u fit: shorten "
-				 "--append",
+				 "the kernel command line is %zu bytes long, but only %u fit: "
+				 "shorten --append",
 				 size, LAYOUT_CMDLINE_MAX - 1);
 	return 0;
 }

@@ -347,12 +347,12 @@ static int load_files(struct boot_files *files, const struct boot_request *reque
 		return r ? r : load_files(files, request, mem, kaslr, e);
 	}
 	if (r == -EBADMSG)
-		return error_set(e, r, "kernel %s: became shorter while it was read",
+		return error_set(e, r, "kernel %s: shrank while it was being read",
 				 request->kernel);
 	if (r)
 		return error_set(e, r, "kernel %s: cannot be read: %m", request->kernel);
 	if (initrd_error == -ENODATA)
-		return error_set(e, -EIO, "initrd %s: became shorter while it was read",
+		return error_set(e, -EIO, "initrd %s: shrank while it was being read",
 				 request->initrds[0]);
 	if (initrd_error)
 		return error_set(e, initrd_error, "initrd %s: cannot be read: %m",

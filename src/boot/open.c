@@ -52,7 +52,7 @@ static int read_pipe(int *fd, struct stat *ret_st, struct error *e)
 	*fd = memfd_create("pipe", MFD_CLOEXEC);
 	if (*fd < 0)
 		return error_set(e, -errno,
-				 "is a pipe, and no file can be made for its content: %m");
+				 "is a pipe, and no file can be created for its content: %m");
 	while (n && (uint64_t)end <= IMAGE_MAX_FILE) {
 		n = splice(pipe, NULL, *fd, &end, MIB, SPLICE_F_NONBLOCK);
 		if (n < 0 && errno == EAGAIN)
@@ -103,8 +103,7 @@ static int open_initrd(const char *path, int *ret_fd, uint64_t *ret_size, struct
 	if (r)
 		return r;
 	if ((uint64_t)st.st_size > IMAGE_MAX_FILE)
-		return error_set(e, -EFBIG,
-				 "has %" PRIu64 " MiB: the maximum for an initrd is %llu",
+		return error_set(e, -EFBIG, "is %" PRIu64 " MiB: the maximum for an initrd is %llu",
 				 (uint64_t)st.st_size / MIB, IMAGE_MAX_FILE / MIB);
 	image_identify(&(struct image_source){.fd = *ret_fd, .size = (uint64_t)st.st_size}, &id);
 	if (id.type == FILE_BZIMAGE || id.type == FILE_ELF)
@@ -142,7 +141,7 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 	int r = 0;
 
 	if (several && (files->initrd_fd = memfd_create("initrd", MFD_CLOEXEC)) < 0)
-		return error_set(e, -errno, "cannot make a file for several initrds: %m");
+		return error_set(e, -errno, "cannot create a file for several initrds: %m");
 	for (; !r && *paths; paths++) {
 		_cleanup_close_ int fd = -1;
 		uint64_t size = 0;
@@ -151,7 +150,8 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 		*total = ALIGN_UP(*total, 4u);
 		if (!r && *total + size > IMAGE_MAX_FILE)
 			r = error_set(e, -EFBIG,
-				      "brings the initrds to %" PRIu64 " MiB: the maximum is %llu",
+				      "makes the initrds %" PRIu64
+				      " MiB in all: the maximum is %llu",
 				      (*total + size) / MIB, IMAGE_MAX_FILE / MIB);
 		if (!r && several && (r = add_file(files->initrd_fd, *total, fd, size)))
 			error_set(e, r, "cannot be read: %m");
@@ -247,7 +247,7 @@ static bool use_entry(struct unpacking *u, const char *name)
 			return true;
 		close(fd);
 	}
-	log_warn("%s/%s: %s; making it again", u->cache.path, name,
+	log_warn("%s/%s: %s; rebuilding it", u->cache.path, name,
 		 r == -EPERM ? "others could have changed it" : "damaged");
 	cache_remove(&u->cache, name);
 	return false;
@@ -267,7 +267,7 @@ static int read_bzimage(struct unpacking *u, struct error *e)
 	if (n < 0)
 		return error_set(e, (int)n, "cannot be read: %m");
 	if ((size_t)n != u->size)
-		return error_set(e, -EBADMSG, "became shorter while it was read");
+		return error_set(e, -EBADMSG, "shrank while it was being read");
 	return 0;
 }
 
@@ -338,7 +338,7 @@ static int build_once(struct unpacking *u, struct error *e)
 		r = -errno;
 	}
 	if (r)
-		return error_set(e, r, "cannot make a file to unpack it to: %m");
+		return error_set(e, r, "cannot create a file to unpack it to: %m");
 	r = build_in(u, &file, e);
 	new_file_close(&file);
 	return r;
@@ -471,7 +471,7 @@ int boot_rebuild(struct boot_files *files, const struct boot_request *request, s
 		r = read_bzimage(&u, e);
 	if (!r && u.cache.dir_fd >= 0) {
 		name_by_content(&u);
-		log_warn("%s/%s: damaged; making it again", u.cache.path, u.content);
+		log_warn("%s/%s: damaged; rebuilding it", u.cache.path, u.content);
 		cache_remove(&u.cache, u.identity);
 		cache_remove(&u.cache, u.content);
 	}
@@ -502,8 +502,7 @@ static int open_kernel(struct boot_files *files, const struct boot_request *requ
 	if (id.type != FILE_BZIMAGE)
 		return not_a("an x86-64 kernel", &id, e);
 	if (src.size > IMAGE_MAX_KERNEL)
-		return error_set(e, -EFBIG,
-				 "has %" PRIu64 " MiB: the maximum for a bzImage is %llu",
+		return error_set(e, -EFBIG, "is %" PRIu64 " MiB: the maximum for a bzImage is %llu",
 				 src.size / MIB, IMAGE_MAX_KERNEL / MIB);
 	return open_bzimage(files, request, &src, e);
 }

@@ -102,11 +102,11 @@ static int write_cmdline(const struct boot_image *b, const struct gmem *mem, con
 			max = MIN(setup.cmdline_size, LAYOUT_CMDLINE_MAX - 1);
 	}
 	if (more_len + len > max)
-		return error_set(
-			e, -E2BIG,
-			"the kernel command line has %zu bytes, but this kernel takes at most %zu: "
-			"shorten --append",
-			more_len + len, max);
+		return error_set(e, -E2BIG,
+				 "the kernel command line is %zu bytes long, but this kernel takes "
+				 "at most %zu: "
+				 "shorten --append",
+				 more_len + len, max);
 	r = gmem_write(mem, GPA(LAYOUT_CMDLINE), more, more_len);
 	return r ? r : gmem_write(mem, GPA(LAYOUT_CMDLINE + more_len), cmdline, len + 1);
 }

@@ -189,7 +189,7 @@ static void check_discard(struct check_report *report, const char *path)
 			  "%s: holes can be punched: images shrink when guests discard", path);
 	else if (r == -EOPNOTSUPP)
 		check_add(report, name, CHECK_ABSENT, "put images on ext4, XFS, btrfs or tmpfs",
-			  "%s: no holes here (%s)", path, step);
+			  "%s: holes are not supported here (%s)", path, step);
 	else
 		check_add(report, name, CHECK_ABSENT, punch_remedy(r), "%s: not tested: %s: %s",
 			  path, step, strerror(-r));

@@ -66,7 +66,7 @@ static bool check_caps(struct check_report *report, int kvm_fd)
 				  "use Linux " MACHINE_MIN_LINUX " or newer as the host's kernel",
 				  "missing: %s", cap->what);
 		else
-			check_add(report, cap->name, CHECK_ABSENT, NULL, "not there: no %s",
+			check_add(report, cap->name, CHECK_ABSENT, NULL, "not available: no %s",
 				  cap->what);
 		all = all && (has || !cap->required);
 	}

@@ -177,15 +177,16 @@ static int explain_connect(int err, struct error *e)
 	switch (err) {
 	case ENOENT:
 		return error_set(e, -err,
-				 "no such socket: a VM makes it that is run with --control");
+				 "no such socket: a VM creates it when started with --control");
 	case ECONNREFUSED:
 		return error_set(e, -err,
-				 "nobody listens there: the VM has ended, or it is no "
-				 "control socket");
+				 "nothing listens there: the VM has ended, or this is "
+				 "not a control socket");
 	case EACCES:
 	case EPERM:
-		return error_set(e, -err,
-				 "permission denied: the socket is for the VM's user, and root");
+		return error_set(
+			e, -err,
+			"permission denied: only the VM's user and root may use the socket");
 	default:
 		return error_set(e, -err, "cannot connect: %m");
 	}
@@ -211,12 +212,13 @@ static int explain_silence(int fd, uint64_t since, struct error *e)
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	if (peer.pid > 0 && is_stopped(peer.pid))
 		return error_set(e, -ETIMEDOUT,
-				 "the VM's process %d is stopped, and answers nothing: kill -CONT "
-				 "%d (or fg, in its shell) lets it go on",
+				 "the VM's process %d is stopped: continue it with kill -CONT %d, "
+				 "or fg in its shell",
 				 (int)peer.pid, (int)peer.pid);
 	if (now_ns() - since < MAX_SILENCE_NS)
 		return 0;
-	return error_set(e, -ETIMEDOUT, "no answer for %u s: the VM hangs, or has other clients",
+	return error_set(e, -ETIMEDOUT,
+			 "no answer for %u s: the VM hangs, or is busy with other clients",
 			 (unsigned)(MAX_SILENCE_NS / NSEC_PER_SEC));
 }
 
@@ -229,8 +231,9 @@ static int connect_to(int fd, const struct sockaddr_un *addr, struct error *e)
 		if (errno != EAGAIN && errno != EINTR)
 			return explain_connect(errno, e);
 		if (now_ns() - since >= MAX_SILENCE_NS)
-			return error_set(e, -ETIMEDOUT,
-					 "the VM takes no connection: it is stopped, or hangs");
+			return error_set(
+				e, -ETIMEDOUT,
+				"the VM accepts no connections: it is stopped, or it hangs");
 	}
 	return 0;
 }
@@ -245,7 +248,7 @@ static int open_socket(const char *path, struct error *e)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return error_set(e, -errno, "cannot make a socket: %m");
+		return error_set(e, -errno, "cannot create a socket: %m");
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	r = connect_to(fd, &addr, e);
@@ -326,7 +329,7 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 	*ret = json_loadb(text, len, 0, NULL);
 	if (!json_is_object(*ret)) {
 		json_decref(*ret);
-		return error_set(e, -EIO, "what came is no answer: it is no control socket");
+		return error_set(e, -EIO, "the answer makes no sense: is this a control socket?");
 	}
 	return 0;
 }

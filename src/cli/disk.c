@@ -104,8 +104,8 @@ static int create(const struct disk_command *c, FILE *out, FILE *terminal, struc
 	if (stat(c->path, &st) == 0) {
 		if (S_ISREG(st.st_mode) && !c->force)
 			return error_set(e, -EEXIST,
-					 "exists already: choose another name, or give --force to "
-					 "lose its contents");
+					 "exists already: choose another name, or replace it with "
+					 "--force");
 		old = open_to_change(c->path, device_remedy, &st, e);
 		if (old < 0)
 			return old;
@@ -169,7 +169,8 @@ static int file_info(int fd, const char *path, const struct stat *st, struct dis
 	if (r == 0)
 		ret->granularity = ret->block;
 	else if (r == -EOPNOTSUPP)
-		snprintf(ret->note, sizeof(ret->note), "the file system has no holes (%s)", step);
+		snprintf(ret->note, sizeof(ret->note),
+			 "the file system does not support holes (%s)", step);
 	else
 		snprintf(ret->note, sizeof(ret->note), "not tested: %s: %s", step, strerror(-r));
 	return 0;

@@ -169,9 +169,10 @@ static int punch(int fd, uint64_t at, uint64_t len, struct error *e)
 	if (r == 0)
 		return 0;
 	if (errno == EOPNOTSUPP)
-		return error_set(e, -errno,
-				 "its file system has no holes: move it to ext4, XFS, btrfs or "
-				 "tmpfs (cp --sparse=always)");
+		return error_set(
+			e, -errno,
+			"its file system does not support holes: move it to ext4, XFS, btrfs or "
+			"tmpfs (cp --sparse=always)");
 	return error_set(e, -errno, "cannot punch a hole at byte %llu: %m", (unsigned long long)at);
 }
 
@@ -257,7 +258,7 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 		return 0;
 	if (errno == EOPNOTSUPP)
 		return error_set(e, -errno,
-				 "its file system does not preallocate: leave --preallocate out");
+				 "its file system cannot preallocate: leave out --preallocate");
 	if (errno != ENOSPC)
 		return error_set(e, -errno, "cannot preallocate: %m");
 	fstatvfs(fd, &fs);
@@ -268,7 +269,7 @@ static int preallocate(int fd, uint64_t size, struct error *e)
 }
 
 static const struct open_failure make_failure = {
-	.action = "make the file",
+	.action = "create the file",
 	.missing = "there is no such directory: make it first (mkdir -p), or correct the path",
 	.denied = "permission denied: change the mode or owner of its directory",
 };

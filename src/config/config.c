@@ -240,6 +240,7 @@ int config_validate(const struct vm_config *config, struct error *e)
 			return r;
 	}
 	if (config->verbose && config->quiet)
-		return error_set(e, -EINVAL, "both verbose and quiet: give one of them");
+		return error_set(e, -EINVAL,
+				 "verbose and quiet exclude each other: give one of them");
 	return check_paths(config, e);
 }

@@ -15,7 +15,7 @@ static int check_one(const struct stat *file, const char *path, const char *what
 
 	if (!path || stat(path, &st) < 0 || !is_same_file(&st, file))
 		return 0;
-	return error_set(e, -EUSAGE, "is %s, '%s', too: choose another file", what, path);
+	return error_set(e, -EUSAGE, "is also %s ('%s'): choose another file", what, path);
 }
 
 int output_check(int fd, const char *path, const struct vm_config *config, struct error *e)

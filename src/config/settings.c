@@ -156,7 +156,7 @@ static int set_text(char *field, const struct setting *s, const char *text, stru
 		return error_set(e, -EINVAL, "'%.40s' is longer than %u characters", text, s->max);
 	for (const char *p = text; *p; p++)
 		if (*p < ' ' || *p > '~')
-			return error_set(e, -EINVAL, "may hold printable ASCII characters only");
+			return error_set(e, -EINVAL, "may contain only printable ASCII characters");
 	strcpy(field, text);
 	return 0;
 }

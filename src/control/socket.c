@@ -91,7 +91,7 @@ static bool is_deep(const char *line, size_t len)
 
 static json_t *parse(const char *line, size_t len, struct error *e)
 {
-	json_error_t where = {.text = "nested too deep"};
+	json_error_t where = {.text = "nested too deeply"};
 	json_t *request =
 		is_deep(line, len) ? NULL : json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
 
@@ -134,7 +134,7 @@ static void answer_next(struct client *c)
 	} else if (c->len == sizeof(c->in)) {
 		struct error e;
 
-		error_set(&e, -E2BIG, "a line of more than %u bytes", CONTROL_MAX_LINE);
+		error_set(&e, -E2BIG, "the line is longer than %u bytes", CONTROL_MAX_LINE);
 		c->answer = error_line(&e);
 		c->ending = true;
 	} else {
@@ -272,17 +272,16 @@ static int replace(const struct sockaddr_un *addr, struct error *e)
 	struct stat st;
 
 	if (fd < 0)
-		return error_set(e, -errno, "cannot make a socket: %m");
+		return error_set(e, -errno, "cannot create a socket: %m");
 	if (lstat(addr->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return error_set(e, -EEXIST,
-				 "is there already, and no socket: choose another path");
+		return error_set(e, -EEXIST, "exists and is not a socket: choose another path");
 	if (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN)
-		return error_set(e, -EADDRINUSE,
-				 "is in use by a VM that runs: choose another path");
+		return error_set(e, -EADDRINUSE, "is in use by a running VM: choose another path");
 	if (errno != ECONNREFUSED && errno != ENOENT)
-		return error_set(e, -errno, "is there already: %m");
+		return error_set(e, -errno, "exists already: %m");
 	if (unlink(addr->sun_path) < 0 && errno != ENOENT)
-		return error_set(e, -errno, "is left from another VM and cannot be removed: %m");
+		return error_set(e, -errno,
+				 "was left behind by another VM and cannot be removed: %m");
 	return 0;
 }
 
@@ -292,8 +291,8 @@ int control_address(struct sockaddr_un *ret, const char *path, struct error *e)
 	if (strlen(path) >= sizeof(ret->sun_path))
 		return error_set(
 			e, -ENAMETOOLONG,
-			"is longer than %zu bytes, which a socket's path cannot be: choose a "
-			"shorter one, or a relative one",
+			"is longer than the %zu bytes that a socket's path may have: choose a "
+			"shorter or a relative path",
 			sizeof(ret->sun_path) - 1);
 	strcpy(ret->sun_path, path);
 	return 0;
@@ -328,7 +327,7 @@ static int make_listener(const char *path, struct error *e)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* The mode goes over to the name when it is made: it never has another. */
 	if (fd < 0 || fchmod(fd, 0600) < 0) {
-		r = error_set(e, -errno, "cannot make a socket: %m");
+		r = error_set(e, -errno, "cannot create a socket: %m");
 		goto fail;
 	}
 	r = bind(fd, a, sizeof(addr)) < 0 ? -errno : 0;
@@ -344,7 +343,7 @@ static int make_listener(const char *path, struct error *e)
 	}
 	if (r == 0)
 		return fd;
-	error_set(e, r, "cannot make the socket: %m");
+	error_set(e, r, "cannot create the socket: %m");
 fail:
 	if (fd >= 0)
 		close(fd);

@@ -187,7 +187,7 @@ static int add_interrupts(struct machine *m, struct error *e)
 
 		m->irq_fd[gsi] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		if (m->irq_fd[gsi] < 0)
-			return error_set(e, -errno, "cannot make an eventfd: %m");
+			return error_set(e, -errno, "cannot create an eventfd: %m");
 		irqfd.fd = (uint32_t)m->irq_fd[gsi];
 		if (ioctl(m->vm_fd, KVM_IRQFD, &irqfd) < 0)
 			return error_set(e, -errno, "KVM refuses an irqfd for GSI %u: %m", gsi);

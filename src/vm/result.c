@@ -19,9 +19,9 @@ static const struct {
 	[VM_POWER_OFF] = {"power-off", 0, NULL},
 	[VM_REBOOT] = {"reboot", 120, "the guest asked for a reboot"},
 	[VM_PANIC] = {"panic", 121, "the guest's kernel panicked"},
-	[VM_RESET] = {"reset", 122, "the guest reset itself unasked"},
+	[VM_RESET] = {"reset", 122, "the guest reset unexpectedly"},
 	[VM_HALTED] = {"halted", 123,
-		       "the guest halted: its CPUs wait with interrupts off, for ever"},
+		       "the guest halted: all its CPUs wait forever, with interrupts off"},
 	[VM_TIMEOUT] = {"timeout", 124, "the guest was ended: --timeout ran out"},
 	[VM_FAILED] = {"failed", STATUS_FAILED, "skep failed"},
 	[VM_STOPPED] = {"stopped", 130, "the guest was ended with the escape key"},
@@ -57,7 +57,7 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 		*ret = result->error;
 	} else {
 		if (result->end == VM_PANIC && !*why)
-			why = "see what it said";
+			why = "see its console";
 		snprintf(ret->msg, sizeof(ret->msg), "%s%s%s", text ? text : "",
 			 text && *why ? ": " : "", text ? why : "");
 	}

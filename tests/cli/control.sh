@@ -89,10 +89,10 @@ ok "a size that is none" complains 2 'write it like 512M' control s resize-disk 
 
 ok "nothing is there" complains 125 '^skep: s: no such socket: .*--control' control s status
 echo >file
-ok "a file is there" complains 125 '^skep: file: nobody listens there' control file status
+ok "a file is there" complains 125 '^skep: file: nothing listens there' control file status
 python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("left")'
-ok "a socket is left there" complains 125 '^skep: left: nobody listens there: the VM has ended' control left status
-ok "a path that is too long" complains 125 'longer than 107 bytes' control "$(printf %0200d 0)" status
+ok "a socket is left there" complains 125 '^skep: left: nothing listens there: the VM has ended' control left status
+ok "a path that is too long" complains 125 'longer than the 107 bytes' control "$(printf %0200d 0)" status
 
 ok "power-button" asks '{"command": "power-button"}' '{}' power-button
 ok "power-button: nothing to say" out_is_empty
@@ -152,7 +152,7 @@ ok "an error of several lines" fails $'{"error": "a\\nb"}\n' '^skep: a\?b$'
 ok "no answer" fails '' '^skep: s: the VM ended without an answer'
 ok "half an answer" fails '{"disk":' 'ended without an answer'
 ok "an answer that is none" fails 'hello' 'ended without an answer'
-ok "an answer of another kind" fails $'[]\n' 'what came is no answer'
+ok "an answer of another kind" fails $'[]\n' 'the answer makes no sense'
 ok "an answer without end" fails "$(printf '%0100000d' 0)" 'without an answer'
 
 # A server that is full says so and hangs up, without a look at what is asked (which is long here).

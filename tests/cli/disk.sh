@@ -320,8 +320,8 @@ else
 	umount on
 	mount -t ramfs none on
 	head -c $mib /dev/zero >on/x
-	ok "no holes there: create --preallocate" complains 125 "leave --preallocate out" disk create on/y 1M --preallocate
-	ok "no holes there: compact" complains 125 "its file system has no holes" disk compact on/x
+	ok "no holes there: create --preallocate" complains 125 "leave out --preallocate" disk create on/y 1M --preallocate
+	ok "no holes there: compact" complains 125 "its file system does not support holes" disk compact on/x
 	ok "no holes there: info" info on/x 'd["discard"]["works"] is False and d["discard"]["note"]'
 	mount -o remount,ro on
 	ok "read-only: compact" complains 125 "read-only file system" disk compact on/x

@@ -37,7 +37,7 @@ fill() { head -c "$2" /dev/urandom >"$1"; } # fill FILE BYTES
 # A VM that fails once its disks are open, and before it needs /dev/kvm.
 opens_disks=(run -k "$payload" --no-cache --control none/socket)
 
-# What is learnt of an image is learnt under its lock. The holder cannot be seen from here, so skep waits for it;
+# What is learned of an image is learned under its lock. The holder is not visible from here, so skep waits for it;
 # meanwhile the holder does to the image what its second argument says.
 cat >holder.py <<'PY'
 import fcntl, os, struct, subprocess, sys, time
@@ -63,7 +63,7 @@ waits_for() {
 		chmod 666 img new
 		status=0
 		python3 holder.py "$1" "$skep" "${@:2}" || status=$?
-		err_has 'cannot be seen from here' || return 0
+		err_has 'is not visible from here' || return 0
 	done
 }
 if [ "$(id -u)" != 0 ]; then
@@ -129,16 +129,16 @@ for file in img kernel config.json; do
 		for disk in img img,readonly img,ephemeral; do
 			[ $file = img ] || [ $disk = img ] || continue
 			ok "--result $name (disk $disk): refused" \
-				complains 2 "^skep: --result: '$name': is .*, '$file', too: choose another" "${uses[@]}" -d $disk --result "$name"
+				complains 2 "^skep: --result: '$name': is also .* [(]'$file'[)]: choose another" "${uses[@]}" -d $disk --result "$name"
 			run "${uses[@]}" -d $disk --console "file=$name"
 			ok "--console file=$name (disk $disk): refused" \
-				err_has "^skep: console file $name: is .*, '$file', too: choose another"
+				err_has "^skep: console file $name: is also .* [(]'$file'[)]: choose another"
 			ok "$file is as it was" [ "$(sha $file)" = "$hash" ]
 		done
 	done
 	status=0
 	"$skep" "${uses[@]}" -d img 2>err </dev/null >>$file || status=$?
-	ok "standard output is $file: refused" err_has "^skep: standard output: is .*, '$file', too"
+	ok "standard output is $file: refused" err_has "^skep: standard output: is also .* [(]'$file'[)]"
 	ok "standard output is $file: which is as it was" [ "$(sha $file)" = "$hash" ]
 	rm symbolic hard
 done
@@ -158,7 +158,7 @@ ok "the image of a VM that runs is as it was" [ "$(sha img)" = "$hash" ]
 kill $holder
 wait $holder 2>/dev/null || true
 ok "--result and --console, one file under two names" \
-	complains 2 "^skep: --result: 'new': is the console, './new', too" "${uses[@]}" --result new --console file=./new
+	complains 2 "^skep: --result: 'new': is also the console [(]'./new'[)]" "${uses[@]}" --result new --console file=./new
 echo "what an earlier VM said" >new
 echo "how an earlier VM ended, in more words than how this one will have ended: $(seq 1000)" >r.json
 run "${uses[@]}" --result r.json --console file=new

@@ -200,10 +200,10 @@ static void test_files_that_shrink_are_noticed(void **state)
 	assert_int_equal(boot_open(&b.files, &b.request, &b.e), 0);
 	assert_int_equal(truncate(path, 100), 0);
 	assert_int_equal(boot_load(&b.files, &b.request, &b.mem, "", &b.entry, &b.e), -EIO);
-	assert_non_null(strstr(b.e.msg, "became shorter"));
+	assert_non_null(strstr(b.e.msg, "shrank"));
 	assert_int_equal(truncate(kernel, 0x2000), 0);
 	assert_int_equal(boot_load(&b.files, &b.request, &b.mem, "", &b.entry, &b.e), -EBADMSG);
-	assert_non_null(strstr(b.e.msg, "became shorter"));
+	assert_non_null(strstr(b.e.msg, "shrank"));
 	done(&b);
 	blob_free(&initrd);
 	free(path);

@@ -125,7 +125,7 @@ static void test_long_command_line_is_refused(void **state)
 	cmdline[2047] = 'x';
 	cmdline[2048] = '\0';
 	assert_int_equal(boot(&b, cmdline, MEMORY), -E2BIG);
-	assert_non_null(strstr(b.e.msg, "has 2048 bytes, but this kernel takes at most 2047"));
+	assert_non_null(strstr(b.e.msg, "is 2048 bytes long, but this kernel takes at most 2047"));
 	done(&b);
 	free(path);
 }

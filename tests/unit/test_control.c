@@ -218,7 +218,7 @@ static void test_refusals(void **state)
 		{LIMIT "\"disk\": 0, \"burst\": 1}", "takes no \"burst\""},
 		{"{\"command\": \"\\u0000\"}", "a request is a line like"},
 		{"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
-		 "nested too deep"},
+		 "nested too deeply"},
 		{"{\"command\": \"\xff\"}", "a request is a line like"},
 	};
 	struct fixture *f = *state;

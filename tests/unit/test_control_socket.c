@@ -96,7 +96,7 @@ static void test_a_line_that_does_not_end(void **state)
 	say(fd, line, CONTROL_MAX_LINE);
 	answer = hear(fd);
 	assert_non_null(
-		strstr(json_string_value(json_object_get(answer, "error")), "a line of more"));
+		strstr(json_string_value(json_object_get(answer, "error")), "line is longer"));
 	json_decref(answer);
 	assert_null(hear(fd));
 	close(fd);
@@ -246,14 +246,14 @@ static void test_its_path(void **state)
 	assert_int_equal(stat(f->path, &st), 0);
 	assert_true(S_ISSOCK(st.st_mode));
 	assert_int_equal(st.st_mode & 07777, 0600);
-	expect_no_socket(f->path, -EADDRINUSE, "in use by a VM that runs");
-	expect_no_socket(image, -EEXIST, "no socket");
+	expect_no_socket(f->path, -EADDRINUSE, "in use by a running VM");
+	expect_no_socket(image, -EEXIST, "not a socket");
 	assert_int_equal(stat(image, &st), 0);
 	assert_int_equal(st.st_size, SIZE);
 	expect_no_socket("/nonexistent/socket", -ENOENT, "No such file");
 	memset(path, 'x', sizeof(path) - 1);
 	path[sizeof(path) - 1] = '\0';
-	expect_no_socket(path, -ENAMETOOLONG, "longer than 107 bytes");
+	expect_no_socket(path, -ENAMETOOLONG, "longer than the 107 bytes");
 	expect_alive(f);
 
 	/* One that is left behind makes way. */

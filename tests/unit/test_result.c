@@ -35,7 +35,7 @@ static void test_statuses(void **state)
 		{VM_POWER_OFF, 0, 0, ""},
 		{VM_REBOOT, 0, 120, "reboot"},
 		{VM_PANIC, 0, 121, "panicked"},
-		{VM_RESET, 0, 122, "unasked"},
+		{VM_RESET, 0, 122, "unexpectedly"},
 		{VM_HALTED, 0, 123, "halted"},
 		{VM_TIMEOUT, 0, 124, "--timeout"},
 		{VM_FAILED, 0, 125, "skep failed"},
@@ -71,7 +71,7 @@ static void test_failure_says_why(void **state)
 	assert_string_equal(text.msg, "disk 'x': gone");
 	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
 	vm_result_describe(&r, &text);
-	assert_string_equal(text.msg, "the guest reset itself unasked: triple fault");
+	assert_string_equal(text.msg, "the guest reset unexpectedly: triple fault");
 }
 
 static void explain(struct vm_result *r, uint64_t memory, uint64_t initrd, bool is_linux)
@@ -90,7 +90,7 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 
 	(void)state;
 	vm_result_describe(&r, &text);
-	assert_string_equal(text.msg, "the guest's kernel panicked: see what it said");
+	assert_string_equal(text.msg, "the guest's kernel panicked: see its console");
 	explain(&r, 256 * MIB, 137 * MIB, true);
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg,
