@@ -57,7 +57,7 @@ struct loop_fd {
 	bool queued;	  /* in the loop's list of ready watches, with ... */
 	uint32_t revents; /* ... these events */
 	void (*ready)(struct loop_fd *w, uint32_t events);
-	struct loop_fd *next;
+	struct loop_fd *next, **at; /* in the loop's list of all watches */
 	struct fifo_link ready_link;
 };
 

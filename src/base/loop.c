@@ -132,7 +132,11 @@ int loop_watch(struct loop *loop, struct loop_fd *w, int fd, uint32_t events,
 	r = loop->engine->add(loop, w);
 	if (r < 0)
 		return r;
+	loop->num_always += w->always;
 	w->next = loop->watches;
+	w->at = &loop->watches;
+	if (w->next)
+		w->next->at = &w->next;
 	loop->watches = w;
 	return 0;
 }
@@ -179,13 +183,13 @@ void loop_watch_for(struct loop_fd *w, uint32_t events)
 void loop_unwatch(struct loop_fd *w)
 {
 	struct loop *loop = w->loop;
-	struct loop_fd **at = &loop->watches;
 
 	assert(loop_is_here(w->loop));
 	loop_pause(w);
-	while (*at != w)
-		at = &(*at)->next;
-	*at = w->next;
+	loop->num_always -= w->always;
+	*w->at = w->next;
+	if (w->next)
+		w->next->at = w->at;
 	if (w->queued)
 		fifo_remove(&loop->ready, &w->ready_link);
 }
@@ -353,7 +357,7 @@ static void turn(struct loop *loop)
 
 		block = !hook->fn(hook) && block;
 	}
-	for (struct loop_fd *w = loop->watches; w; w = w->next) {
+	for (struct loop_fd *w = loop->num_always ? loop->watches : NULL; w; w = w->next) {
 		if (!w->always || w->paused)
 			continue;
 		loop_mark_ready(w, w->events);

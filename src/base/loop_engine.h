@@ -42,6 +42,7 @@ struct loop {
 	const struct loop_engine_ops *engine;
 	char name[16];
 	struct loop_fd *watches; /* all; last added first */
+	unsigned num_always;	 /* of those that cannot be polled */
 	struct fifo ready;	 /* watches: reported, not yet handled */
 	struct fifo hooks;
 
