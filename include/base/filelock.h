@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Who may use a file: other VMs and programs (locks), and the host's kernel. */
+/* Who may use a file: locks against other VMs and programs, and uses by the host's kernel. */
 #ifndef SKEP_FILELOCK_H
 #define SKEP_FILELOCK_H
 
@@ -16,22 +16,22 @@ enum file_lock {
 };
 
 /*
- * Locks an image against other VMs, QEMU's too, until file_unlock() or until nobody has the open
- * file description any more. A file that the host itself uses (file_host_use()) is refused,
- * too. -EBUSY with a message that names the holder and the remedy, after up to two seconds when
- * no process is seen to hold it; -ENOLCK when the file system has no locks.
+ * Locks an image against other VMs, QEMU's too, until file_unlock() or until the open file
+ * description is gone. A file that the host itself uses (file_host_use()) is refused, too. -EBUSY
+ * with a message that names the holder and the remedy, after up to two seconds if no process is
+ * seen to hold it; -ENOLCK when the file system has no locks.
  */
 int file_lock(int fd, enum file_lock how, struct error *e);
 void file_unlock(int fd);
 /*
- * file_lock() of what was opened as `path`, and what fstat(2) says of it from then on. Where there
- * are no locks a warning says so. -ESTALE: the name is another file's by now, which should be
- * opened instead, at most FILE_OPEN_TRIES times.
+ * Locks what was opened as `path`, and then gets its fstat(2). A file system without locks costs a
+ * warning. -ESTALE: the name is another file's by now; open that one instead, at most
+ * FILE_OPEN_TRIES times.
  */
 #define FILE_OPEN_TRIES 100u
 int file_lock_named(int fd, const char *path, enum file_lock how, struct stat *ret,
 		    struct error *e);
-/* Pauses before another look at what may yet go away; false after two seconds. */
+/* Pauses before another look at what may go away by itself; false after two seconds. */
 bool file_look_again(unsigned *looks);
 
 /*

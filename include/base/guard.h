@@ -2,9 +2,9 @@
 /*
  * A thread that waits for signals and for points in time, and for nothing else.
  *
- * DOC: Whatever the other threads are stuck in (a file server that does not answer, a reader that
- * has stopped, a system call that takes a minute), this one can still end the process: it opens
- * nothing, takes no lock that others hold while they wait, and starts before anything slow.
+ * DOC: Whatever the other threads are stuck in (a dead file server, a reader that has stopped, a
+ * system call that takes a minute), this one can still end the process: it opens nothing, takes no
+ * lock that others hold while they wait, and starts before anything slow.
  */
 #ifndef SKEP_GUARD_H
 #define SKEP_GUARD_H
@@ -20,8 +20,8 @@
 
 struct guard {
 	/* Set by the owner: the signals to wait for, and what is called on the thread. `sig` is the
-	 * signal that came, or 0 at the start, after guard_wake(), and at the time that the last
-	 * call returned (as now_ns(); GUARD_NEVER: none). */
+	 * signal, or 0: at the start, after guard_wake(), and at the time that the last call
+	 * returned (like now_ns(); GUARD_NEVER: none). */
 	sigset_t signals;
 	uint64_t (*look)(struct guard *guard, int sig);
 
@@ -30,8 +30,8 @@ struct guard {
 	_Atomic bool quit;
 };
 
-/* Starts the thread; setup(arg), unless NULL, runs first on it, and what it returns must be 0. The
- * caller, and all threads made since, have `signals` blocked. */
+/* Starts the thread; setup(arg), unless NULL, runs first on it, and must return 0. The caller, and
+ * all threads created since, have `signals` blocked. */
 int guard_start(struct guard *guard, int (*setup)(void *arg), void *arg, struct error *e);
 
 /* Has look() called. Any thread, while the guard runs. */

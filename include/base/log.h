@@ -15,10 +15,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 /* Lines above this level are dropped. The default is LOG_WARN. Call before threads start. */
 void log_set_level(enum log_level level);
 
-/* Where lines go from now on: a description of stderr that does not block, or STDERR_FILENO, which
- * is the default. Returns what it was. Any thread. */
+/* Where lines go from now on: a non-blocking description of stderr, or STDERR_FILENO, the default.
+ * Returns the previous one. Any thread. */
 int log_set_fd(int fd);
-int log_fd(void); /* what it is */
+int log_fd(void); /* the current one */
 
 /* End lines with CR LF: the terminal is in raw mode. Callable from any thread. */
 void log_set_crlf(bool on);
@@ -29,8 +29,7 @@ __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const ch
  * and waits a moment for the reader. Main thread, or when the others no longer matter. */
 void log_say(const struct error *e, int code);
 
-/* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then one line that counts the rest.
- */
+/* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then a line that counts the rest. */
 struct log_limit {
 	_Atomic uint64_t window_start; /* CLOCK_MONOTONIC_COARSE, nanoseconds */
 	_Atomic uint32_t count;
@@ -46,7 +45,7 @@ __attribute__((format(printf, 3, 4))) void log_limited(struct log_limit *limit,
 #define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
-/* For anything that a guest can cause. */
+/* For everything that a guest can cause. */
 #define log_guest(...)                                                                             \
 	do {                                                                                       \
 		static struct log_limit log_guest_limit_;                                          \

@@ -12,11 +12,11 @@
  * Life: loop_new() -> loop_watch(), loop_register_file() ... -> loop_start() (its own thread) or
  * loop_run() (the calling thread) -> loop_quit(), loop_stop() -> loop_free().
  *
- * One rule: what is a loop's runs on its thread, and on no other. That is the thread that made it,
- * until it starts; the one that runs it, until it has ended; then the one that joined it. So who
+ * One rule: a loop's work runs on its thread, and on no other. That is the thread that created it,
+ * until it starts; the one that runs it, until it has ended; then the one that joined it. So whoever
  * ends a loop knows that no other thread will call it, or post to it, any more; that is asserted.
- * A loop whose engine fails does not end: it goes on with calls and posted work, and tells
- * loop_on_failure()'s function.
+ * A loop whose engine fails does not end: it tells loop_on_failure()'s function, and still runs
+ * calls and posted work.
  */
 #ifndef SKEP_LOOP_H
 #define SKEP_LOOP_H
@@ -87,10 +87,10 @@ void loop_free(
 
 bool loop_is_uring(const struct loop *loop);
 
-/* Whether the caller's is the loop's thread: for assertions. Any thread. */
+/* Whether this is the loop's thread: for assertions. Any thread. */
 bool loop_is_here(const struct loop *loop);
 
-/* All that is ever submitted to a ring; what this kernel lacks is done by other means. */
+/* All that is ever submitted to a ring; what this kernel lacks is done in other ways. */
 struct loop_opcode {
 	uint8_t op;
 	const char *name;

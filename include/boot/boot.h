@@ -43,17 +43,17 @@ struct boot_entry {
 };
 
 /*
- * Opens and identifies the files (pipes are read to their end), decompresses or finds the kernel in
- * the cache: all that needs the file system, before the sandbox. Errors say what the file is when
- * it is not a kernel.
+ * Opens and identifies the files (pipes are read to their end), and unpacks the kernel or finds it
+ * in the cache: everything that needs the file system, before the sandbox. When a file is no
+ * kernel, the message says what it is.
  */
 int boot_open(struct boot_files *ret, const struct boot_request *request, struct error *e);
 void boot_close(struct boot_files *files); /* idempotent */
 
 /*
- * Places kernel and initrd in guest memory. May run on its own thread while the VM is created, once
- * a VM, and before the sandbox: a damaged entry of the cache is noticed here and made anew. Touches
- * nothing below LAYOUT_HIGH_RAM. `cmdline` is looked at for `nokaslr`. `request` is boot_open()'s.
+ * Places kernel and initrd in guest memory, once per VM. May run on its own thread while the VM is
+ * created, before the sandbox: it notices a damaged entry of the cache, and rebuilds it. Touches
+ * nothing below LAYOUT_HIGH_RAM. `cmdline` may have `nokaslr`. `request` is boot_open()'s.
  */
 int boot_load(struct boot_files *files, const struct boot_request *request, const struct gmem *mem,
 	      const char *cmdline, struct boot_entry *ret, struct error *e);

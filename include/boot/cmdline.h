@@ -9,8 +9,8 @@
 #include "config/config.h"
 
 /*
- * Parameters that fit this machine with `devices` virtio-mmio devices, then what --append says, of
- * which it warns where it does not fit. *ret is freed by the caller. -ENOMEM, -E2BIG.
+ * Parameters for this machine with `devices` virtio-mmio devices, then those of --append; warns of
+ * some that do not work here. *ret is freed by the caller. -ENOMEM, -E2BIG.
  */
 int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, struct error *e);
 

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/*
- * What a VM is to be: one immutable struct, the same from flags and from --config FILE (JSON).
- */
+/* The configuration of a VM: one immutable struct, from options and from --config FILE (JSON). */
 #ifndef SKEP_CONFIG_H
 #define SKEP_CONFIG_H
 
@@ -41,8 +39,8 @@ struct vm_config {
 	struct setting *settings; /* vm_settings and the options of the types */
 };
 
-/* Defaults: 1 CPU, 256 MiB, KASLR, cache, sandbox, 30 s to stop, and what the types of devices
- * say. `types` ends with NULL and outlives the config. -ENOMEM: there is nothing to destroy. */
+/* Defaults: 1 CPU, 256 MiB, KASLR, cache, sandbox, 30 s to stop, and those of the device types.
+ * `types` ends with NULL and outlives the config. -ENOMEM: there is nothing to destroy. */
 int config_init(struct vm_config *config, const struct device_options *const *types);
 void config_destroy(struct vm_config *config);
 
@@ -66,14 +64,14 @@ int config_parse_device(struct vm_config *config, const struct device_options *t
 /* Whether one of the devices pins the guest's memory. */
 bool config_pins_memory(const struct vm_config *config);
 
-/* Adds what a JSON text says to *config: pure, no file is opened. Initrds, `append` and devices of
- * which there may be several are added to what is there, all else replaces it. `name` is for
- * messages, which give line and column; unknown keys are errors that name the nearest known one. On
- * error *config may have changed in part. */
+/* Adds a JSON text to *config; opens no file. Initrds, `append` and devices of which there may be
+ * several are added to those there are, everything else replaces them. Messages begin with `name`,
+ * line and column; for an unknown key they suggest the nearest known one. On error *config may have
+ * changed in part. */
 int config_parse_json(struct vm_config *config, const char *text, size_t len, const char *name,
 		      struct error *e);
-/* The whole config as JSON that config_parse_json() reads back, over several lines; freed by the
- * caller. NULL when memory is short or a string is not UTF-8, which JSON cannot hold. */
+/* The whole config as JSON that config_parse_json() reads back, indented; freed by the caller. NULL
+ * when out of memory, or when a string is not UTF-8, which JSON cannot hold. */
 char *config_to_json(const struct vm_config *config);
 
 /* A file that the config names. */
@@ -85,8 +83,8 @@ struct config_file {
 /* The file number `i`; false where there is no further one. Sources do not count. */
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret);
 
-/* Checks what only the whole can tell: contradictions. Each setting was checked when it was set.
- * -EINVAL with a message. */
+/* Looks for contradictions between settings; each one was checked when it was set. -EINVAL with a
+ * message. */
 int config_validate(const struct vm_config *config, struct error *e);
 
 #endif

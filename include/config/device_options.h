@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What a device type brings for the configuration: an option of `skep run`, a key in JSON, and the
- * struct that they fill. Parser, help, completion, JSON and --dry-run follow from it.
+ * A device type's part of the configuration: an option of `skep run`, a key in JSON, and the struct
+ * that they fill. Parser, help, completion, JSON and --dry-run follow from it.
  */
 #ifndef SKEP_DEVICE_OPTIONS_H
 #define SKEP_DEVICE_OPTIONS_H
@@ -27,7 +27,7 @@ struct device_options {
 	unsigned max;	       /* in a VM */
 	struct setting option; /* letter, arg and help; no help: there is no option */
 	size_t size;	       /* of the type's struct */
-	const void *defaults;  /* one of them, even if of no fields; its strings are NULL */
+	const void *defaults;  /* one of them, even without fields; its strings are NULL */
 
 	/*
 	 * Fields of the struct. Where there is no parse(), one device is "VALUE[,SUB-OPTION...]" as
@@ -44,7 +44,7 @@ struct device_options {
 	char *(*format)(const void *config);
 
 	/* The rest may be NULL. */
-	bool (*is_off)(const void *config); /* it says that there is no device */
+	bool (*is_off)(const void *config); /* there is to be no device */
 	/* What becomes of the file that the first setting names; NULL: it names none. */
 	enum file_use (*file_use)(const void *config);
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */

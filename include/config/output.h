@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Files that a VM writes for its user: the result, the console. What is in one may be dear, so
- * nothing of it is touched before it is known to be nobody's image, kernel or configuration. */
+/* Files that a VM writes for its user: the result, the console. Their content may be precious, so
+ * nothing is touched before it is clear that the file is nobody's image, kernel or configuration. */
 #ifndef SKEP_OUTPUT_H
 #define SKEP_OUTPUT_H
 
@@ -10,19 +10,19 @@
 #include "config/config.h"
 
 /*
- * Opens `path`, one of the config's or (then `config` may be NULL) any, to be written; makes it
- * with `mode` where there is none; `flags` are open(2)'s besides. A regular file stays as it is,
- * and is locked, so that it is no image of anybody's while it is open; a block device is refused.
- * The descriptor or a negative errno, with a message that does not repeat the path: as
+ * Opens `path` for writing, and creates it with `mode` if it does not exist; `flags` are further
+ * flags of open(2). `path` is one of the config's, or any if `config` is NULL. A regular file is not
+ * changed, but locked, so that nobody can use it as an image while it is open; a block device is
+ * refused. The descriptor or a negative errno, with a message that does not repeat the path: as
  * output_check(), -EBUSY, or what open(2) says.
  */
 int output_open(const char *path, int flags, mode_t mode, const struct vm_config *config,
 		struct error *e);
 
 /*
- * Whether what `fd` is open on has another use in the VM, as a disk, a kernel, or the like, under
- * whatever name. `path` is the one that it is opened by, NULL for a standard descriptor, which may
- * be another output, too. 0, or -EINVAL with a message.
+ * Checks that the open file `fd` has no other use in the VM, as a disk, a kernel, or the like, under
+ * whatever name. `path` is the name it was opened by; NULL for a standard descriptor, which may also
+ * be another output. 0, or -EUSAGE with a message.
  */
 int output_check(int fd, const char *path, const struct vm_config *config, struct error *e);
 

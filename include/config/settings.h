@@ -97,8 +97,8 @@ const struct setting *setting_find(const struct setting *table, const char *name
 /* The key in the JSON configuration; NULL: it has none. */
 const char *setting_key(const struct setting *s);
 
-/* Sets the field of *base, the struct that the table is of, from text; bools are "on" or "off".
- * -EINVAL or -ERANGE with a message that does not name the setting, -ENOMEM. */
+/* Sets the field of *base, the table's struct, from text; bools are "on" or "off". -EINVAL or
+ * -ERANGE with a message that does not name the setting, -ENOMEM. */
 int setting_set(void *base, const struct setting *s, const char *text, struct error *e);
 
 /* Adds a copy of `text` to a list of strings that ends with NULL, or is NULL. -ENOMEM. */

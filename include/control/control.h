@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The control socket of a VM that runs (docs/control.md): a UNIX stream socket on the control loop.
+ * The control socket of a running VM (docs/control.md): a UNIX stream socket on the control loop.
  * Each line is a request, one JSON object, and is answered with one line.
  *
- * Clients are this user's and root's, as the socket has mode 0600. They are not trusted to be well
- * made: what is kept for one is a line of 64 KiB, the last descriptor that it passed, and an
- * answer, and while it does not read that, nothing more is taken from it.
+ * Clients are this user's and root's, as the socket has mode 0600, but may be buggy: for each one
+ * skep keeps a line of 64 KiB, the last descriptor that it passed, and an answer; until the client
+ * has read that, nothing more is taken from it.
  */
 #ifndef SKEP_CONTROL_H
 #define SKEP_CONTROL_H
@@ -36,21 +36,20 @@ struct control_vm {
 struct control;
 
 /*
- * Makes the socket and listens on `loop`, an epoll loop that has not started; `vm` is looked at
- * when requests come. A socket at `path` on which nobody listens any more is replaced. A negative
- * errno with a message that does not repeat the path.
+ * Creates the socket and listens on `loop`, an epoll loop that has not started; requests look at
+ * `vm`. A socket at `path` on which nobody listens any more is replaced. A negative errno with a
+ * message that does not repeat the path.
  */
 int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
 		 struct error *e);
-/* After the loop ended; NULL-safe. The socket's name is removed where `remove` says that the
- * sandbox does not stand against it; else it is left, and the next VM replaces it. */
+/* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
+ * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);
 
 /* The address of the socket at `path`; -ENAMETOOLONG with a message. */
 int control_address(struct sockaddr_un *ret, const char *path, struct error *e);
 
-/* Carries out a request: the answer, or NULL with a message, or NULL without when memory is short.
- */
+/* Carries out a request: the answer, or NULL with a message; without one when out of memory. */
 json_t *control_command(const struct control_vm *vm, const json_t *request, struct error *e);
 
 #endif

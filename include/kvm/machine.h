@@ -28,7 +28,7 @@ struct machine;
 /* The oldest supported kernel: it has what is required of KVM, and the sandbox's seccomp. */
 #define MACHINE_MIN_LINUX "5.10"
 
-/* What skep asks of KVM; the required ones come first, and the last has no name. */
+/* What skep needs of KVM; the required ones come first, and the last has no name. */
 struct machine_cap {
 	int cap;
 	const char *name;
@@ -39,7 +39,7 @@ extern const struct machine_cap machine_caps[];
 
 /* Why a vCPU ended the VM by itself. */
 enum vcpu_end {
-	VCPU_SHUTDOWN, /* triple fault, or an unasked reset */
+	VCPU_SHUTDOWN, /* triple fault, or an unexpected reset */
 	VCPU_HALTED,   /* all vCPUs are halted, and nothing can wake one */
 	VCPU_FAILED,   /* KVM could not go on; the error says why */
 };
@@ -101,9 +101,9 @@ struct machine {
 const char *machine_open_remedy(int error);
 
 /*
- * Opens /dev/kvm and creates a VM with `mem` as its RAM, register pages for `devices` virtio-mmio
- * devices, an interrupt line each (and one for the GED), and `cpus` vCPUs that wait. Messages name
- * the remedy: /dev/kvm missing, no permission, a capability that the host lacks. machine_destroy()
+ * Opens /dev/kvm and creates a VM with `mem` as its RAM, a register page and an interrupt for each
+ * of `devices` virtio-mmio devices (and an interrupt for the GED), and `cpus` vCPUs that wait.
+ * Messages name the remedy, as for a missing /dev/kvm, permission or capability. machine_destroy()
  * undoes it, on error too.
  */
 int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
@@ -126,19 +126,19 @@ void machine_drain(void *machine);
  * paging, with `params` in EBX (PVH). For vCPU 0; the others wait for INIT and SIPI. */
 int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struct error *e);
 
-/* Starts a thread a vCPU, which waits. setup(arg) runs first on each (the sandbox); what it returns
- * must be 0. */
+/* Starts a thread per vCPU, which waits. setup(arg) runs first on each (the sandbox), and must
+ * return 0. */
 int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e);
-/* The guest runs. */
+/* Lets the guest run. */
 void machine_go(struct machine *m);
 /* Makes all vCPUs leave; the last one calls `left`, if the guest ran. Not once they are joined. */
 void machine_end(struct machine *m);
 /* The same, and joins their threads. Not from a vCPU thread. */
 void machine_stop(struct machine *m);
 
-/* To be called from time to time, by one thread: when the vCPUs have used no CPU time since the
- * last call, they are asked whether they are halted with interrupts off. If all are, one of their
- * threads calls ended() with VCPU_HALTED. While they run. */
+/* Called from time to time, by one thread, while the vCPUs run: if they have used no CPU time since
+ * the last call, they are asked whether they are halted with interrupts off. If all are, one of
+ * their threads calls ended() with VCPU_HALTED. */
 void machine_check_halted(struct machine *m);
 
 /* On a vCPU's thread, during an exit: whether the guest has its local APIC enabled. */

@@ -6,11 +6,11 @@
 #include "config/device_options.h"
 #include "virtio/type.h"
 
-/* What they are in a VM, and in its configuration; both end with NULL. */
+/* The types, as of a VM and of its configuration; both end with NULL. */
 extern const struct device_type *const device_types[];
 extern const struct device_options *const vm_device_options[];
 
-/* The process ends at once: what devices changed beyond it is put right. Async-signal-safe. */
+/* Undoes what devices changed outside the process, which is about to end. Async-signal-safe. */
 void devices_restore_host(void);
 
 #endif

@@ -14,9 +14,9 @@ enum vm_end {
 	VM_POWER_OFF, /* 0 */
 	VM_REBOOT,    /* 120 */
 	VM_PANIC,     /* 121: reset without the orderly way down */
-	VM_RESET,     /* 122: triple fault or other unasked reset */
+	VM_RESET,     /* 122: triple fault or other unexpected reset */
 	VM_HALTED,    /* 123: all CPUs halted for good */
-	/* By force, from here on: not even a disk that does not answer is waited for. */
+	/* By force, from here on: without waiting even for a disk that does not answer. */
 	VM_TIMEOUT, /* 124 */
 	VM_FAILED,  /* 125: skep itself failed */
 	VM_STOPPED, /* ended by force after SIGTERM (128 + signal), Ctrl-A x or by control (130) */
@@ -40,13 +40,13 @@ struct vm_result {
 };
 
 /*
- * Builds the VM and runs it to its end. 0 with *result filled for every way a VM can end; a
- * negative errno with a message when it could not be started. `result_fd`, if it is not -1, is
- * emptied once the VM is built, or given up. Then vm_close() gives back what *ret
- * has, and signals, which vm_run() takes over. Main thread.
+ * Builds the VM and runs it to its end. 0 with *result filled, however the VM ends; a negative
+ * errno with a message when it could not be started. `result_fd`, unless it is -1, is emptied once
+ * the VM is built, or cannot be. vm_run() takes over the process's signals; afterwards vm_close()
+ * restores them and frees *ret. Main thread.
  *
- * From beginning to vm_close(), leave(arg) may be called on another thread: it has waited long
- * enough. The result is filled; leave() does not return but ends the process.
+ * Until vm_close(), another thread may call leave(arg), when an end takes too long. *result is
+ * filled then; leave() ends the process.
  */
 struct vm;
 int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struct vm_result *result,
@@ -54,7 +54,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 void vm_close(struct vm *vm); /* NULL-safe */
 void vm_result_destroy(struct vm_result *result);
 
-/* Adds to result->error why the guest ended so; not when it powered off, or was ended by force. */
+/* Adds a reason to result->error, unless the guest powered off or was ended by force. */
 void vm_result_add_reason(struct vm_result *result, const struct error *why);
 
 /* The exit status of `skep run` for this end. */

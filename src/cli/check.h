@@ -57,7 +57,8 @@ extern const struct setting check_settings[]; /* ends with name == NULL */
 int cli_parse_check(int argc, char *const *argv, struct check_options *ret, struct error *e);
 
 /* Checks all and prints the report. Returns whether nothing failed: `skep run` works here, and the
- * paths that were asked about exist; that the default guest is missing does not count. Opens and creates nothing that stays. */
+ * paths that were asked about exist; that the default guest is missing does not count. Opens and
+ * creates nothing that stays. */
 bool check_host(const struct check_options *options, FILE *out);
 
 #endif

@@ -13,9 +13,9 @@
 
 struct command {
 	const char *name, *summary; /* summary NULL: not listed */
-	/* Does what argv, which follows the name, asks for, and prints on stdout. The exit status, or a
-	 * negative errno with a message; -EUSAGE: what was typed is wrong; -EHELP: help is asked
-	 * for. */
+	/* Does what argv, which follows the name, asks for, and prints on stdout. The exit status,
+	 * or a negative errno with a message; -EUSAGE: what was typed is wrong; -EHELP: help is
+	 * asked for. */
 	int (*run)(int argc, char *const *argv, struct error *e);
 	void (*help)(FILE *out); /* wrapped at 80 columns; NULL: that of skep */
 	/* Completes words[n - 1], the last of n >= 1 after the name; NULL: nothing. */
@@ -79,7 +79,8 @@ void help_options(FILE *out, const struct setting *table);
 void help_sub_options(FILE *out, const struct device_options *type);
 void help_verbs(FILE *out, const struct cli_verb *table);
 
-/* What `skep complete` prints: a candidate a line for the last of the words after `skep`; a line ":files" stands for file names. */
+/* What `skep complete` prints: a candidate a line for the last of the words after `skep`; a line
+ * ":files" stands for file names. */
 void cli_complete(int n, char *const *words, FILE *out);
 void complete_options(FILE *out, const struct setting *table, int n, char *const *words);
 /* A verb, then its options and, where `files` or its operand says so, files: a size is nothing to

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A VM from the inside, for the files of this room. Who may do what when: docs/design.md, "Lives". */
+/* A VM from the inside, for the files of this room. Who may do what when: docs/design.md, "Lives".
+ * */
 #ifndef SKEP_VM_INSIDE_H
 #define SKEP_VM_INSIDE_H
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The devices of a VM, from the config to their end: include/virtio/type.h says what is called when. */
+/* The devices of a VM, from the config to their end: include/virtio/type.h says what is called
+ * when. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
