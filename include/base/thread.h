@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A thread of this process that is there from when the VM is built to its end. */
+/* A thread that lives as long as its VM. */
 #ifndef SKEP_THREAD_H
 #define SKEP_THREAD_H
 

@@ -52,8 +52,8 @@ void config_destroy(struct vm_config *config);
 const void *config_devices(const struct vm_config *config, const struct device_options *type,
 			   size_t *ret_num);
 
-/* Adds a device, of which the strings are the config's then; of a type without a plural it replaces
- * the one that was there. -EINVAL with a message: these are too many; -ENOMEM. */
+/* Adds a device, and takes over its strings; of a type without a plural it replaces the one that was
+ * there. -EINVAL with a message: these are too many; -ENOMEM. */
 int config_add_device(struct vm_config *config, const struct device_options *type,
 		      const void *device, struct error *e);
 

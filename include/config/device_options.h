@@ -44,7 +44,7 @@ struct device_options {
 	char *(*format)(const void *config);
 
 	/* The rest may be NULL. */
-	bool (*is_off)(const void *config); /* there is to be no device */
+	bool (*is_off)(const void *config); /* there is no device */
 	/* What becomes of the file that the first setting names; NULL: it names none. */
 	enum file_use (*file_use)(const void *config);
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */

@@ -4,18 +4,16 @@
  * its last descriptor, however the process ends, and two opens of one file in one process exclude
  * each other too. They are on the same bytes as QEMU's, so that each respects the other's:
  *
- *	byte 100 + P	held by users of permission P
- *	byte 200 + P	held by those who let no others use permission P
- *	P		0 read, 1 write, 2 write what is there already, 3 resize
+ * byte 100 + P    held by users of permission P byte 200 + P      held by those who let no others
+ * use permission P P              0 read, 1 write, 2 write what is there already, 3 resize
  *
  * QEMU takes shared locks there and then checks whether another lock excludes what it wants. Here a
  * writer locks all bytes exclusively, in one step. A reader takes shared locks on the bytes that
  * keep writers out, and then checks for a writer that QEMU let in.
  *
- * The kernel does not say who holds such a lock. So a holder also has a lock of the old kind
- * (F_SETLK) on a byte of its own, which excludes nobody: the kernel tells everybody which process
- * has that. Without it (QEMU), fdinfo shows the locks of a descriptor to those who may look into
- * the process.
+ * The kernel does not say who holds such a lock. So a holder also has an old-style lock (F_SETLK)
+ * on another byte, which excludes nobody, but whose process the kernel tells. Where there is none
+ * (QEMU), the fdinfo of a descriptor shows its locks to those who may look into the process.
  *
  * When a process is killed, its io_uring keeps the image and the lock for a moment longer. So a
  * lock without a visible holder is waited for.
@@ -73,7 +71,7 @@ static int try_lock(int fd, enum file_lock how, struct flock *other)
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno != EAGAIN && errno != EACCES)
 			return -errno;
-		/* If it is gone by now, there is nobody to name. */
+		/* It may be gone by now, and then there is nobody to name. */
 		*other = lock;
 		fcntl(fd, F_OFD_GETLK, other);
 		return -EAGAIN;
@@ -85,8 +83,8 @@ static int try_lock(int fd, enum file_lock how, struct flock *other)
 	return 0;
 }
 
-/* It ends with the process, or when that closes any descriptor of the file; then no message can
- * name the holder. */
+/* It ends when the process closes any descriptor of the file; then no message can name the holder.
+ * */
 static void leave_name(int fd, enum file_lock how)
 {
 	struct flock lock = range(how == FILE_LOCK_READ ? F_RDLCK : F_WRLCK, NAME, NAME);
@@ -150,7 +148,7 @@ static void find_holder(int fd, const struct flock *other, struct holder *ret)
 
 	*ret = (struct holder){0};
 	if (other->l_type != F_UNLCK && other->l_pid > 0) {
-		/* Another program's lock of the old kind. */
+		/* Another program's old-style lock. */
 		ret->pid = other->l_pid;
 	} else if (held(fd, NAME, NAME, &name) && name.l_pid > 0) {
 		ret->pid = name.l_pid;
@@ -187,7 +185,7 @@ static int refuse(enum file_lock how, const struct flock *other, const struct ho
 			 holder->comm[0] ? " (" : "", holder->comm, holder->comm[0] ? ")" : "", or);
 }
 
-/* Gives the lock up if the host itself uses the file, which locks do not show. */
+/* Gives the lock up if the host itself uses the file; locks do not show that. */
 static int lock_from_host(int fd, enum file_lock how, struct error *e)
 {
 	struct stat st;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. Locks are an agreement among programs; the host's kernel ignores them
- * when it mounts a file through a loop device, or swaps to it. A loop device shows device and inode
- * of its file to those who may open it; to others /sys shows a path, which is mostly the file's.
+ * DOC: Theory of operation. Locks are an agreement between programs; the host's kernel ignores them
+ * when it mounts a file through a loop device, or swaps to it. A loop device shows its file's
+ * device and inode to those who may open it; to others /sys shows a path, which is mostly right.
  * /proc/swaps shows paths.
  */
 #include <dirent.h>
@@ -59,7 +59,7 @@ static bool find_loop(const struct stat *file, bool writes, char ret[32])
 	return found;
 }
 
-/* A path as /proc has it, up to a blank: what is odd in it is written as \ooo. In place. */
+/* A path in /proc ends at a blank, and has odd characters as \ooo. In place. */
 static void decode_path(char *path)
 {
 	char *out = path;

@@ -64,8 +64,8 @@ static struct loop_work *next_work(struct loop *loop)
 	return work;
 }
 
-/* What is posted meanwhile has its turn next time: who posts without end starves nobody. Taken one
- * at a time, because a work's function may wait in loop_wait_ops() for one that is behind it. */
+/* Work that is posted meanwhile has to wait for the next turn, so endless posting starves nobody.
+ * Taken one at a time, because a function may wait in loop_wait_ops() for one that is behind it. */
 static void run_work(struct loop *loop)
 {
 	struct loop_work *work;
@@ -155,7 +155,7 @@ void loop_pause(struct loop_fd *w)
 	if (w->paused)
 		return;
 	w->paused = true;
-	w->revents = 0; /* if it still holds, resuming reports it again */
+	w->revents = 0; /* resuming reports them again if they still hold */
 	if (!w->always)
 		w->loop->engine->disarm(w);
 }
@@ -194,7 +194,7 @@ void loop_unwatch(struct loop_fd *w)
 		fifo_remove(&loop->ready, &w->ready_link);
 }
 
-/* The timer is read on both engines: a time that was set anew meanwhile has not come yet. */
+/* The timer is read on both engines: it may have been set anew meanwhile, and not be due yet. */
 static void timer_ready(struct loop_fd *w, uint32_t events)
 {
 	struct loop_timer *t = container_of(w, struct loop_timer, watch);
@@ -330,7 +330,7 @@ static void set_state(struct loop *loop, enum loop_state state)
 	pthread_mutex_unlock(&loop->lock);
 }
 
-/* Nobody may be left waiting: what was queued before runs. */
+/* What was queued before still runs, so that nobody is left waiting. */
 static void end(struct loop *loop)
 {
 	bool ended = false;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. The ring is made disabled by whoever builds the VM, is told which
- * opcodes it will ever accept, and gets its table of files and is enabled on the thread that will
- * run it. From then on nothing can be registered, so a seccomp filter can deny
- * io_uring_register(2), and what the filter cannot see inside the ring is limited by the ring.
+ * DOC: Theory of operation. Whoever builds the VM creates the ring, disabled, and tells it which
+ * opcodes it will ever accept; the thread that will run it registers the files and enables it. From
+ * then on nothing can be registered, so a seccomp filter can deny io_uring_register(2), and the
+ * ring itself limits what the filter cannot see.
  *
  * A watch is a multishot poll; one submission serves until the kernel drops it (no
  * IORING_CQE_F_MORE), and then it is armed again, which looks at the descriptor's state anew, so no
@@ -12,14 +12,14 @@
  * `armed` is cleared only by the poll's last completion, so there are never two polls of one watch.
  * (Not a POLL_REMOVE: that one fails with EALREADY, and leaves the poll be, when it just fired.)
  *
- * The kernel takes a ring down some time after it was closed, and its process may have ended. So
- * the loop's thread unregisters files and memory at its end, the only thing that the ring still
- * lets it register: who waits for the process finds an image or a device free. Until 6.12 that
- * waits for all requests there are, polls among them, so these are cancelled first.
+ * The kernel takes a ring down some time after it was closed, maybe after its process has ended. So
+ * the loop's thread unregisters files and memory at its end, which is all that the ring still
+ * allows: whoever waits for the process then finds an image or a device free. Until 6.12 that waits
+ * for all requests, polls included, so these are cancelled first.
  *
- * With DEFER_TASKRUN completions are only made by this thread, inside io_uring_enter(2): nothing
- * interrupts a busy callback. With TASKRUN_FLAG the kernel says in the ring that there are some to
- * be made, so that a turn that does not wait needs no system call.
+ * With DEFER_TASKRUN completions are only posted on this thread, inside io_uring_enter(2): nothing
+ * interrupts a busy callback. With TASKRUN_FLAG the kernel says in the ring when there are some to
+ * post, so that a turn that does not wait needs no system call.
  */
 #include <errno.h>
 #include <stdio.h>

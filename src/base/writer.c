@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: Theory of operation. The descriptor may be anything, and shared with other processes: a
- * stopped terminal, a pipe to a pager, the socket of a log daemon, a file on a server that does not
- * answer. Not all of these can be made non-blocking, and what poll(2) says is outdated when others
- * write there, too. So a separate thread does the writing, and may get stuck in it.
+ * stopped terminal, a pipe to a pager, the socket of a log daemon, a file on a dead server. Not all
+ * of these can be made non-blocking, and what poll(2) says is outdated if others write there, too.
+ * So a separate thread does the writing, and may get stuck in it.
  *
- * When the ring is full, everything is lost (a gap) until the ring is empty. Then a line is written
- * that says how much is missing, and new data is accepted again. So gaps are few, though long, and
- * the line is in the right place.
+ * When the ring is full, everything is dropped (a gap) until it is empty. Then a line says how much
+ * is missing, and new data is accepted again. So gaps are few, though long, and the line is in the
+ * right place.
  */
 #include <assert.h>
 #include <errno.h>
@@ -36,7 +36,7 @@ struct writer {
 	bool is_file; /* which another one may replace */
 	const char *name;
 	pthread_t thread;
-	bool started, stuck; /* stuck: in the kernel, which lets go of it when it likes */
+	bool started, stuck; /* stuck: in a system call, for as long as that takes */
 
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t news;  /* any of it changed; CLOCK_MONOTONIC */

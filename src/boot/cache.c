@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Entries are loaded as kernels, so they must have been written by this user or by root: owner
- * and mode of the directory and of each entry are checked on the open descriptors. (An ACL that
- * lets others write shows in the group bits.)
+ * DOC: Entries are loaded as kernels, so they must come from this user or from root: owner and mode
+ * of the directory and of each entry are checked on the open descriptors. (An ACL that lets others
+ * write shows in the group bits.)
  *
  * Entries get their names when they are whole (base/newfile.h), so that a reader sees all or
  * nothing; what a killed writer leaves is removed by the next clean-up. Nothing is synced: readers

@@ -36,7 +36,7 @@ static const char *last_value(const char *text, const char *key, size_t *ret_len
 	return value;
 }
 
-/* Parameters that are often copied from elsewhere, and do not work here. */
+/* About parameters that are often copied from elsewhere, and do not work here. */
 static void warn(const char *append)
 {
 	const char *value;
@@ -57,11 +57,11 @@ static void warn(const char *append)
 }
 
 /*
- * Kernel parameters that fit this machine. A panic ends the VM at once instead of halting; there is
- * no PCI, i8042 or serial port to look for; the kernel does not test its built-in ciphers (in FIPS
+ * Kernel parameters for this machine. A panic ends the VM at once instead of halting; there is no
+ * PCI, i8042 or serial port to look for; the kernel does not test its built-in ciphers (in FIPS
  * mode it does anyway). Reboots use ACPI, since with hardware-reduced ACPI Linux would try EFI and
- * then jump to a BIOS. hvc0 needs a module, so until then there is tty0: a process 1 without
- * standard streams would get sockets in their place, and Debian's initrd.img breaks. The user's
+ * then jump to a BIOS. hvc0 needs a module, so there is tty0 until it is loaded: without standard
+ * streams process 1 would get sockets in their place, which breaks Debian's initrd.img. The user's
  * parameters follow, and override these.
  */
 static const char base_cmdline[] =

@@ -2,10 +2,9 @@
 /*
  * ELF kernels: which pieces of the file go where, and how the kernel is entered.
  *
- * A Linux kernel is told from others by its notes and entered by the 64-bit boot protocol. Any
- * other with a PVH note is entered by that, of 64 bits or 32. What has neither and is linked where
- * it is loaded is entered by Linux's protocol, as other monitors do, unless it looks like a
- * program.
+ * A Linux kernel is recognised by its notes and entered by the 64-bit boot protocol. Others with a
+ * PVH note, of 64 or 32 bits, are entered by PVH. A file with neither that is linked where it is
+ * loaded is entered by Linux's protocol, as by other monitors, unless it looks like a program.
  */
 #include <elf.h>
 #include <errno.h>

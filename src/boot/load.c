@@ -88,8 +88,8 @@ static int relocate_piece(const struct image_header *h, const struct image_piece
 	return 0;
 }
 
-/* An ELF may have pages of zeros too. Only a piece that is all zeros is left out, since less would
- * save no huge page; most pieces show in their first page that they are not. */
+/* An ELF may have pages of zeros too. Only pieces of nothing but zeros are left out, since less
+ * would save no huge page; most others show that in their first page. */
 static bool piece_is_zero(const struct image_piece *p, int fd)
 {
 	uint8_t page[PAGE];
@@ -315,7 +315,7 @@ static int load_all(struct boot_files *files, const struct gmem *mem, int64_t de
 		return r;
 	run(copy, &l);
 	*ret_initrd_error = l.initrd_error;
-	/* Only what is known to be right is changed. */
+	/* Only what passed its checksums is relocated. */
 	if (!l.kernel_error && delta)
 		run(relocate, &l);
 	return l.kernel_error;

@@ -5,12 +5,12 @@
  * DOC: An unpacked kernel is kept in the cache under the hash of its bzImage, so that copies of it
  * are unpacked only once. But reading and hashing 14 MiB takes 45 ms, and starting a VM takes 3. So
  * an entry has a second name (a hard link), made from the bzImage's path, device, inode, size,
- * mtime and ctime, by which a build tool or git would recognise it. With this name the bzImage need
- * not be read at all. Only root can set a ctime. Anyone who can put another file at the same path
- * with all the same values (a FUSE server, another disk with the same number) controls that path,
- * and could have put any kernel there. This is why the path is part of the name: a kernel that
- * somebody else supplies can never take the entry of one's own. A file that was changed in the last
- * two seconds gets no such name, since it may be changed again within the same tick of its clock.
+ * mtime and ctime, by which a build tool or git would recognise a file. With this name the bzImage
+ * need not be read at all. Only root can set a ctime. Anyone who can put another file at the same
+ * path with all the same values (a FUSE server, another disk with the same number) controls that
+ * path, and could have put any kernel there. This is why the path is part of the name: nobody
+ * else's kernel can take the place of one's own. A file that was changed in the last two seconds
+ * gets no such name, since it may be changed again within the same tick of its clock.
  *
  * The bzImage is read once, into memory, and what is hashed is what is unpacked.
  *
@@ -41,7 +41,7 @@
 
 #define NAME_LEN (sizeof(CACHE_PREFIX) + 16 + 2 * (size_t)SHA256_DIGEST_LENGTH)
 
-/* What comes by a pipe, to its end, in a memfd that takes the pipe's place. */
+/* Reads a pipe to its end, into a memfd that takes its place. */
 static int read_pipe(int *fd, struct stat *ret_st, struct error *e)
 {
 	_cleanup_close_ int pipe = *fd;
@@ -271,7 +271,7 @@ static int read_bzimage(struct unpacking *u, struct error *e)
 	return 0;
 }
 
-/* The file is what it was, and has been for long enough: its identity stands for its content. */
+/* The file has not changed, and not recently either: its identity stands for its content. */
 static bool is_settled(const struct unpacking *u)
 {
 	struct timespec now;
@@ -287,7 +287,7 @@ static void name_by_content(struct unpacking *u)
 	name_of(u->content, "is", u->file, u->size);
 }
 
-/* Once: what was not there before is being made. */
+/* Looks only once: what was not there is being made. */
 static bool find_by_content(struct unpacking *u)
 {
 	if (u->cache.dir_fd < 0 || *u->content)
@@ -296,7 +296,7 @@ static bool find_by_content(struct unpacking *u)
 	return use_entry(u, u->content);
 }
 
-/* Starts unpacking and hashes meanwhile; takes what the cache has under the hash when it has it. */
+/* Starts unpacking and hashes meanwhile; if the cache has an entry under the hash, takes that. */
 static int build_in(struct unpacking *u, struct new_file *file, struct error *e)
 {
 	struct image_build job;
@@ -407,7 +407,7 @@ static void end_unpacking(struct unpacking *u)
 	cache_close(&u->cache);
 }
 
-/* When it cannot be unpacked here, for the reason in `e`. */
+/* When it cannot be unpacked here; `e` has the reason. */
 static int leave_to_guest(struct boot_files *files, const struct boot_request *request,
 			  struct error *e)
 {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * From a bzImage to the kernel image that is kept: unpacked, without what need not be loaded, with
- * checksums, and with the relocations that its build appended in a form to apply.
+ * Turns a bzImage into the kernel image that is kept: unpacked, without what need not be loaded,
+ * with checksums, and with the relocations from its build in a form that is easy to apply.
  *
  * DOC: The decompression libraries are large, and kernels may come from anywhere, so this runs in a
- * child process, which can compute and write to one file, and nothing else. Its heap never counts
- * as skep's. The file is read back with the same checks as an entry of the cache.
+ * child process that can compute and write to one file, and nothing else. Its heap is never part of
+ * skep's. The file is read back with the same checks as an entry of the cache.
  *
- * The file has the header and the pieces, from DATA_START on the kernel as it is in memory, and
+ * The file has the header and the pieces, then from DATA_START on the kernel as it is in memory,
  * then the relocations. Runs of zeros are holes and belong to no piece, since fresh guest memory is
  * zero: that saves copying, and huge pages that the guest may never touch.
  */
@@ -321,7 +321,7 @@ static void confine(int fd)
 		for (int i = 1; i < 1024; i++)
 			close(i);
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	/* Without seccomp in the kernel it still is a process of its own. */
+	/* Without seccomp in the kernel it is at least a separate process. */
 	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
@@ -365,7 +365,7 @@ int image_build_finish(struct image_build *job, struct error *e)
 {
 	int status = wait_for(job->pid), r;
 
-	/* The report counts, not the status: where SIGCHLD is ignored there is none. */
+	/* The report counts, not the status, of which there is none if SIGCHLD is ignored. */
 	r = job->report->result;
 	if (e) {
 		*e = job->report->error;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * `skep check`: each feature is tried as skep will use it, not looked up by version. What can be
- * tried without leaving traces is; the rest is read from /proc and /sys.
+ * `skep check`: features are tried as skep will use them, not looked up by version, if that leaves
+ * no traces; the rest is read from /proc and /sys.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +38,7 @@ static bool missing_opcodes(char *ret, size_t len)
 	return at > 0;
 }
 
-/* Whether the kernel can make the threads that what may block is left to. */
+/* Whether the kernel can create the threads that carry out what may block. */
 static bool has_workers(void)
 {
 	struct io_uring ring;

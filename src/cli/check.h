@@ -10,7 +10,7 @@
 
 enum check_state {
 	CHECK_OK,
-	CHECK_ABSENT, /* skep does without */
+	CHECK_ABSENT, /* skep works without it */
 	CHECK_FAILED, /* skep does not work */
 };
 
@@ -22,7 +22,7 @@ struct check_item {
 };
 
 #define CHECK_MAX_ITEMS 64u
-#define CHECK_DISCARD	"discard" /* a path that is not there says nothing of the host */
+#define CHECK_DISCARD	"discard"
 
 struct check_report {
 	struct check_item items[CHECK_MAX_ITEMS];

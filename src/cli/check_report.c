@@ -56,7 +56,7 @@ static void print_text(const struct check_report *report, FILE *out)
 			states[item->state].mark, colour ? "\033[0m" : "", item->name,
 			item->finding, item->remedy[0] ? "; " : "", item->remedy);
 	}
-	/* A path that was asked about and is not there says nothing of the host. */
+	/* A path that does not exist says nothing about the host. */
 	fprintf(out, "'skep run' %s here\n",
 		all_is_well(report, CHECK_DISCARD) ? "works" : "does not work");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* `skep control`: one request, one answer. */
+/* `skep control`: controls a running VM. One request, one answer. */
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
@@ -19,7 +19,7 @@
 #define PATIENCE_S     1
 #define MAX_SILENCE_NS (60 * NSEC_PER_SEC)
 
-/* The VM's own commands, of which the other end is in control/commands.c */
+/* The VM's own commands; control/commands.c has the other end */
 
 struct status_options {
 	bool json;
@@ -111,7 +111,7 @@ const struct cli_verb *cli_control_verbs(void)
 	return verbs()->verb;
 }
 
-/* "DISK [SIZE]": "disk", of which there must be one. */
+/* The operand that must be given: "disk" of "DISK [SIZE]". */
 static void first_operand(const struct device_command *c, char ret[16])
 {
 	size_t n = 0;
@@ -137,7 +137,7 @@ static int take_words(struct control_call *call, const struct verb_words *w, str
 	return c->ask ? c->ask(&call->words, call->request, e) : 0;
 }
 
-/* All defaults at once: a command's options mean something to it alone. */
+/* Before the parser knows the command: its options have a struct of their own. */
 static void set_defaults(struct control_call *call, const char *command)
 {
 	const struct verb_table *t = verbs();
@@ -192,7 +192,7 @@ static int explain_connect(int err, struct error *e)
 	}
 }
 
-/* Whether a process was stopped: the state is what follows its name, which may hold anything. */
+/* Whether a process is stopped: the state follows its name, which may contain anything. */
 static bool is_stopped(pid_t pid)
 {
 	char text[256];
@@ -203,7 +203,7 @@ static bool is_stopped(pid_t pid)
 	return state && (state[2] == 'T' || state[2] == 't');
 }
 
-/* After PATIENCE_S without a sign of the VM: a message, or 0 to go on waiting. */
+/* After PATIENCE_S without an answer: a message, or 0 to keep waiting. */
 static int explain_silence(int fd, uint64_t since, struct error *e)
 {
 	struct ucred peer = {.pid = 0};
@@ -222,7 +222,7 @@ static int explain_silence(int fd, uint64_t since, struct error *e)
 			 (unsigned)(MAX_SILENCE_NS / NSEC_PER_SEC));
 }
 
-/* A VM that is stopped takes up to CONTROL_MAX_CLIENTS connections, and no more. */
+/* A stopped VM still gets up to CONTROL_MAX_CLIENTS connections, and no more. */
 static int connect_to(int fd, const struct sockaddr_un *addr, struct error *e)
 {
 	uint64_t since = now_ns();
@@ -292,7 +292,7 @@ static int send_request(int fd, const struct control_call *call, int file, struc
 
 		if (r < 0)
 			return r;
-		/* It has said why before it hung up: there is an answer. */
+		/* Before it hung up it said why: there is an answer. */
 		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
 			return 0;
 		if (n < 0 && errno != EINTR && errno != EAGAIN)
@@ -342,7 +342,7 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 	int r;
 
 	if (strcmp(call->command->operands, "FILE") == 0) {
-		/* Where the VM is in its sandbox, it opens nothing. */
+		/* The VM opens nothing, as it is in its sandbox. */
 		file = output_open(call->words.operand[0], O_APPEND, 0600, NULL, e);
 		if (file < 0)
 			return error_prefix(e, -EIO, "%s", call->words.operand[0]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* `skep control`: asks something of a VM that runs, over its control socket. */
+/* `skep control`: controls a running VM through its control socket. */
 #ifndef SKEP_CONTROL_CALL_H
 #define SKEP_CONTROL_CALL_H
 
@@ -22,8 +22,8 @@ void control_call_destroy(struct control_call *call);
 /* The VM's own commands, then those of the device types. Ends with name == NULL. */
 const struct cli_verb *cli_control_verbs(void);
 
-/* Asks, and says on `out` what came of it. A negative errno with a message that names the socket;
- * -EINVAL and -ERANGE are never returned: they are for what was typed. */
+/* Sends the request and prints the answer on `out`. A negative errno with a message that names the
+ * socket; never -EINVAL or -ERANGE, which are for wrong usage. */
 int control_call_run(const struct control_call *call, FILE *out, struct error *e);
 
 #endif

@@ -32,8 +32,8 @@ static int check_kind(const struct stat *st, const char *device_remedy, struct e
 			 "is %s: an image is a regular file", file_kind(st->st_mode));
 }
 
-/* Looks before it opens: opening a pipe would wait for its other end. `device_remedy` is what to do
- * about a block device, NULL when one is as good. */
+/* Looks before it opens, because opening a pipe would wait for its other end. `device_remedy`: what
+ * to do about a block device; NULL: it may be one. */
 static int open_image(const char *path, int flags, const char *device_remedy, struct stat *st,
 		      struct error *e)
 {
@@ -56,8 +56,8 @@ static int open_image(const char *path, int flags, const char *device_remedy, st
 	return fd;
 }
 
-/* Every command that changes an image has it from here, and nobody else uses it while it does: *st
- * is what it is from then on. */
+/* For commands that change an image: nobody else uses it, and *st stays true, until it is closed.
+ * */
 static int open_to_change(const char *path, const char *device_remedy, struct stat *st,
 			  struct error *e)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* `skep disk`: images that no VM runs on. Nothing here needs KVM or changes what an image reads as,
- * but for what its user asks to be destroyed. */
+/* `skep disk`: images that no VM is using. Nothing here needs KVM, or changes an image's content,
+ * unless the user asks for that. */
 #ifndef SKEP_DISK_COMMAND_H
 #define SKEP_DISK_COMMAND_H
 
@@ -30,14 +30,14 @@ struct disk_command {
 int disk_command_run(const struct disk_command *command, FILE *out, FILE *terminal,
 		     struct error *e);
 
-/* What follows `skep disk`. ret->path is borrowed from argv. */
+/* Parses what follows `skep disk`. ret->path is borrowed from argv. */
 int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e);
 extern const struct cli_verb disk_verbs[]; /* by enum disk_action; end with name == NULL */
 
 /*
- * Makes an image of `size` bytes at `path`, in one step: what is there is what was, or the whole of
- * this. `old` is the file that it takes the place of, with its owner and mode, or NULL. A negative
- * errno with a message that does not name the path.
+ * Creates an image of `size` bytes at `path`, in one step: there is the old file, or all of the new
+ * one. `old`, or NULL, is the file that it replaces, with owner and mode. A negative errno with a
+ * message that does not name the path.
  */
 int disk_make(const char *path, uint64_t size, bool preallocate, const struct stat *old,
 	      struct error *e);
@@ -52,8 +52,7 @@ typedef int (*disk_next)(int fd, uint64_t from, uint64_t end, struct disk_range 
 
 /* What is stored. A file system that cannot tell has data everywhere. */
 int disk_next_data(int fd, uint64_t from, uint64_t end, struct disk_range *ret);
-/* What is allocated but was never written, and so reads as zeros; none where FIEMAP is not known.
- */
+/* What is allocated but was never written, and reads as zeros; none where there is no FIEMAP. */
 int disk_next_unwritten(int fd, uint64_t from, uint64_t end, struct disk_range *ret);
 
 /* The sum of all ranges in [from, end), and of what is between them. */

@@ -185,8 +185,8 @@ static int check_host(int fd, struct error *e)
 				  : file_host_use(&st, false, e);
 }
 
-/* Zeros are punched as soon as they are read, so that nothing is to be undone or done again when
- * compact ends early. A last, partial block goes as a whole: nothing reads past the end. */
+/* Zeros are punched as soon as they are read, so that nothing is lost or left undone when compact
+ * ends early. A last, partial block goes as a whole: nothing reads past the end. */
 static int punch_zeros(void *ctx, uint64_t at, const uint8_t *data, size_t len, struct error *e)
 {
 	const struct disk_reader *reader = ctx;

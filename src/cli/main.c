@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "command.h"
 
-/* What was printed must have arrived: a full disk or a closed pipe is a failure. */
+/* It is a failure if what was printed did not arrive: a full disk, a closed pipe. */
 static int printed(int status)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
@@ -21,9 +21,9 @@ static int printed(int status)
 }
 
 /*
- * What is opened must not get the number of a standard descriptor that is closed: messages and the
- * guest's console would go there. Those that are missing are opened on /dev/null, the wrong way
- * round, so that whoever uses one is told what it is told of one that is closed.
+ * If a standard descriptor is closed, the next file that is opened gets its number, and messages
+ * and the guest's console would go there. So missing ones are opened on /dev/null, the wrong way
+ * round, which makes using them fail as with a closed one.
  */
 static int open_missing_descriptors(void)
 {

@@ -88,7 +88,8 @@ static int dry_run(const struct vm_config *config, struct error *e)
 	return 0;
 }
 
-/* The descriptor of --result, -1 without. That too is checked which was opened for skep. */
+/* *ret: of --result; stays -1 without. The standard streams that skep was given are checked, too.
+ * */
 static int open_outputs(const struct vm_config *config, int *ret, struct error *e)
 {
 	int r = output_check(STDOUT_FILENO, NULL, config, e);
@@ -104,7 +105,7 @@ static int open_outputs(const struct vm_config *config, int *ret, struct error *
 	return *ret < 0 ? error_prefix(e, *ret, "--result: '%s'", config->result_path) : 0;
 }
 
-/* A VM's run and what is made known of its end. */
+/* A VM's run, and what is reported of its end. */
 struct run {
 	const struct vm_config *config;
 	struct vm_result result;
@@ -112,7 +113,7 @@ struct run {
 	_Atomic bool reported; /* by the main thread or in leave() */
 };
 
-/* The result comes before any message, which may find nobody who reads it. */
+/* The result comes before any message, since that may find no reader. */
 static int report(struct run *run)
 {
 	if (run->result_fd < 0 || atomic_exchange(&run->reported, true))

@@ -16,7 +16,7 @@ struct run_options {
  * Parses what follows `skep run`. Options apply from left to right: disks and --append add, all
  * else replaces what was there before, whether it came from an option or from --config, which is
  * read at its place. Messages name the option. -EINVAL or -ERANGE: what was written is wrong; other
- * errors: a configuration file could not be read. *ret is to be destroyed with
+ * errors: a configuration file could not be read. Destroy *ret with
  * run_options_destroy() in either case. -EHELP at --help.
  */
 int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e);

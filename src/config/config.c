@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* struct vm_config: defaults, and what the whole must satisfy. */
+/* struct vm_config: its defaults, devices and files, and what must hold for the whole. */
 #include <errno.h>
 #include <string.h>
 
@@ -209,8 +209,8 @@ bool config_file(const struct vm_config *config, size_t i, struct config_file *r
 	return device_file(config, i, ret);
 }
 
-/* No file may be written through one name and used through another. Links are looked through when
- * files are opened (output_check(), file_lock()). */
+/* No file may be both written and used otherwise. Other names of a file are recognised when it is
+ * opened (output_check(), file_lock()). */
 static int check_paths(const struct vm_config *config, struct error *e)
 {
 	struct config_file a, b;

@@ -3,10 +3,9 @@
  * The configuration as JSON.
  *
  * DOC: jansson parses the text, strictly: no duplicate keys, no NUL, no comments, bounded depth.
- * Every member is then turned into the text that its command-line option would take and set by the
+ * Every member is then turned into the text that its command-line option would take, and set by the
  * same function, so the two forms cannot differ. jansson keeps no positions; when a member is
- * wrong, where it is in the text is found by a second, trivial scan, which may trust that the text
- * is JSON.
+ * wrong, a second, trivial scan finds it in the text, which is known to be JSON by then.
  */
 #include <assert.h>
 #include <errno.h>

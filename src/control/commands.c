@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What can be asked of a VM that runs: docs/control.md. The commands of the VM itself are here,
- * those of its devices in the devices' rooms. */
+/* The commands of a running VM (docs/control.md): the VM's own are here, those of its devices in
+ * the devices' rooms. */
 #include <errno.h>
 #include <string.h>
 
@@ -46,7 +46,7 @@ static const struct command {
 	{"stop", stop},
 };
 
-/* What is misspelt must not be as if it were not there. */
+/* A misspelt member must not be ignored. */
 static bool members_are_known(const char *command, const char *const *members,
 			      const json_t *request, struct error *e)
 {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. A client is in one of two states: it is read from, or it has something
- * to be written: an answer, or lines in its buffer that want one. In the latter nothing is read, so
- * a client that does not take its answers stops itself. A turn of the loop carries out one request
- * of a client at most, so that one with many starves nobody.
+ * DOC: Theory of operation. A client is in one of two states: skep reads from it, or it has
+ * something to write: an answer, or lines in its buffer that need one. In the latter it reads
+ * nothing, so a client that does not take its answers stops itself. A turn of the loop carries out
+ * at most one request per client, so that a busy client starves nobody.
  */
 #include <assert.h>
 #include <errno.h>
@@ -79,7 +79,7 @@ static char *error_line(const struct error *e)
 	return line_of(json_pack("{s:o}", "error", json_from_bytes(e->msg)));
 }
 
-/* jansson recurses, and no request is nested: not even its strings hold this many. */
+/* jansson recurses. No request is nested, nor has this many brackets in its strings. */
 static bool is_deep(const char *line, size_t len)
 {
 	unsigned open = 0;
@@ -265,7 +265,7 @@ static void retry(struct loop_timer *t)
 	loop_resume(&container_of(t, struct control, retry)->listener);
 }
 
-/* Makes way for a socket at this address, if what is there is one on which nobody listens. */
+/* Removes what is at this address, if it is a socket on which nobody listens. */
 static int replace(const struct sockaddr_un *addr, struct error *e)
 {
 	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -299,9 +299,9 @@ int control_address(struct sockaddr_un *ret, const char *path, struct error *e)
 }
 
 /*
- * Between the look at a socket that is left and the making of another one, no other VM may do the
- * same: the slower would remove the faster's. So the directory is locked meanwhile. Who cannot, or
- * finds it locked by somebody for good, goes on without. Returns a descriptor to close, or -1.
+ * Only one VM at a time may replace a socket that was left behind: otherwise the slower of two
+ * would remove the faster one's. So the directory is locked meanwhile, but if that is not possible,
+ * or somebody keeps it locked, skep goes on without. Returns a descriptor to close, or -1.
  */
 static int lock_directory(const char *path)
 {
@@ -325,7 +325,7 @@ static int make_listener(const char *path, struct error *e)
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	/* The mode goes over to the name when it is made: it never has another. */
+	/* bind() gives the socket's mode to its name, which never has another. */
 	if (fd < 0 || fchmod(fd, 0600) < 0) {
 		r = error_set(e, -errno, "cannot create a socket: %m");
 		goto fail;

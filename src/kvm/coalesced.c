@@ -3,8 +3,8 @@
 #include "kvm/machine.h"
 
 /*
- * KVM moves `last`, whoever drains moves `first`. An entry is applied before `first` passes it, so
- * that whoever finds the ring empty knows that all ACKs before are in.
+ * KVM moves `last`, and machine_drain() `first`. An entry is applied before `first` passes it, so an
+ * empty ring means that all earlier ACKs are in.
  */
 void machine_drain(void *machine)
 {

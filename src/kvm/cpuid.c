@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: CPUID shows what the host supports, but with the guest's topology: N single-threaded cores
- * in one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
+ * DOC: CPUID shows what the host supports, but with the guest's own topology: N single-threaded
+ * cores in one package, on Intel (leaves 4, 0xb, 0x1f) and AMD (0x80000008, 0x8000001d, 0x8000001e,
  * 0x80000026) alike. With a wrong or contradictory topology the guest's scheduler would lose its
  * domains, or whole CPUs.
  *
@@ -37,7 +37,7 @@ static void fit_cache(struct kvm_cpuid_entry2 *c, uint32_t cpus)
 		set_bits(&c->eax, 26, 6, MIN((1u << id_bits(cpus)) - 1, 63u));
 }
 
-/* These are one leaf in three versions, of which a guest takes the newest. Level 0 are the threads
+/* One leaf in three versions; a guest uses the newest. Level 0 are the threads
  * of a core (AMD: "core"), level 1 the cores of the package (AMD: "complex", which share a cache).
  */
 static const uint32_t topology_leaves[] = {0xb, 0x1f, 0x80000026};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: A guest that is halted for good. KVM handles HLT itself, and a CPU that halts with
+ * DOC: Guests that are halted for good. KVM handles HLT itself, and a CPU that halts with
  * interrupts off never continues. Linux halts that way (`halt -f`, a power-off without ACPI), and
- * so do other guests that panic. When all CPUs have halted, nothing will ever happen in the VM
+ * so do other guests when they panic. When all CPUs have halted, nothing ever happens in the VM
  * again.
  *
  * KVM does not report this, so machine_check_halted() is called from time to time. While a vCPU

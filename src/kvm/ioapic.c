@@ -97,7 +97,7 @@ static void write_entry(struct ioapic *ioapic, unsigned pin, uint64_t entry)
 	}
 }
 
-/* Which half of which pin's entry the selected register is; false when it is no entry. */
+/* The pin and the half of its entry that the selected register is; false when it is no entry. */
 static bool selected_entry(const struct ioapic *ioapic, unsigned *ret_pin, bool *ret_high)
 {
 	if (ioapic->select < REG_REDIRECTION)

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Unknown ports read as all ones, which tells most drivers that there is no device. The
- * drivers of two devices wait for a bit to become clear instead. And guests reset the machine in
- * the ways of a PC, whether the device exists or not: the intention is clear, so it is a reset
- * here.
+ * DOC: Unknown ports read as all ones, which tells most drivers that there is no device. But two
+ * drivers wait for a bit to become clear. And guests reset the machine as they would a PC, whether
+ * the device exists or not: the intention is clear, so it is a reset here.
  */
 #include <assert.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. The filters are BPF programs in read-only data, written when skep was
- * built (generator.c, where the table of what is allowed is, too); installing one is one system
- * call. A call that is not allowed does not happen: it raises SIGSYS, whose handler says which it
- * was and ends the process. The handler is there for the user; what holds is the filter.
+ * DOC: Theory of operation. The filters are BPF programs in read-only data, generated when skep is
+ * built (generator.c, which also has the table of what is allowed); installing one is one system
+ * call. A call that is not allowed does not happen: it raises SIGSYS, whose handler names the call
+ * and ends the process. The handler only informs the user; the protection is the filter.
  */
 #include <assert.h>
 #include <errno.h>
@@ -95,8 +95,8 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 
 /*
  * Clears the permitted, effective and inheritable sets, and with them the ambient one. The bounding
- * set stays, as it says only what an exec may give: no-new-privs lets an exec give nothing, and no
- * filter lets one happen. (Emptying it costs 41 system calls and 50 microseconds.)
+ * set stays: it limits what an exec may gain, which is nothing under no-new-privs, and no filter
+ * allows an exec. (Emptying it costs 41 system calls and 50 microseconds.)
  */
 static int drop_capabilities(void)
 {
@@ -106,7 +106,7 @@ static int drop_capabilities(void)
 	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
-/* Before there is no way to ask any more. */
+/* While /proc can still be read. */
 static void list_files(void)
 {
 	int *fds, n = open_descriptors(&fds), kept = 0;

@@ -83,7 +83,7 @@ static int open_control(struct vm *vm, struct error *e)
 	return watch_signals(vm, e);
 }
 
-/* When all else that can fail on its own is open: it shows that there is a VM. */
+/* Last of what is opened, since it shows others that there is a VM. */
 static int open_socket(struct vm *vm, struct error *e)
 {
 	const struct vm_config *config = vm->config;
@@ -152,7 +152,8 @@ static int finish_boot(struct vm *vm, struct error *e)
 	return r;
 }
 
-/* Last, when nothing else can fail but threads: what the outputs held may still be wanted. */
+/* When only starting threads can still fail: if the VM does not start, the old content may be
+ * wanted. */
 static int empty_outputs(struct vm *vm, struct error *e)
 {
 	int r = empty_file(vm->result_fd);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Who may end a VM, and what comes of it.
+ * Who may end a VM, and what happens then.
  *
  * DOC: Theory of operation. Whoever ends the VM (a vCPU that wrote the sleep register, a client, a
- * signal) calls vm_end(), of which the first counts. Then vCPUs leave; the last one resets the
- * devices, as the guest could have, which drains the queues, and ends the control loop. So whoever
- * may call a loop is gone before it ends: vCPUs call all loops, and nothing else does.
+ * signal) calls vm_end(); the first call counts. Then the vCPUs leave. The last one resets the
+ * devices, as the guest could have, which drains the queues, and ends the control loop. So all that
+ * may call a loop are gone before it ends: vCPUs call all loops, and nothing else does.
  *
- * The guard is there from first to last, for what must not wait: signals, --timeout, and an end by
- * force that takes too long, because a device's host does not answer or the guest has left it too
- * much to do. Then, or while the VM is still being built, the process ends as it is.
+ * The guard runs from first to last, for what must not wait: signals, --timeout, and an end by
+ * force that takes too long, because the host's storage does not answer or the guest left too much
+ * to do. Then, or while the VM is still being built, the process ends as it is.
  */
 #include <assert.h>
 #include <signal.h>
@@ -21,7 +21,7 @@
 #include "inside.h"
 #include "kvm/layout.h"
 
-/* What an end by force may take before it does without the other threads. */
+/* How long an end by force waits for the other threads. */
 #define FORCED_END_NS (NSEC_PER_SEC * 3 / 2)
 #define HALT_CHECK_NS NSEC_PER_SEC
 
@@ -52,7 +52,7 @@ static void vm_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 	guard_wake(&vm->guard);
 }
 
-/* On the last vCPU's thread: nobody else gives the loops work any more. */
+/* On the last vCPU's thread, when nobody else gives the loops work any more. */
 static void on_guest_left(void *ctx)
 {
 	struct vm *vm = ctx;
@@ -68,9 +68,9 @@ static void on_power_off(void *ctx)
 }
 
 /*
- * A reset has no place for a reason. On the orderly way down Linux masks all pins of the I/O APIC
- * (native_machine_shutdown()). What skips that is panic(), which stops the other CPUs and turns its
- * own local APIC off, or SysRq-B, which does nothing but reset. Of other guests nothing is known.
+ * A reset carries no reason. In an orderly shutdown Linux masks all pins of the I/O APIC
+ * (native_machine_shutdown()). Two things skip that: panic(), which stops the other CPUs and turns
+ * its own local APIC off, and SysRq-B, which only resets. Of other guests nothing is known.
  */
 static void on_reset(void *ctx)
 {
@@ -81,8 +81,8 @@ static void on_reset(void *ctx)
 	vm_end(vm, panic ? VM_PANIC : VM_REBOOT, 0, NULL);
 }
 
-/* A triple fault is a way to reset, too (Linux: reboot=triple): after the orderly way down it is
- * meant. */
+/* A triple fault is also a way to reset (Linux: reboot=triple): after an orderly shutdown it is
+ * intended. */
 static void on_vcpu_end(void *ctx, enum vcpu_end end, const char *why)
 {
 	struct vm *vm = ctx;
@@ -154,14 +154,14 @@ bool ends_collect(struct vm *vm)
 	return true;
 }
 
-/* What the kernel is stuck in goes on, or ends, without us. */
+/* Leaves other threads in the system calls that they are stuck in. */
 static void leave_now(struct vm *vm)
 {
 	if (!vm->emptied)
 		empty_file(vm->result_fd);
 	if (vm->runs)
 		ends_collect(vm);
-	/* From here on a signal ends this, too. */
+	/* From here on a signal ends the process. */
 	pthread_sigmask(SIG_UNBLOCK, &vm->guard.signals, NULL);
 	vm->leave(vm->leave_arg);
 }

@@ -95,13 +95,13 @@ void devices_explain_end(struct vm *vm);
 /* ends.c: who may end the VM, and what comes of it. */
 /* From here on the guard has the signals that end a VM, and --timeout runs. */
 int ends_open(struct vm *vm, struct error *e);
-/* Who is heard: the machine, clients, loops that fail, a look whether all vCPUs are halted. */
+/* Sources of an end: all vCPUs halted, the machine, clients, loops that fail. */
 int ends_watch_halt(struct vm *vm);
 void ends_watch_machine(struct vm *vm);
 void ends_watch_clients(struct vm *vm);
 void ends_watch_loops(struct vm *vm); /* the control loop and the devices' */
 void ends_go(struct vm *vm);	      /* the guest runs, and may end */
-/* Takes what is to be told of the VM into its result; false when that was done before. */
+/* Fills the result with what the VM did; false if that was done before. */
 bool ends_collect(struct vm *vm);
 
 #endif

@@ -9,8 +9,8 @@
 #include "base/util.h"
 #include "inside.h"
 
-/* A disk has a handful of descriptors for each queue, and the usual limit of 1024 is there for
- * programs with select(2). */
+/* A disk has a handful of descriptors per queue; the usual limit of 1024 is for programs that use
+ * select(2). */
 static void raise_descriptor_limit(void)
 {
 	struct rlimit limit;
@@ -33,7 +33,7 @@ void process_explain_limit(struct error *e)
 		  found.msg, (unsigned long long)limit.rlim_cur);
 }
 
-/* Lines of vCPUs wait for nobody, not even where poll(2) promised too much. */
+/* vCPUs must not wait for the log's reader, even if poll(2) promised too much. */
 static void open_log(void)
 {
 	int fd = open_again(STDERR_FILENO, O_WRONLY);
@@ -55,7 +55,7 @@ void process_prepare(void)
 {
 	mallopt(M_ARENA_MAX, 1); /* threads hardly allocate: one arena keeps fewer pages dirty */
 	raise_descriptor_limit();
-	/* Who does not read, or is in front on the terminal, ends or stops nothing. */
+	/* A reader that hangs up ends nothing, and being in the background stops nothing. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);

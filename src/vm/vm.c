@@ -69,7 +69,7 @@ static int vm_start(struct vm *vm, struct error *e)
 	return 0;
 }
 
-/* Joins all threads that the VM has but the guard. Output has the guest's last words by then. */
+/* Joins all threads of the VM except the guard. Then the output has the guest's last words. */
 static void vm_stop(struct vm *vm)
 {
 	machine_stop(&vm->machine);
