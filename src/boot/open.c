@@ -166,15 +166,9 @@ static int open_initrds(struct boot_files *files, char *const *paths, struct err
 
 static void name_of(char *ret, const char *kind, const void *data, size_t len)
 {
-	uint8_t hash[SHA256_DIGEST_LENGTH];
-	SHA2_CTX sha;
 	int n = snprintf(ret, NAME_LEN, CACHE_PREFIX "%u-%s-", IMAGE_VERSION, kind);
 
-	SHA256Init(&sha);
-	SHA256Update(&sha, data, len);
-	SHA256Final(hash, &sha);
-	for (unsigned i = 0; i < SHA256_DIGEST_LENGTH; i++)
-		n += snprintf(ret + n, NAME_LEN - (size_t)n, "%02x", hash[i]);
+	SHA256Data(data, len, ret + n);
 }
 
 /* The name by what the file is, or "" when it cannot be told from others by that. */

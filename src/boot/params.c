@@ -31,11 +31,6 @@
 /* An x86 kernel without a setup header takes this much (COMMAND_LINE_SIZE - 1). */
 #define DEFAULT_CMDLINE_MAX 2047u
 
-struct range {
-	uint64_t addr, size;
-	uint32_t type;
-};
-
 struct hvm_start_info {
 	uint32_t magic, version, flags, nr_modules;
 	uint64_t modlist_paddr, cmdline_paddr, rsdp_paddr, memmap_paddr;
@@ -70,17 +65,22 @@ static_assert(LAYOUT_PAGE_TABLES + PAGE_TABLES * PAGE <= LAYOUT_CMDLINE,
 static_assert(LAYOUT_CMDLINE + LAYOUT_CMDLINE_MAX <= LAYOUT_LOW_RAM_END,
 	      "the command line ends with the low RAM");
 
-static unsigned memory_map(const struct gmem *mem, struct range ret[MAX_RANGES])
+static struct hvm_memmap_table_entry range(uint64_t addr, uint64_t size, uint32_t type)
+{
+	return (struct hvm_memmap_table_entry){.addr = addr, .size = size, .type = type};
+}
+
+static unsigned memory_map(const struct gmem *mem, struct hvm_memmap_table_entry ret[MAX_RANGES])
 {
 	uint64_t low = gmem_low_end(mem);
 	unsigned n = 0;
 
-	ret[n++] = (struct range){0, LAYOUT_LOW_RAM_END, TYPE_RAM};
-	ret[n++] = (struct range){LAYOUT_ACPI, LAYOUT_HIGH_RAM - LAYOUT_ACPI, TYPE_RESERVED};
+	ret[n++] = range(0, LAYOUT_LOW_RAM_END, TYPE_RAM);
+	ret[n++] = range(LAYOUT_ACPI, LAYOUT_HIGH_RAM - LAYOUT_ACPI, TYPE_RESERVED);
 	if (low > LAYOUT_HIGH_RAM)
-		ret[n++] = (struct range){LAYOUT_HIGH_RAM, low - LAYOUT_HIGH_RAM, TYPE_RAM};
+		ret[n++] = range(LAYOUT_HIGH_RAM, low - LAYOUT_HIGH_RAM, TYPE_RAM);
 	if (mem->num_regions > 1)
-		ret[n++] = (struct range){mem->region[1].base.v, mem->region[1].size, TYPE_RAM};
+		ret[n++] = range(mem->region[1].base.v, mem->region[1].size, TYPE_RAM);
 	return n;
 }
 
@@ -115,7 +115,7 @@ static int write_boot_params(const struct boot_image *b, const struct gmem *mem,
 			     gpa_t rsdp)
 {
 	struct boot_params p = {.acpi_rsdp_addr = rsdp.v};
-	struct range map[MAX_RANGES];
+	struct hvm_memmap_table_entry map[MAX_RANGES];
 
 	memcpy(&p.hdr, b->kernel->h.setup, b->kernel->h.setup_len);
 	if (!b->kernel->h.setup_len) {
@@ -154,7 +154,6 @@ static int write_pvh_info(const struct boot_image *b, const struct gmem *mem, gp
 				.memmap_paddr = LAYOUT_PVH_INFO + offsetof(struct pvh_info, map),
 			},
 	};
-	struct range map[MAX_RANGES];
 
 	if (b->initrd_size) {
 		p.start.nr_modules = 1;
@@ -162,10 +161,7 @@ static int write_pvh_info(const struct boot_image *b, const struct gmem *mem, gp
 		p.module.paddr = b->initrd_base;
 		p.module.size = b->initrd_size;
 	}
-	p.start.memmap_entries = memory_map(mem, map);
-	for (unsigned i = 0; i < p.start.memmap_entries; i++)
-		p.map[i] =
-			(struct hvm_memmap_table_entry){map[i].addr, map[i].size, map[i].type, 0};
+	p.start.memmap_entries = memory_map(mem, p.map);
 	return gmem_write(mem, GPA(LAYOUT_PVH_INFO), &p, sizeof(p));
 }
 

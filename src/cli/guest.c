@@ -26,9 +26,7 @@ static bool take(struct vm_config *config, const char *dir)
 	_cleanup_free_ char *initrd = file_in(dir, "initrd");
 	char *kernel = file_in(dir, "vmlinuz");
 
-	if (!kernel || (!config->initrds &&
-			(!initrd || setting_set(config, setting_find(vm_settings, "initrd", 6),
-						initrd, NULL) < 0))) {
+	if (!kernel || (!config->initrds && (!initrd || list_add(&config->initrds, initrd) < 0))) {
 		free(kernel);
 		return false;
 	}

@@ -33,16 +33,15 @@ static int parse_with_unit(const char *text, const struct unit *units, uint64_t 
 			   uint64_t max, uint64_t *ret)
 {
 	unsigned __int128 value, fraction = 0, scale = 1;
-	uint64_t whole = 0, factor = bare_factor;
-	bool overflow = false;
-	const char *p = text;
+	uint64_t whole, factor = bare_factor;
+	bool overflow;
+	char *p;
 
-	if (!isdigit((unsigned char)*p))
+	if (!isdigit((unsigned char)*text))
 		return -EINVAL;
-	for (; isdigit((unsigned char)*p); p++)
-		if (__builtin_mul_overflow(whole, 10u, &whole) ||
-		    __builtin_add_overflow(whole, (unsigned)(*p - '0'), &whole))
-			overflow = true;
+	errno = 0;
+	whole = strtoull(text, &p, 10);
+	overflow = errno == ERANGE;
 	if (*p == '.') {
 		p++;
 		if (!isdigit((unsigned char)*p))

@@ -91,43 +91,36 @@ struct area {
 	uint16_t entries;
 };
 
-static int add(struct area *area, const void *entry, size_t size)
+static void add(struct area *area, const void *entry, size_t size)
 {
-	if (area->len + size > LAYOUT_MPTABLE_SIZE)
-		return -ENOSPC;
 	memcpy(area->base + area->len, entry, size);
 	area->len += size;
 	area->entries++;
-	return 0;
 }
 
-static int add_entries(struct area *area, unsigned cpus, unsigned pins)
+static void add_entries(struct area *area, unsigned cpus, unsigned pins)
 {
 	struct mp_bus bus = {.type = 1, .name = {'I', 'S', 'A', ' ', ' ', ' '}};
 	struct mp_ioapic ioapic = {
 		.type = 2, .version = IOAPIC_VERSION, .flags = 1, .address = LAYOUT_IOAPIC};
-	int r = 0;
 
-	for (unsigned i = 0; i < cpus && !r; i++) {
+	for (unsigned i = 0; i < cpus; i++) {
 		struct mp_processor cpu = {.apic_id = (uint8_t)i,
 					   .apic_version = APIC_VERSION,
 					   .flags = i ? CPU_ENABLED : CPU_ENABLED | CPU_BOOT};
 
-		r = add(area, &cpu, sizeof(cpu));
+		add(area, &cpu, sizeof(cpu));
 	}
-	if (!r)
-		r = add(area, &bus, sizeof(bus));
-	if (!r)
-		r = add(area, &ioapic, sizeof(ioapic));
-	for (unsigned i = 0; i < pins && !r; i++) {
+	add(area, &bus, sizeof(bus));
+	add(area, &ioapic, sizeof(ioapic));
+	for (unsigned i = 0; i < pins; i++) {
 		struct mp_interrupt irq = {.type = 3,
 					   .flags = ACTIVE_HIGH | EDGE,
 					   .bus_irq = (uint8_t)i,
 					   .pin = (uint8_t)i};
 
-		r = add(area, &irq, sizeof(irq));
+		add(area, &irq, sizeof(irq));
 	}
-	return r;
 }
 
 int mptable_build(const struct gmem *mem, unsigned cpus, unsigned pins, struct error *e)
@@ -149,14 +142,15 @@ int mptable_build(const struct gmem *mem, unsigned cpus, unsigned pins, struct e
 	void *base;
 	int r;
 
+	if (cpus > LAYOUT_MAX_CPUS || pins > LAYOUT_MAX_GSIS)
+		return error_set(e, -ENOSPC,
+				 "the MP tables of %u CPUs and %u interrupts do not fit", cpus,
+				 pins);
 	r = gmem_slice(mem, GPA(LAYOUT_MPTABLE), LAYOUT_MPTABLE_SIZE, &base);
 	if (r)
 		return error_set(e, r, "guest memory is too small for the MP tables");
 	area.base = base;
-	r = cpus > UINT8_MAX || pins > UINT8_MAX ? -ENOSPC : add_entries(&area, cpus, pins);
-	if (r)
-		return error_set(e, r, "the MP tables of %u CPUs and %u interrupts do not fit",
-				 cpus, pins);
+	add_entries(&area, cpus, pins);
 	floating.checksum = acpi_checksum(&floating, sizeof(floating));
 	header.length = (uint16_t)(area.len - sizeof(floating));
 	header.entries = area.entries;

@@ -29,17 +29,6 @@
 #define SYS_SECCOMP 1 /* si_code: which <signal.h> of glibc lacks */
 #endif
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
 /* Of this thread, kept for a handler that cannot ask for it. */
 static _Thread_local char thread_name[16];
 

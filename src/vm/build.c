@@ -89,9 +89,9 @@ static int open_socket(struct vm *vm, struct error *e)
 	const struct vm_config *config = vm->config;
 	int r;
 
-	vm->asked = (struct control_vm){
-		.types = device_types, .devices = vm->devices, .num_devices = vm->num_devices};
-	ends_watch_clients(vm);
+	vm->asked.types = device_types;
+	vm->asked.devices = vm->devices;
+	vm->asked.num_devices = vm->num_devices;
 	if (!config->control_path)
 		return 0;
 	r = control_open(&vm->socket, vm->control, config->control_path, &vm->asked, e);

@@ -190,7 +190,7 @@ static uint64_t on_guard(struct guard *guard, int sig)
 
 int ends_open(struct vm *vm, struct error *e)
 {
-	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
+	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, 0};
 	uint64_t timeout = vm->config->timeout_ns;
 	sigset_t mask;
 
@@ -199,9 +199,12 @@ int ends_open(struct vm *vm, struct error *e)
 	vm->ending.fn = end_guest;
 	vm->host.quit = on_quit;
 	vm->host.ctx = vm;
+	vm->asked.power_button = on_control_power_button;
+	vm->asked.stop = on_control_stop;
+	vm->asked.ctx = vm;
 	vm->guard.look = on_guard;
 	sigemptyset(&vm->guard.signals);
-	process_add_signals(&vm->guard.signals, handled, ARRAY_SIZE(handled));
+	process_add_signals(&vm->guard.signals, handled);
 	mask = vm->guard.signals;
 	devices_add_signals(vm, &mask);
 	pthread_sigmask(SIG_BLOCK, &mask, NULL);
@@ -232,13 +235,6 @@ void ends_watch_machine(struct vm *vm)
 				  .ctx = vm};
 	vm->legacy.reset = on_reset;
 	vm->legacy.ctx = vm;
-}
-
-void ends_watch_clients(struct vm *vm)
-{
-	vm->asked.power_button = on_control_power_button;
-	vm->asked.stop = on_control_stop;
-	vm->asked.ctx = vm;
 }
 
 void ends_watch_loops(struct vm *vm)

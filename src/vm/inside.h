@@ -66,9 +66,9 @@ void process_prepare(void);
 void process_restore(void);
 /* Says of a lack of descriptors what to do about it. */
 void process_explain_limit(struct error *e);
-/* Adds these signals, but for those that skep was started to ignore (nohup, a script's background
- * job). */
-void process_add_signals(sigset_t *set, const int *sigs, size_t n);
+/* Adds these signals, of which 0 is the last and which may be NULL, but for those that skep was started
+ * to ignore (nohup, a script's background job). */
+void process_add_signals(sigset_t *set, const int *sigs);
 
 /* build.c. Opens and builds everything; what there is then, vm_close() gives back. */
 int vm_build(struct vm *vm, struct error *e);
@@ -98,7 +98,6 @@ int ends_open(struct vm *vm, struct error *e);
 /* Sources of an end: all vCPUs halted, the machine, clients, loops that fail. */
 int ends_watch_halt(struct vm *vm);
 void ends_watch_machine(struct vm *vm);
-void ends_watch_clients(struct vm *vm);
 void ends_watch_loops(struct vm *vm); /* the control loop and the devices' */
 void ends_go(struct vm *vm);	      /* the guest runs, and may end */
 /* Fills the result with what the VM did; false if that was done before. */

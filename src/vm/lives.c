@@ -140,22 +140,10 @@ void devices_close(struct vm *vm)
 	}
 }
 
-static size_t num_signals(const struct device_type *type)
-{
-	size_t n = 0;
-
-	while (type->signals && type->signals[n])
-		n++;
-	return n;
-}
-
 void devices_add_signals(const struct vm *vm, sigset_t *set)
 {
-	for (unsigned i = 0; i < vm->num_devices; i++) {
-		const struct device_type *type = vm->devices[i].type;
-
-		process_add_signals(set, type->signals, num_signals(type));
-	}
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		process_add_signals(set, vm->devices[i].type->signals);
 }
 
 void devices_signal(struct vm *vm, int sig)
@@ -163,8 +151,8 @@ void devices_signal(struct vm *vm, int sig)
 	for (unsigned i = 0; i < vm->num_devices; i++) {
 		const struct device_type *type = vm->devices[i].type;
 
-		for (size_t n = num_signals(type); n-- > 0;)
-			if (type->signals[n] == sig)
+		for (const int *wanted = type->signals; wanted && *wanted; wanted++)
+			if (*wanted == sig)
 				type->signal(&vm->devices[i], sig);
 	}
 }

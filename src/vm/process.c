@@ -42,13 +42,13 @@ static void open_log(void)
 		log_set_fd(fd);
 }
 
-void process_add_signals(sigset_t *set, const int *sigs, size_t n)
+void process_add_signals(sigset_t *set, const int *sigs)
 {
 	struct sigaction sa;
 
-	for (size_t i = 0; i < n; i++)
-		if (sigaction(sigs[i], NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
-			sigaddset(set, sigs[i]);
+	for (; sigs && *sigs; sigs++)
+		if (sigaction(*sigs, NULL, &sa) == 0 && sa.sa_handler != SIG_IGN)
+			sigaddset(set, *sigs);
 }
 
 void process_prepare(void)

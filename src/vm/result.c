@@ -74,18 +74,10 @@ void vm_result_add_reason(struct vm_result *result, const struct error *why)
 		error_prefix(&result->error, 0, "%s", before.msg);
 }
 
-static json_t *counts_of(const struct vm_result *result)
-{
-	json_t *doc = json_object();
-
-	devices_to_json(doc, device_types, result->devices, result->num_devices, false);
-	return doc;
-}
-
 int vm_result_write(int fd, const struct vm_result *result)
 {
 	_cleanup_free_ char *text = NULL;
-	json_t *doc, *counts;
+	json_t *doc;
 	ssize_t r;
 
 	/* We may be in the sandbox: without this, jansson opens /dev/urandom for the seed of its
@@ -104,9 +96,7 @@ int vm_result_write(int fd, const struct vm_result *result)
 		(json_int_t)result->exits.unknown_mmio, "unknown_pio",
 		(json_int_t)result->exits.unknown_pio, "other", (json_int_t)result->exits.other,
 		"coalesced", (json_int_t)result->coalesced);
-	counts = counts_of(result);
-	json_object_update(doc, counts);
-	json_decref(counts);
+	devices_to_json(doc, device_types, result->devices, result->num_devices, false);
 	text = json_to_text(doc);
 	if (!text)
 		return -ENOMEM;
