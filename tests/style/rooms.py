@@ -7,7 +7,7 @@ Fails, and says where, when
 - a room includes a header of a room above it,
 - files include each other in a circle: NAME.c and NAME.h count as one, and a header without a source
   as a part of each file that includes it,
-- files of src/ call each other in a circle, or use each other's objects,
+- files call each other in a circle, or use each other's objects,
 - a file has more lines than MAX_LINES.
 Comments may name what they like.
 """
@@ -138,8 +138,7 @@ OBJECT = re.compile(r"^(?!static\b|typedef\b|extern\b)\w[\w *]*?\b(\w+)(?:\[[^]]
 
 
 def call_graph(texts):
-	code = {stem(path): without_strings(text) for path, text in texts.items()
-		if path.startswith("src/") and path.endswith(".c")}
+	code = {stem(path): without_strings(text) for path, text in texts.items() if path.endswith(".c")}
 	owner = {name: module for module, text in code.items()
 		 for name in FUNCTION.findall(text) + OBJECT.findall(text)}
 	return {module: {owner[word] for word in set(re.findall(r"\w+", text)) & owner.keys()}
