@@ -57,7 +57,7 @@ void vm_result_describe(const struct vm_result *result, struct error *ret)
 		*ret = result->error;
 	} else {
 		if (result->end == VM_PANIC && !*why)
-			why = "see its console";
+			why = "see what it printed";
 		snprintf(ret->msg, sizeof(ret->msg), "%s%s%s", text ? text : "",
 			 text && *why ? ": " : "", text ? why : "");
 	}
