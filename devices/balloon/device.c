@@ -267,8 +267,10 @@ static int statistics(struct balloon *b, unsigned q, const char **why)
 	return 1;
 }
 
-static int one_turn(struct balloon *b, unsigned q, const char **why)
+static int one_turn(struct virtio_dev *dev, unsigned q, const char **why)
 {
+	struct balloon *b = to_balloon(dev);
+
 	switch (role_of(b, q)) {
 	case DEFLATE:
 		return deflate(b, q, why);
@@ -281,23 +283,7 @@ static int one_turn(struct balloon *b, unsigned q, const char **why)
 
 static void balloon_kick(struct virtio_dev *dev, unsigned q)
 {
-	struct balloon *b = to_balloon(dev);
-	const char *why = "";
-	int r;
-
-	do {
-		virtq_disable_kicks(&dev->queue[q].vq);
-		r = one_turn(b, q, &why);
-		if (r < 0) {
-			virtio_dev_fail(dev, "queue %u: %s", q, why);
-			return;
-		}
-		virtio_queue_publish(dev, q);
-		if (r) {
-			virtio_queue_kick_later(dev, q);
-			return;
-		}
-	} while (virtq_enable_kicks(&dev->queue[q].vq));
+	virtio_queue_work(dev, q, one_turn);
 }
 
 void balloon_ask_for_stats(struct virtio_dev *dev)

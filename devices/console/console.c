@@ -60,8 +60,7 @@ struct console {
 	struct iovec tx_iov[QUEUE_SIZE];
 	unsigned tx_next; /* entry of tx_iov to go on with */
 	bool tx_busy;
-	size_t bytes_left; /* of this turn */
-	unsigned chains_left;
+	size_t bytes_left;	  /* of this turn */
 	_Atomic bool has_printed; /* the guest sent a byte, whatever became of it */
 };
 
@@ -124,6 +123,13 @@ static void update_input(struct console *c)
 		loop_resume(&c->in);
 }
 
+static void deliver(struct console *c)
+{
+	if (virtio_queue_active(&c->dev, RX))
+		receive(c);
+	update_input(c);
+}
+
 /* Reads what there is, or a turn's worth: false at the end of input. */
 static bool read_input(struct console *c)
 {
@@ -176,11 +182,7 @@ static void input_ready(struct loop_fd *w, uint32_t events)
 	memmove(c->input, c->input + c->input_start, c->input_len);
 	c->input_start = 0;
 	c->input_ended = !read_input(c);
-	update_input(c);
-	if (virtio_queue_active(&c->dev, RX)) {
-		receive(c);
-		update_input(c);
-	}
+	deliver(c);
 }
 
 static void hold_over(struct loop_timer *t)
@@ -193,10 +195,7 @@ static void hold_over(struct loop_timer *t)
 		return;
 	}
 	c->hold_left = 0;
-	if (virtio_queue_active(&c->dev, RX)) {
-		receive(c);
-		update_input(c);
-	}
+	deliver(c);
 }
 
 static void put(struct console *c, const void *data, size_t len)
@@ -205,16 +204,15 @@ static void put(struct console *c, const void *data, size_t len)
 	tty_write(c->tty, data, len);
 }
 
-/* Takes the next chain of the transmit queue: 1, 0 when there is none, or a negative errno. */
-static int next_chain(struct console *c)
+/* Takes the next chain of the transmit queue: 1, 0 when there is none, or -EBADMSG with a reason. */
+static int next_chain(struct console *c, const char **why)
 {
-	const char *why = "a transmit buffer is device-writable";
 	int r;
 
 	c->tx = (struct virtq_chain){.iov = c->tx_iov, .max_iov = ARRAY_SIZE(c->tx_iov)};
-	r = virtq_pop(&c->dev.queue[TX].vq, &c->tx, &why);
-	if (r < 0 || (r > 0 && c->tx.num_in)) {
-		virtio_dev_fail(&c->dev, "%s", why);
+	r = virtq_pop(&c->dev.queue[TX].vq, &c->tx, why);
+	if (r > 0 && c->tx.num_in) {
+		*why = "a transmit buffer is device-writable";
 		return -EBADMSG;
 	}
 	c->tx_next = 0;
@@ -238,60 +236,36 @@ static bool write_chain(struct console *c)
 	return c->tx_next == c->tx.num_out;
 }
 
-/* 0 when the queue is empty, -EBUSY after a turn's worth of work, -EBADMSG when the driver is
- * broken. */
-static int transmit(struct console *c)
+/* 1 after so many bytes or chains, 0 when the queue is empty, or -EBADMSG with a reason. */
+static int transmit(struct console *c, size_t bytes, const char **why)
 {
-	for (;;) {
-		int r;
+	c->bytes_left = bytes;
+	for (unsigned i = 0; i < TURN_CHAINS && c->bytes_left; i++) {
+		int r = c->tx_busy ? 1 : next_chain(c, why);
 
-		if (c->bytes_left == 0 || c->chains_left == 0)
-			return -EBUSY;
-		r = c->tx_busy ? 1 : next_chain(c);
 		if (r <= 0)
 			return r;
 		if (!write_chain(c))
-			return -EBUSY;
+			return 1;
 		virtq_push(&c->dev.queue[TX].vq, c->tx.head, 0);
 		c->tx_busy = false;
-		c->chains_left--;
 		c->sent++;
 	}
+	return 1;
 }
 
-static void begin_turn(struct console *c)
+static int transmit_turn(struct virtio_dev *dev, unsigned q, const char **why)
 {
-	c->bytes_left = TURN_BYTES;
-	c->chains_left = TURN_CHAINS;
-}
-
-static void transmit_turn(struct console *c)
-{
-	struct virtq *vq = &c->dev.queue[TX].vq;
-	int r;
-
-	begin_turn(c);
-	virtq_disable_kicks(vq);
-	do {
-		r = transmit(c);
-		if (r == -EBADMSG)
-			return;
-		virtio_queue_publish(&c->dev, TX);
-	} while (r == 0 && virtq_enable_kicks(vq));
-	if (r == -EBUSY)
-		virtio_queue_kick_later(&c->dev, TX);
+	(void)q;
+	return transmit(to_console(dev), TURN_BYTES, why);
 }
 
 static void console_kick(struct virtio_dev *dev, unsigned q)
 {
-	struct console *c = to_console(dev);
-
-	if (q == TX) {
-		transmit_turn(c);
-	} else {
-		receive(c);
-		update_input(c);
-	}
+	if (q == TX)
+		virtio_queue_work(dev, q, transmit_turn);
+	else
+		deliver(to_console(dev));
 }
 
 static void console_start_queue(struct virtio_dev *dev, unsigned q)
@@ -310,15 +284,15 @@ static void console_start_queue(struct virtio_dev *dev, unsigned q)
 static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct console *c = to_console(dev);
+	const char *why = "";
 
 	if (q == RX) {
 		loop_timer_set(&c->hold, 0);
 		return;
 	}
-	begin_turn(c);
-	c->bytes_left = WRITER_SIZE;
-	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET))
-		transmit(c);
+	if (!(atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET) &&
+	    transmit(c, WRITER_SIZE, &why) < 0)
+		virtio_dev_fail(dev, "queue %u: %s", q, why);
 	c->tx_busy = false;
 }
 

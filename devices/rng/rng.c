@@ -48,41 +48,33 @@ static uint32_t fill(const struct virtq_chain *chain, size_t max)
 	return (uint32_t)done;
 }
 
-static void rng_kick(struct virtio_dev *dev, unsigned q)
+static int answer(struct virtio_dev *dev, unsigned q, const char **why)
 {
 	struct rng *rng = container_of(dev, struct rng, dev);
 	struct virtq *vq = &dev->queue[q].vq;
 	struct virtq_chain chain = {.iov = rng->iov, .max_iov = ARRAY_SIZE(rng->iov)};
 	size_t bytes = TURN_BYTES;
-	unsigned chains = TURN_CHAINS;
-	const char *why;
-	int r;
 
-	virtq_disable_kicks(vq);
-	do {
-		while ((r = virtq_pop(vq, &chain, &why)) > 0) {
-			uint32_t n;
+	for (unsigned i = 0; i < TURN_CHAINS && bytes; i++) {
+		int r = virtq_pop(vq, &chain, why);
+		uint32_t n;
 
-			/* Section 5.4.6.1: no driver-readable buffers. */
-			if (chain.num_out) {
-				virtio_dev_fail(dev, "a request has device-readable buffers");
-				return;
-			}
-			n = fill(&chain, bytes);
-			bytes -= n;
-			virtq_push(vq, chain.head, n);
-			if (--chains == 0 || bytes == 0) {
-				virtio_queue_publish(dev, q);
-				virtio_queue_kick_later(dev, q);
-				return;
-			}
-		}
-		if (r < 0) {
-			virtio_dev_fail(dev, "%s", why);
-			return;
-		}
-		virtio_queue_publish(dev, q);
-	} while (virtq_enable_kicks(vq));
+		if (r <= 0)
+			return r;
+		/* Section 5.4.6.1. */
+		*why = "a request has device-readable buffers";
+		if (chain.num_out)
+			return -EBADMSG;
+		n = fill(&chain, bytes);
+		bytes -= n;
+		virtq_push(vq, chain.head, n);
+	}
+	return 1;
+}
+
+static void rng_kick(struct virtio_dev *dev, unsigned q)
+{
+	virtio_queue_work(dev, q, answer);
 }
 
 static void rng_destroy(struct virtio_dev *dev)

@@ -248,6 +248,23 @@ void virtio_dev_fail(struct virtio_dev *dev, const char *fmt, ...)
 		  dev->ops->name, why);
 }
 
+void virtio_queue_work(struct virtio_dev *dev, unsigned q, virtio_turn turn)
+{
+	struct virtq *vq = &dev->queue[q].vq;
+	const char *why = "";
+	int r;
+
+	virtq_disable_kicks(vq);
+	r = turn(dev, q, &why);
+	if (r < 0) {
+		virtio_dev_fail(dev, "queue %u: %s", q, why);
+		return;
+	}
+	virtio_queue_publish(dev, q);
+	if (r || virtq_enable_kicks(vq))
+		virtio_queue_kick_later(dev, q);
+}
+
 void virtio_dev_set_config_locked(struct virtio_dev *dev, uint32_t offset, const void *data,
 				  uint32_t len, bool interrupt)
 {

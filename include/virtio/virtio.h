@@ -157,6 +157,13 @@ void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q);
  * loop. */
 void virtio_queue_publish(struct virtio_dev *dev, unsigned q);
 
+/* For kick(): has turn() work on queue `q` with kicks off, and publishes what it pushed. turn()
+ * returns 1 when it leaves something for later, 0 when the queue is empty, and -EBADMSG with a reason
+ * when the driver broke the protocol. Its work is bounded: others on the loop have their turn before
+ * the next one. */
+typedef int (*virtio_turn)(struct virtio_dev *dev, unsigned q, const char **why);
+void virtio_queue_work(struct virtio_dev *dev, unsigned q, virtio_turn turn);
+
 /* Protocol error: DEVICE_NEEDS_RESET, a configuration interrupt, and no more work on any queue
  * until the driver resets the device. Logged, rate-limited. Any loop of the device. */
 __attribute__((format(printf, 2, 3))) void virtio_dev_fail(struct virtio_dev *dev, const char *fmt,
