@@ -24,7 +24,6 @@
 #include "base/util.h"
 #include "open.h"
 #include "overlay.h"
-#include "sync.h"
 #include "uring.h"
 
 /* The most that one operation discards, so that the lock it holds in the host's file system or

@@ -255,13 +255,13 @@ static const struct blk_engine_ops overlay_ops = {
 int blk_overlay_engine(struct blk_engine **ret, struct blk_engine *upper, struct blk_engine *base,
 		       struct error *e)
 {
-	struct overlay_engine *o = malloc(sizeof(*o));
+	struct overlay_engine *o =
+		blk_engine_new(sizeof(*o), &overlay_ops, upper->image, upper->loop, NULL, e);
 
 	if (!o)
-		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
-	*o = (struct overlay_engine){.upper = upper, .base = base};
-	o->engine = (struct blk_engine){
-		.ops = &overlay_ops, .image = upper->image, .loop = upper->loop};
+		return -ENOMEM;
+	o->upper = upper;
+	o->base = base;
 	*ret = &o->engine;
 	return 0;
 }

@@ -31,7 +31,6 @@
 
 #include "base/log.h"
 #include "base/util.h"
-#include "sync.h"
 #include "uring.h"
 
 /* linux/blkdev.h of Linux 6.12: addr is the start, addr3 the length, both in bytes. */
@@ -278,27 +277,23 @@ static void uring_drain(struct blk_engine *engine)
 	blk_worker_drain(engine);
 }
 
-static void uring_close(struct blk_engine *engine)
-{
-	free(engine);
-}
-
 static const struct blk_engine_ops uring_ops = {
 	.submit = uring_submit,
 	.commit = uring_commit,
 	.drain = uring_drain,
-	.close = uring_close,
+	.close = blk_engine_free,
 };
 
 int blk_uring_open(struct blk_engine **ret, const struct blk_image *image, struct loop *loop,
 		   struct loop *worker, struct error *e)
 {
-	struct uring_engine *u = calloc(1, sizeof(*u));
+	struct uring_engine *u;
 
+	if (!blk_uring_needs_worker(image))
+		worker = NULL;
+	u = blk_engine_new(sizeof(*u), &uring_ops, image, loop, worker, e);
 	if (!u)
-		return error_set(e, -ENOMEM, "out of memory for the disk's engine");
-	u->engine = (struct blk_engine){.ops = &uring_ops, .image = image, .loop = loop};
-	u->engine.worker = blk_uring_needs_worker(image) ? worker : NULL;
+		return -ENOMEM;
 	u->file = loop_register_file(loop, image->fd);
 	if (u->file < 0) {
 		int r = u->file;

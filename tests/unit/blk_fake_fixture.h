@@ -10,7 +10,6 @@
 
 #include "blk/blk.h"
 #include "blk/disk.h"
-#include "blk/sync.h"
 #include "disk_fixture.h"
 
 #define MAX_LOG 4096u
