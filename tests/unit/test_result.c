@@ -90,7 +90,7 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 
 	(void)state;
 	vm_result_describe(&r, &text);
-	assert_string_equal(text.msg, "the guest's kernel panicked: see its console");
+	assert_string_equal(text.msg, "the guest's kernel panicked: see what it printed");
 	explain(&r, 256 * MIB, 137 * MIB, true);
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg,
