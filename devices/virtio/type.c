@@ -6,8 +6,6 @@
 #include "config/device_options.h"
 #include "virtio/type.h"
 
-static_assert(DEVICE_BYTES_LEN == FORMAT_BYTES, "format_bytes()");
-
 void device_add_loop(struct vm_device *d, struct loop *loop, const char *role)
 {
 	assert(d->num_loops < DEVICE_MAX_LOOPS);
@@ -93,6 +91,5 @@ const char *answer_text(const json_t *answer, const char *name)
 
 const char *answer_bytes(const json_t *answer, const char *name, char ret[DEVICE_BYTES_LEN])
 {
-	format_bytes(answer_number(answer, name), ret);
-	return ret;
+	return format_bytes(answer_number(answer, name), ret);
 }

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "base/util.h"
 #include "kvm/gmem.h"
 #include "virtio/virtio.h"
 
@@ -170,7 +171,7 @@ struct device_command {
 
 /* For print(): a member as a number, 0 when it is none; as text, "?" when it is none; as bytes for
  * people. */
-#define DEVICE_BYTES_LEN 16u
+#define DEVICE_BYTES_LEN FORMAT_BYTES
 uint64_t answer_number(const json_t *answer, const char *name);
 const char *answer_text(const json_t *answer, const char *name);
 const char *answer_bytes(const json_t *answer, const char *name, char ret[DEVICE_BYTES_LEN]);
