@@ -25,13 +25,13 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 	return balloon_device_new(&d->dev, host->mem, config, pinned, host->loop, e);
 }
 
-#define NUMBER(member)                                                                             \
-	{                                                                                          \
-#member, offsetof(struct balloon_counters, member)                                 \
-	}
 static const struct device_counter counters[] = {
-	NUMBER(size),		NUMBER(target),		NUMBER(inflated_bytes),
-	NUMBER(reported_bytes), NUMBER(returned_bytes), {.name = NULL},
+	DEVICE_COUNTER(balloon_counters, size),
+	DEVICE_COUNTER(balloon_counters, target),
+	DEVICE_COUNTER(balloon_counters, inflated_bytes),
+	DEVICE_COUNTER(balloon_counters, reported_bytes),
+	DEVICE_COUNTER(balloon_counters, returned_bytes),
+	{.name = NULL},
 };
 
 static void count(const struct vm_device *d, bool wait, void *ret)

@@ -62,16 +62,17 @@ static struct vm_device *find_disk(const struct device_request *request, struct 
 	return NULL;
 }
 
-/* A member that counts bytes, more than none. 0 when it is not there. */
-static int get_bytes(const json_t *request, const char *name, uint64_t *ret, struct error *e)
+/* A member that is a whole number, of at least `least`. *ret stays when it is not there. */
+static int get_number(const json_t *request, const char *name, json_int_t least, uint64_t *ret,
+		      struct error *e)
 {
 	const json_t *value = json_object_get(request, name);
 
-	*ret = 0;
 	if (!value)
 		return 0;
-	if (!json_is_integer(value) || json_integer_value(value) <= 0)
-		return error_set(e, -EINVAL, "\"%s\" must be a whole number of bytes", name);
+	if (!json_is_integer(value) || json_integer_value(value) < least)
+		return error_set(e, -EINVAL, "\"%s\" must be a whole number, %s", name,
+				 least ? "in bytes" : "0 for no limit");
 	*ret = (uint64_t)json_integer_value(value);
 	return 0;
 }
@@ -80,11 +81,11 @@ static json_t *resize_disk(const struct device_request *request, struct error *e
 {
 	struct vm_device *d = find_disk(request, e);
 	const struct disk_config *config;
-	uint64_t size, grow;
+	uint64_t size = 0, grow = 0;
 	int64_t now;
 
-	if (!d || get_bytes(request->json, "size", &size, e) < 0 ||
-	    get_bytes(request->json, "grow", &grow, e) < 0)
+	if (!d || get_number(request->json, "size", 1, &size, e) < 0 ||
+	    get_number(request->json, "grow", 1, &grow, e) < 0)
 		return NULL;
 	if (size && grow) {
 		error_set(e, -EINVAL, "both \"size\" and \"grow\": give one of them");
@@ -101,19 +102,6 @@ static json_t *resize_disk(const struct device_request *request, struct error *e
 	return json_pack("{s:I, s:I}", "disk", (json_int_t)d->index, "size", (json_int_t)now);
 }
 
-/* A member that counts something, maybe none of it. *ret stays when it is not there. */
-static int get_limit(const json_t *request, const char *name, uint64_t *ret, struct error *e)
-{
-	const json_t *value = json_object_get(request, name);
-
-	if (!value)
-		return 0;
-	if (!json_is_integer(value) || json_integer_value(value) < 0)
-		return error_set(e, -EINVAL, "\"%s\" must be a whole number, 0 for no limit", name);
-	*ret = (uint64_t)json_integer_value(value);
-	return 0;
-}
-
 static json_t *limit_disk(const struct device_request *request, struct error *e)
 {
 	struct vm_device *d = find_disk(request, e);
@@ -123,9 +111,9 @@ static json_t *limit_disk(const struct device_request *request, struct error *e)
 	if (!d)
 		return NULL;
 	blk_device_limits(d->dev, &limits);
-	if (get_limit(request->json, "bps", &limits.bytes_per_s, e) < 0 ||
-	    get_limit(request->json, "iops", &limits.ops_per_s, e) < 0 ||
-	    get_limit(request->json, "burst_ns", &limits.burst_ns, e) < 0)
+	if (get_number(request->json, "bps", 0, &limits.bytes_per_s, e) < 0 ||
+	    get_number(request->json, "iops", 0, &limits.ops_per_s, e) < 0 ||
+	    get_number(request->json, "burst_ns", 0, &limits.burst_ns, e) < 0)
 		return NULL;
 	blk_device_set_limits(d->dev, &limits);
 	answer = json_pack("{s:I}", "disk", (json_int_t)d->index);

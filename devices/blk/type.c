@@ -61,25 +61,21 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 
 /* In the order of docs/result.md. */
 static const struct device_counter counters[] = {
-#define NUMBER(name, member)                                                                       \
-	{                                                                                          \
-		name, offsetof(struct disk_result, member)                                         \
-	}
-	NUMBER("reads", reads),
-	NUMBER("writes", writes),
-	NUMBER("flushes", flushes),
-	NUMBER("discards", discards),
-	NUMBER("write_zeroes", write_zeroes),
-	NUMBER("secure_erases", secure_erases),
-	NUMBER("errors", errors),
-	NUMBER("read_bytes", read_bytes),
-	NUMBER("written_bytes", written_bytes),
-	NUMBER("discarded_bytes", discarded_bytes),
-	NUMBER("detected_zero_bytes", detected_zero_bytes),
-	NUMBER("space_pauses", space_pauses),
-	NUMBER("returned_bytes", returned_bytes),
-	NUMBER("allocated_bytes_start", allocated_start),
-	NUMBER("allocated_bytes", allocated_end),
+	DEVICE_COUNTER(disk_result, reads),
+	DEVICE_COUNTER(disk_result, writes),
+	DEVICE_COUNTER(disk_result, flushes),
+	DEVICE_COUNTER(disk_result, discards),
+	DEVICE_COUNTER(disk_result, write_zeroes),
+	DEVICE_COUNTER(disk_result, secure_erases),
+	DEVICE_COUNTER(disk_result, errors),
+	DEVICE_COUNTER(disk_result, read_bytes),
+	DEVICE_COUNTER(disk_result, written_bytes),
+	DEVICE_COUNTER(disk_result, discarded_bytes),
+	DEVICE_COUNTER(disk_result, detected_zero_bytes),
+	DEVICE_COUNTER(disk_result, space_pauses),
+	DEVICE_COUNTER(disk_result, returned_bytes),
+	{"allocated_bytes_start", offsetof(struct disk_result, allocated_start)},
+	{"allocated_bytes", offsetof(struct disk_result, allocated_end)},
 	{.name = NULL},
 };
 

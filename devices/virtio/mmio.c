@@ -218,8 +218,9 @@ static void write_config(struct virtio_dev *dev, uint64_t offset, const void *da
 	pthread_mutex_unlock(&dev->lock);
 }
 
-void virtio_mmio_write(struct virtio_dev *dev, uint64_t offset, const void *data, uint32_t len)
+void virtio_mmio_write(void *ctx, uint64_t offset, const void *data, uint32_t len)
 {
+	struct virtio_dev *dev = ctx;
 	uint32_t value;
 
 	if (offset >= VIRTIO_MMIO_CONFIG) {
@@ -249,8 +250,9 @@ void virtio_mmio_write(struct virtio_dev *dev, uint64_t offset, const void *data
 	}
 }
 
-void virtio_mmio_read(struct virtio_dev *dev, uint64_t offset, void *data, uint32_t len)
+void virtio_mmio_read(void *ctx, uint64_t offset, void *data, uint32_t len)
 {
+	struct virtio_dev *dev = ctx;
 	uint32_t value;
 
 	memset(data, 0, len);
@@ -274,14 +276,4 @@ void virtio_mmio_read(struct virtio_dev *dev, uint64_t offset, void *data, uint3
 	memcpy(data, &value, sizeof(value));
 }
 
-static void bus_read_page(void *ctx, uint64_t offset, void *data, uint32_t len)
-{
-	virtio_mmio_read(ctx, offset, data, len);
-}
-
-static void bus_write_page(void *ctx, uint64_t offset, const void *data, uint32_t len)
-{
-	virtio_mmio_write(ctx, offset, data, len);
-}
-
-const struct bus_ops virtio_mmio_bus_ops = {bus_read_page, bus_write_page};
+const struct bus_ops virtio_mmio_bus_ops = {virtio_mmio_read, virtio_mmio_write};

@@ -43,6 +43,11 @@ struct device_counter {
 	size_t offset;
 };
 #define DEVICE_MAX_COUNTERS 32u
+/* That of a member by its name, in the type's struct. */
+#define DEVICE_COUNTER(type, member)                                                               \
+	{                                                                                          \
+#member, offsetof(struct type, member)                                             \
+	}
 
 /* What explain_end() goes by. */
 struct guest_facts {

@@ -132,11 +132,12 @@ void virtio_dev_quiesce(struct virtio_dev *dev);
 /* Calls ops->destroy, which frees the device itself, and closes kick eventfds. NULL-safe. */
 void virtio_dev_free(struct virtio_dev *dev);
 
-/* Register access at `offset` in the page: any width, any offset; what the specification does not
- * allow reads as 0 and is ignored. vCPU threads, and for ACKs whoever drains. */
-void virtio_mmio_read(struct virtio_dev *dev, uint64_t offset, void *data, uint32_t len);
-void virtio_mmio_write(struct virtio_dev *dev, uint64_t offset, const void *data, uint32_t len);
-extern const struct bus_ops virtio_mmio_bus_ops; /* ctx is the struct virtio_dev */
+/* Register access at `offset` in the page of a struct virtio_dev: any width, any offset; what the
+ * specification does not allow reads as 0 and is ignored. vCPU threads, and for ACKs whoever
+ * drains. */
+void virtio_mmio_read(void *dev, uint64_t offset, void *data, uint32_t len);
+void virtio_mmio_write(void *dev, uint64_t offset, const void *data, uint32_t len);
+extern const struct bus_ops virtio_mmio_bus_ops;
 
 static inline bool virtio_has(const struct virtio_dev *dev, unsigned feature_bit)
 {

@@ -189,6 +189,7 @@ static void test_a_zoned_device(void **state)
 	struct fixture *f = *state;
 	struct error e = {""};
 
+	mount("configfs", "/sys/kernel/config", "configfs", 0, NULL);
 	if (run("modprobe -q null_blk nr_devices=0 && mkdir %s 2>/dev/null && cd %s && "
 		"for set in zoned=1 zone_size=4 zone_nr_conv=1 size=64 memory_backed=1 power=1; do "
 		"echo ${set#*=} >${set%%=*} || exit; done",
