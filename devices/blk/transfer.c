@@ -26,6 +26,16 @@ static void skip(struct blk_request *r, uint64_t bytes)
 	}
 }
 
+/* What was read is copied out of the bounce buffer, which others can have now. */
+static void leave_bounce(struct blk_request *r, int64_t result)
+{
+	struct blk_queue *q = r->queue;
+
+	if (result > 0 && r->type == VIRTIO_BLK_T_IN && !q->stopping)
+		iov_write(&r->buffers->iov, r->num, 0, r->io.iov->iov_base, (size_t)result);
+	q->bounces &= ~(1u << r->bounce);
+}
+
 static void transfer_done(struct blk_req *io, int64_t result)
 {
 	struct blk_request *r = container_of(io, struct blk_request, io);
@@ -34,6 +44,8 @@ static void transfer_done(struct blk_req *io, int64_t result)
 
 	if (blk_request_retried(r, result))
 		return;
+	if (lane == &r->queue->bounced)
+		leave_bounce(r, result);
 	if (result > 0 && (uint64_t)result <= io->length) {
 		r->moved += (uint64_t)result;
 		skip(r, (uint64_t)result);
@@ -68,29 +80,6 @@ uint32_t blk_transfer_step(struct blk_request *r)
 	return (uint32_t)r->io.length;
 }
 
-static void bounce_done(struct blk_req *io, int64_t result)
-{
-	struct blk_request *r = container_of(io, struct blk_request, io);
-	struct blk_queue *q = r->queue;
-
-	if (blk_request_retried(r, result))
-		return;
-	if (result > 0) {
-		if (r->type == VIRTIO_BLK_T_IN && !q->stopping)
-			iov_write(&r->buffers->iov, r->num, 0, io->iov->iov_base, (size_t)result);
-		skip(r, (uint64_t)result);
-		r->moved += (uint64_t)result;
-	}
-	q->bounces &= ~(1u << r->bounce);
-	if (result > 0 && r->moved < r->length)
-		blk_lane_append(&q->bounced, r);
-	else if (result > 0)
-		blk_request_finish(r, VIRTIO_BLK_S_OK);
-	else if (!blk_hold(r, result))
-		blk_request_finish(r, VIRTIO_BLK_S_IOERR);
-	blk_lane_leave(&q->bounced, 1);
-}
-
 uint32_t blk_bounce_step(struct blk_request *r)
 {
 	struct blk_queue *q = r->queue;
@@ -103,7 +92,7 @@ uint32_t blk_bounce_step(struct blk_request *r)
 	if (r->type == VIRTIO_BLK_T_OUT)
 		iov_read(&r->buffers->iov, r->num, 0, q->memory->bounce[slot],
 			 (size_t)r->io.length);
-	r->io.done = bounce_done;
+	r->io.done = transfer_done;
 	return 1;
 }
 
