@@ -11,7 +11,6 @@
 #define SKEP_CONTROL_H
 
 #include <jansson.h>
-#include <sys/un.h>
 
 #include "base/error.h"
 #include "base/loop.h"
@@ -45,9 +44,6 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 /* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
  * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);
-
-/* The address of the socket at `path`; -ENAMETOOLONG with a message. */
-int control_address(struct sockaddr_un *ret, const char *path, struct error *e);
 
 /* Carries out a request: the answer, or NULL with a message; without one when out of memory. */
 json_t *control_command(const struct control_vm *vm, const json_t *request, struct error *e);

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "base/json.h"
+#include "base/unixsocket.h"
 #include "base/util.h"
 #include "config/device_options.h"
 #include "config/output.h"
@@ -242,7 +243,7 @@ static int open_socket(const char *path, struct error *e)
 {
 	struct timeval patience = {.tv_sec = PATIENCE_S};
 	struct sockaddr_un addr;
-	int fd, r = control_address(&addr, path, e);
+	int fd, r = unix_address(&addr, path, e);
 
 	if (r < 0)
 		return r;
