@@ -34,9 +34,13 @@ static const struct setting status_settings[] = {
 
 static void print_devices(const struct device_type *type, const json_t *answer, FILE *out)
 {
-	const json_t *devices = json_object_get(answer, type->options->plural), *device;
+	const char *plural = type->options->plural;
+	const json_t *devices = json_object_get(answer, plural ? plural : type->options->name);
+	const json_t *device;
 	size_t i;
 
+	if (json_is_object(devices))
+		type->print_status(0, devices, out);
 	json_array_foreach(devices, i, device) type->print_status(i, device, out);
 }
 

@@ -101,11 +101,12 @@ ok "resize-disk" asks '{"command": "resize-disk", "disk": 0}' '{"disk": 0, "size
 ok "resize-disk: says the size" out_is "disk 0: 4096 bytes (4 KiB)"
 ok "resize-disk to a size" asks '{"command": "resize-disk", "disk": "root", "size": 2 << 30}' '{"disk": 0, "size": 1}' resize-disk root 2G
 ok "resize-disk by a size" asks '{"command": "resize-disk", "disk": "r\"t", "grow": 1 << 20}' '{"disk": 0, "size": 1}' resize-disk 'r"t' +1
-answer='{"state": "running", "seconds": 3.25, "disks": [{"path": "a", "serial": "x", "size": 1048576, "reads": 7}]}'
+answer='{"state": "running", "seconds": 3.25, "disks": [{"path": "a", "serial": "x", "size": 1048576, "reads": 7}], "balloon": {"size": 2097152, "returned_bytes": 1024}}'
 ok "status" asks '{"command": "status"}' "$answer" status
 ok "status: the VM" out_has '^running for 3\.[23] s$'
 ok "status: a disk" out_has '^disk 0 \(x\): 1 MiB, a$'
 ok "status: its counters" out_has '^  7 reads of 0 B, 0 writes'
+ok "status: what a VM has one of" out_has '^balloon: 2 MiB, 1 KiB given back to the host$'
 ok "status --json" asks '{"command": "status"}' "$answer" status --json
 ok "status --json: as it came" json out "d == $answer"
 
