@@ -354,11 +354,22 @@ static json_t *field_value(const void *base, const struct setting *s)
 	}
 }
 
-/* Text that was not given has no key. */
+/* There is none unless it is asked for, and it was not. */
+static bool is_absent(const struct vm_config *config, const struct device_options *type)
+{
+	size_t num;
+
+	config_devices(config, type, &num);
+	return !type->plural && !num && type->is_off(type->defaults);
+}
+
+/* Text that was not given has no key, nor has a device that is not there by itself. */
 static bool is_unset(const void *base, const struct setting *s)
 {
 	const char *field = (const char *)base + s->offset;
 
+	if (s->type == SETTING_DEVICE)
+		return is_absent(base, s->device);
 	if (s->type == SETTING_STRING || s->type == SETTING_APPEND || s->type == SETTING_LIST)
 		return !*(void *const *)(const void *)field;
 	return s->type == SETTING_TEXT && !*field;
