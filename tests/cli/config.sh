@@ -30,6 +30,16 @@ run run -c 7 -m 1G -d first --config "$tmp/vm.json" -c 5 -d last --dry-run
 ok "options before and after --config" json "$tmp/out" \
 	'd["cpus"] == 5 and d["memory"] == "256M" and
 	[x["path"] for x in d["disks"]] == ["first", "a,b.img", "c", "last"]'
+ok "a device that is not there by itself has no key" json "$tmp/out" '"vsock" not in d'
+run run -k K --vsock uds=v,cid=auto --dry-run
+ok "--vsock" json "$tmp/out" 'd["vsock"] == {"cid": "auto", "uds": "v"}'
+for cid in 0 1 2 4294967295 4294967296; do
+	ok "--vsock cid=$cid" complains 2 "cid: $cid is reserved: choose one from 3 to 4294967294, or auto" run -k K --vsock "cid=$cid"
+done
+for cid in -3 x 3x; do
+	ok "--vsock cid=$cid" complains 2 "cid: '$cid' is neither a number nor auto" run -k K --vsock "cid=$cid"
+done
+ok "--vsock: a path that is too long" complains 2 "longer than 96 bytes" run -k K --vsock "uds=$(printf %097d 0)"
 
 printf '{\n  "memroy": 5\n}\n' >"$tmp/bad.json"
 ok "an unknown key" complains 2 "bad.json:2:3: unknown key 'memroy': did you mean 'memory'" \
@@ -65,6 +75,11 @@ ok "not a kernel: status 125" [ "$status" = 125 ]
 ok "not a kernel: one line" err_is_one_line
 ok "not a kernel: the result says so" json "$tmp/result.json" \
 	"d['end'] == 'failed' and d['status'] == 125 and '$tmp/kernel' in d['error']"
+mkdir "$tmp/runtime"
+XDG_RUNTIME_DIR=$tmp/runtime run run -k "$tmp/kernel" --console off --vsock cid=auto --result "$tmp/result.json"
+ok "a socket in the runtime directory" json "$tmp/result.json" \
+	"d['vsock']['uds'] == '$tmp/runtime/skep/vsock-%d' % d['vsock']['cid']"
+ok "no VM, no socket" [ -z "$(ls "$tmp/runtime/skep")" ]
 ok "a result that cannot be written is an early error" complains 125 \
 	"--result: '/nonexistent/r': No such file" run -k "$tmp/kernel" --result /nonexistent/r
 

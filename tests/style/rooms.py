@@ -26,14 +26,14 @@ ROOMS = [
 	["kvm"],
 	["boot"],
 	["virtio"],
-	["console", "rng", "blk", "net", "balloon"],
+	["console", "rng", "blk", "net", "balloon", "vsock"],
 	["control"],
 	["vm"],
 	["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
-NAMES = r"(?:disks?|blk|consoles?|tty|rng|nets?|balloons?)"
+NAMES = r"(?:disks?|blk|consoles?|tty|rng|nets?|balloons?|vsocks?)"
 # As a word, or as a part of an identifier: disk_config, SANDBOX_DISK, "--console", virtio-rng.
 NAME = re.compile(rf"(?<![a-z0-9]){NAMES}(?![a-z0-9])", re.I)
 
@@ -45,7 +45,7 @@ NAMED = [
 	("src/cli/", SKEP_DISK),                       # ... and is a command as others are
 	("src/boot/identify.c", r"a disk|--disk|disk image"),  # what else a file is, and where it goes
 	("src/config/table.c", r"RAM disk"),           # an initrd
-	("src/cli/check.c", r"vhost.net|/dev/net"),    # the host's names
+	("src/cli/check.c", r"vhost.(?:net|vsock)|/dev/net|\"vsock\""),  # the host's names
 	("src/boot/cmdline.c", r"console=|\"tty\"|tty0"),  # Linux's words
 ]
 # The generator is a program of its own, made of the rows of all types.

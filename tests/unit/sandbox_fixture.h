@@ -43,7 +43,18 @@
 
 #define EXIT_VIOLATION 125
 
-enum role { CONTROL, CONTROL_SOCKET, VCPU, GUARD, DISK_URING, DISK_SYNC, WRITER, NET, ROLES };
+enum role {
+	CONTROL,
+	CONTROL_SOCKET,
+	VCPU,
+	GUARD,
+	DISK_URING,
+	DISK_SYNC,
+	WRITER,
+	NET,
+	VSOCK,
+	ROLES
+};
 static const char *const role_name[ROLES] = {
 	[CONTROL] = "control",
 	[CONTROL_SOCKET] = "control-socket",
@@ -53,6 +64,7 @@ static const char *const role_name[ROLES] = {
 	[DISK_SYNC] = "disk-sync",
 	[WRITER] = "writer",
 	[NET] = "net",
+	[VSOCK] = "vsock",
 };
 
 static inline bool is_sanitized(void)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
+#include <linux/virtio_vsock.h>
 #include <pty.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "base/unixsocket.h"
 #include "base/util.h"
 #include "blk/blk.h"
 #include "blk/disk.h"
@@ -27,6 +29,7 @@
 #include "echo.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
+#include "vsock/vsock.h"
 
 #define ALL  UINT64_MAX
 #define SIZE (8 * MIB)
@@ -172,12 +175,47 @@ static inline void check_blk(struct fixture *f, unsigned n, uint32_t len)
 	close(fd);
 }
 
+static inline void open_vsock(struct fixture *f)
+{
+	char path[64];
+	int listener;
+
+	snprintf(path, sizeof(path), "%s.v", f->image);
+	listener = unix_listen(path, 1, NULL);
+	assert_true(listener >= 0);
+	unlink(path);
+	assert_int_equal(vsock_device_new(&f->dev, &f->d.mem, 3, path, listener, f->loop[0], NULL),
+			 0);
+}
+
+/* A packet that belongs to nothing, and is not answered. */
+static inline void send_vsock(struct fixture *f, unsigned n)
+{
+	struct virtio_vsock_hdr header = {.src_cid = 3,
+					  .dst_cid = VMADDR_CID_HOST,
+					  .src_port = n,
+					  .type = VIRTIO_VSOCK_TYPE_STREAM,
+					  .op = VIRTIO_VSOCK_OP_RST};
+
+	memcpy(f->data, &header, sizeof(header));
+	assert_true(drv_add(&f->d.queue[1], &(struct drv_buf){f->buffer, sizeof(header), false},
+			    1) >= 0);
+}
+
+static inline void check_vsock(struct fixture *f, unsigned n, uint32_t len)
+{
+	(void)f;
+	(void)n;
+	assert_int_equal(len, 0);
+}
+
 static const struct kind kinds[] = {
 	{"echo", open_echo, send_echo, check_echo, 0, ENGINE_SYNC},
 	{"rng", open_rng, send_rng, check_rng, 0, ENGINE_SYNC},
 	{"console", open_console, send_console, check_console, 1, ENGINE_SYNC},
 	{"blk, sync", open_blk, send_blk, check_blk, 1, ENGINE_SYNC},
 	{"blk, auto", open_blk, send_blk, check_blk, 1, ENGINE_AUTO},
+	{"vsock", open_vsock, send_vsock, check_vsock, 1, ENGINE_SYNC},
 };
 
 /* Their lives */

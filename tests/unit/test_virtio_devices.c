@@ -10,15 +10,18 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/log.h"
+#include "base/unixsocket.h"
 #include "console/console.h"
 #include "disk.h"
 #include "pages.h"
 #include "rng/rng.h"
+#include "vsock/vsock.h"
 
 #define BIT(n)	(1ull << (n))
 #define SIZE	(8 * MIB)
@@ -33,6 +36,7 @@ enum {
 	BLK = (BLK_READONLY & ~BIT(VIRTIO_BLK_F_RO)) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
 	      BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES),
 	CONSOLE = BIT(VIRTIO_CONSOLE_F_EMERG_WRITE),
+	VSOCK = BIT(0) | BIT(2), /* streams, and nothing else is meant by nothing */
 };
 
 /* A device at status 0; only the disk's loops are those of the disk. */
@@ -84,6 +88,7 @@ static const struct kind kinds[] = {
 	 .queues = 2,
 	 .terminal = true},
 	{.name = "rng", .id = VIRTIO_ID_RNG, .queues = 1},
+	{.name = "vsock", .id = VIRTIO_ID_VSOCK, .features = VSOCK, .queues = 3},
 };
 
 static void open_disk(struct fixture *f, const struct kind *kind)
@@ -97,6 +102,35 @@ static void open_disk(struct fixture *f, const struct kind *kind)
 		fail_msg("%s", e.msg);
 	f->d = &f->disk.drv;
 	f->dev = f->disk.dev;
+}
+
+#define CID 4242u
+
+static void open_vsock(struct fixture *f)
+{
+	struct error e = {""};
+	int listener;
+
+	f->path = strdup("/tmp/skep-vsock.XXXXXX");
+	assert_non_null(mkdtemp(f->path));
+	rmdir(f->path);
+	listener = unix_listen(f->path, 1, &e);
+	if (listener < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(vsock_device_new(&f->dev, &f->d->mem, CID, f->path, listener, f->loop, &e),
+			 0);
+}
+
+/* A program of the host wants to be connected: that is a packet for the guest. */
+static void connect_to_vsock(const struct fixture *f)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un addr;
+
+	assert_int_equal(unix_address(&addr, f->path, NULL), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(write(fd, "CONNECT 1\n", 10), 10);
+	close(fd);
 }
 
 static void open_other(struct fixture *f, const struct kind *kind)
@@ -115,6 +149,8 @@ static void open_other(struct fixture *f, const struct kind *kind)
 	if (kind->id == VIRTIO_ID_CONSOLE)
 		assert_int_equal(console_device_new(&f->dev, &f->d->mem, &f->tty, f->loop, NULL),
 				 0);
+	else if (kind->id == VIRTIO_ID_VSOCK)
+		open_vsock(f);
 	else
 		assert_int_equal(rng_device_new(&f->dev, &f->d->mem, f->loop, NULL), 0);
 	drv_attach(f->d, f->dev);
@@ -131,7 +167,7 @@ static void for_each_kind(void (*check)(struct fixture *f, const struct kind *ki
 		else
 			open_other(&f, &kinds[i]);
 		check(&f, &kinds[i]);
-		if (f.path) {
+		if (kinds[i].id == VIRTIO_ID_BLOCK) {
 			disk_close(&f.disk);
 			unlink(f.path);
 			free(f.path);
@@ -145,6 +181,9 @@ static void for_each_kind(void (*check)(struct fixture *f, const struct kind *ki
 		close(f.input[1]);
 		if (f.user >= 0)
 			close(f.user);
+		if (f.path)
+			unlink(f.path);
+		free(f.path);
 	}
 }
 
@@ -206,6 +245,8 @@ static void check_configuration(struct fixture *f, const struct kind *kind)
 	}
 	assert_true(drv_negotiate(f->d, drv_device_features(f->d)));
 	assert_memory_equal(early, f->d->page + VIRTIO_MMIO_CONFIG, VIRTIO_CONFIG_MAX);
+	if (kind->id == VIRTIO_ID_VSOCK)
+		assert_int_equal(*(const uint64_t *)(const void *)early, CID);
 	if (kind->id == VIRTIO_ID_BLOCK) {
 		static const uint8_t zero[VIRTIO_CONFIG_MAX];
 		const struct virtio_blk_config *c = (const void *)early;
@@ -362,6 +403,8 @@ static void watch_other(struct fixture *f)
 	assert_true(drv_add(&f->d->queue[0], bufs, ARRAY_SIZE(bufs)) >= 0);
 	drv_kick(&f->d->queue[0]);
 	assert_int_equal(write(f->input[1], "typed", 5), 5);
+	if (f->path)
+		connect_to_vsock(f);
 	drv_wait_used(&f->d->queue[0], NULL, NULL);
 	watch_end(&w);
 	virtio_dev_quiesce(f->dev);
