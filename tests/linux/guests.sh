@@ -15,6 +15,7 @@ make_guest_for() {
 		modules="xfs btrfs"
 		;;
 	fio) programs=(fio) ;;
+	socat) programs=(socat) ;;
 	lvm)
 		programs=(mkfs.ext4 /sbin/fstrim:/t/bin/fstrim /sbin/blkdiscard:/t/bin/blkdiscard /sbin/dmsetup /sbin/lvm)
 		modules="dm-thin-pool"
