@@ -72,7 +72,7 @@ static int set_option(const struct device_options *type, void *device, const cha
 	if (!s)
 		return unknown_option(type, part, len, e);
 	bit = (uint64_t)1 << (s - table);
-	if (*seen & bit)
+	if (*seen & bit && s->type != SETTING_LIST)
 		return error_set(e, -EINVAL, "'%s' is given twice", s->name);
 	*seen |= bit;
 	if (!s->arg && value)

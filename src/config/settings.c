@@ -87,7 +87,7 @@ static int add_to_list(char ***field, const struct setting *s, const char *text,
 	if (!*text)
 		return error_set(e, -EINVAL, "is empty: write a path");
 	if (list_length(*field) == s->max)
-		return error_set(e, -EINVAL, "more than %u files", s->max);
+		return error_set(e, -EINVAL, "is given more than %u times", s->max);
 	return list_add(field, text);
 }
 
