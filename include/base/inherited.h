@@ -9,6 +9,8 @@
 
 /* Remembers them; called first in main(). Without /proc no path can name them: they are closed. */
 void inherited_note(void);
+/* A copy of one of them, that an exec closes; -EBADF: it was not inherited. Before inherited_close(). */
+int inherited_take(int fd);
 /* Closes them, once skep has opened everything. */
 void inherited_close(void);
 

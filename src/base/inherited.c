@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -16,6 +18,17 @@ void inherited_note(void)
 	if (num_inherited < 0 && close_range(FIRST, ~0u, 0))
 		for (int fd = FIRST; fd < 1024; fd++)
 			close(fd);
+}
+
+int inherited_take(int fd)
+{
+	for (int i = 0; i < num_inherited; i++)
+		if (inherited[i] == fd) {
+			int copy = fcntl(fd, F_DUPFD_CLOEXEC, FIRST);
+
+			return copy < 0 ? -errno : copy;
+		}
+	return -EBADF;
 }
 
 void inherited_close(void)
