@@ -19,36 +19,36 @@ sys.exit(json.load(open(sys.argv[1]))["balloon"]["size"] != int(sys.argv[2]) << 
 
 test_memory() {
 	local mib=1024 idle used
-	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 768M --control "$work/socket" -a 'skep.mount=off -- /t/memory'
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 384M --control "$work/socket" -a 'skep.mount=off -- /t/memory'
 	step idle
 	idle=$(resident)
 	go on
 	step used
 	used=$(resident)
 	echo "# resident: $idle KiB, and with what is used $used"
-	at_least "what the guest uses is the host's memory" $((used - idle)) $((300 * mib))
+	at_least "what the guest uses is the host's memory" $((used - idle)) $((96 * mib))
 	go on
 	step freed
-	shrinks "what it frees is the host's again, but for the 50 MiB that it keeps" $((idle + (50 + 64) * mib))
+	shrinks "what it frees is the host's again, but for the 16 MiB that it keeps" $((idle + (16 + 48) * mib))
 	go on
 	step again
 	is "and the guest has it again" "$(value sum.again)" "$(value sum)"
 	go on
 	step freed-again
 
-	check "a balloon of 400 MiB" control balloon 400
-	eventually balloon_is 400 || true
-	check "is blown up" balloon_is 400
+	check "a balloon of 200 MiB" control balloon 200
+	eventually balloon_is 200 || true
+	check "is blown up" balloon_is 200
 	go on
 	step small
-	at_most "the guest has so much less (KiB)" "$(value free.small)" $(($(value free) - 380 * mib))
+	at_most "the guest has so much less (KiB)" "$(value free.small)" $(($(value free) - 180 * mib))
 	check "and is given its memory" control balloon 0
 	eventually balloon_is 0 || true
 	check "again" balloon_is 0
 	check "the statistics are those of the guest" python3 -c '
 import json, sys
 guest = json.load(open(sys.argv[1]))["balloon"]["guest"]
-sys.exit(not 300 << 20 < guest["available_bytes"] <= guest["total_bytes"] < 768 << 20)' "$work/control"
+sys.exit(not 150 << 20 < guest["available_bytes"] <= guest["total_bytes"] < 384 << 20)' "$work/control"
 	go on
 	step used-again
 	is "which is as good as before" "$(value sum.last)" "$(value sum)"
@@ -59,6 +59,6 @@ sys.exit(not 300 << 20 < guest["available_bytes"] <= guest["total_bytes"] < 768 
 	check "the result tells what went back" python3 -c '
 import json, sys
 b = json.load(open(sys.argv[1]))["balloon"]
-sys.exit(not (b["reported_bytes"] >= b["returned_bytes"] - b["inflated_bytes"] > 500 << 20 and b["inflated_bytes"] >= 400 << 20))' "$vm/result"
+sys.exit(not (b["reported_bytes"] >= b["returned_bytes"] - b["inflated_bytes"] > 160 << 20 and b["inflated_bytes"] >= 200 << 20))' "$vm/result"
 	rm -f "$work/socket"
 }
