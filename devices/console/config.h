@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Where the guest's console is to be. */
+/* Where the guest's console goes. */
 #ifndef SKEP_CONSOLE_CONFIG_H
 #define SKEP_CONSOLE_CONFIG_H
 
@@ -12,7 +12,7 @@ enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
 struct console_config {
 	char *path; /* CONSOLE_FILE */
 	enum console_mode mode;
-	bool fresh; /* CONSOLE_FILE: emptied at the start; else added to */
+	bool fresh; /* CONSOLE_FILE: is emptied at the start, not appended to */
 };
 
 extern const struct device_options console_options;

@@ -2,21 +2,21 @@
 /*
  * virtio-console (virtio 1.3, section 5.3): one port, with its size and emergency writes.
  *
- * DOC: Theory of operation. Everything that waits is bounded, and nothing waits but the guest's own
- * console:
+ * DOC: Theory of operation. All buffers are bounded, and a slow reader or writer on the host delays
+ * nothing but this console:
  *
- * - Input is read into a buffer, whether or not the guest has offered buffers. When it is full,
- * what is piped in waits in the host's kernel until the guest has taken some. A terminal is read
- * all the same, since the escape key may come any time: what does not fit is lost.
- * - Input waits a moment after DRIVER_OK, until the guest has been silent for a while: Linux offers
- *   its buffers when it sets the port up, and throws away what comes before it is done with that.
- *   (What is piped into a VM is there from the start.)
- * - Output is handed to a thread that writes it (writer.h): Linux's driver waits for the console
- *   with interrupts off, so a reader that stalls must not stall the guest's writes. What nobody
- *   reads in time is lost, and counted.
- * - Both directions stop after so many bytes or chains and go on in the loop's next turn.
+ * - Input is read into a buffer, even if the guest has not offered any yet. When the buffer is full,
+ *   a pipe is no longer read. A terminal still is, because the escape key may come at any time:
+ *   what does not fit is lost.
+ * - After DRIVER_OK input is held back until the guest has been silent for a moment: Linux offers
+ *   buffers while it sets up the port, and discards what arrives before it has finished. (What is
+ *   piped into a VM is there from the start.)
+ * - Output goes to a thread that writes it (writer.h): Linux's driver waits for the console with
+ *   interrupts off, so a reader that stalls must not stall the guest. What is not read in time is
+ *   lost, and counted.
+ * - Both directions stop after some bytes or chains, and go on in the loop's next turn.
  *
- * What the guest writes goes to the terminal as it is; terminals are made for that.
+ * The guest's output reaches the terminal unchanged, escape sequences included.
  */
 #include <errno.h>
 #include <linux/virtio_console.h>
@@ -33,15 +33,15 @@
 #define TX 1u
 
 #define QUEUE_SIZE  64u
-#define INPUT_SIZE  1048576u /* of a terminal: a large paste, and then some */
-#define INPUT_PIPE  4096u    /* of what can wait */
+#define INPUT_SIZE  1048576u /* from a terminal: more than a large paste */
+#define INPUT_PIPE  4096u    /* from a pipe or a file, which can wait */
 #define TURN_BYTES  (64 * KIB)
 #define TURN_CHAINS QUEUE_SIZE
 
-#define ATTEND_NS 250000000u /* between looks whether the terminal is ours again */
+#define ATTEND_NS 250000000u /* between checks whether the terminal is ours again */
 
-#define HOLD_NS	 100000000u /* silence that input waits for ... */
-#define HOLD_MAX 20u	    /* ... so many times at most */
+#define HOLD_NS	 100000000u /* of silence, which input waits for ... */
+#define HOLD_MAX 20u	    /* ... at most this many times */
 
 struct console {
 	struct virtio_dev dev;
@@ -54,14 +54,14 @@ struct console {
 	struct loop_timer attend;
 	struct loop_timer hold;
 	unsigned hold_left;	    /* 0: input flows */
-	unsigned sent, sent_before; /* chains transmitted: now, when `hold` was set */
+	unsigned sent, sent_before; /* chains transmitted: by now; when `hold` was set */
 
-	struct virtq_chain tx; /* being written, when tx_busy; the entries shrink as they are */
+	struct virtq_chain tx; /* being written if tx_busy; its entries shrink */
 	struct iovec tx_iov[QUEUE_SIZE];
 	unsigned tx_next; /* entry of tx_iov to go on with */
 	bool tx_busy;
 	size_t bytes_left;	  /* of this turn */
-	_Atomic bool has_printed; /* the guest sent a byte, whatever became of it */
+	_Atomic bool has_printed; /* the guest has sent a byte, even if it was lost */
 };
 
 static struct console *to_console(struct virtio_dev *dev)
@@ -89,7 +89,7 @@ static void receive(struct console *c)
 
 	if (c->hold_left)
 		return;
-	virtq_disable_kicks(vq); /* nobody waits for buffers, until somebody does */
+	virtq_disable_kicks(vq); /* until input waits for buffers */
 	for (; c->input_len && r > 0 && budget; budget--) {
 		size_t n;
 
@@ -111,7 +111,7 @@ static void receive(struct console *c)
 		virtio_queue_kick_later(&c->dev, RX);
 }
 
-/* Watches input while it can be read. */
+/* Watches for input while there is room for it. */
 static void update_input(struct console *c)
 {
 	if (c->tty->in_fd < 0)
@@ -130,7 +130,7 @@ static void deliver(struct console *c)
 	update_input(c);
 }
 
-/* Reads what there is, or a turn's worth: false at the end of input. */
+/* Reads what is there, at most a turn's worth. False at the end of input. */
 static bool read_input(struct console *c)
 {
 	size_t size = c->tty->is_terminal ? INPUT_SIZE : INPUT_PIPE;
@@ -151,14 +151,14 @@ static bool read_input(struct console *c)
 		if (room)
 			c->input_len += (size_t)n;
 		else
-			log_guest("console: input is lost: the guest takes none");
+			log_guest("console: input is lost, because the guest does not read it");
 		turn += (size_t)n;
 	}
-	loop_pause(&c->in); /* what is left is reported when it is resumed */
+	loop_pause(&c->in); /* resuming it reports what is left */
 	return true;
 }
 
-/* The terminal may be another job's, and then ours again. */
+/* Looks whether the terminal is another job's now, or ours again. */
 static void attend(struct console *c)
 {
 	if (!tty_attend(c->tty) && c->tty->is_terminal)
@@ -280,7 +280,7 @@ static void console_start_queue(struct virtio_dev *dev, unsigned q)
 	}
 }
 
-/* The guest's last words, made available just before the end, are written, too. */
+/* What the guest made available just before the end is still written. */
 static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct console *c = to_console(dev);
@@ -296,7 +296,7 @@ static void console_stop_queue(struct virtio_dev *dev, unsigned q)
 	c->tx_busy = false;
 }
 
-/* Emergency write (section 5.3.4): the low byte, at any time, from any state. */
+/* Emergency write (section 5.3.4): the low byte, in any state. */
 static void console_config_write(struct virtio_dev *dev, uint32_t offset, const void *data,
 				 uint32_t len)
 {
@@ -304,8 +304,8 @@ static void console_config_write(struct virtio_dev *dev, uint32_t offset, const 
 		put(to_console(dev), data, 1);
 }
 
-/* The size is that of any terminal until the driver runs, and then becomes this terminal's. Linux
- * for long looked at it only when it was told that it changed. */
+/* Until the driver runs the size is 80 x 24, and then it changes to the terminal's: older Linux looks
+ * at the size only when it changes. */
 static void console_reset(struct virtio_dev *dev)
 {
 	static const uint16_t size[2] = {80, 24};
@@ -314,7 +314,7 @@ static void console_reset(struct virtio_dev *dev)
 		virtio_dev_set_config_locked(dev, 0, size, sizeof(size), false);
 }
 
-/* Of the rest nothing is the guest's doing: the terminal is another one then. */
+/* Nothing else is saved: a restored VM has another terminal. */
 struct console_state {
 	uint8_t has_printed;
 };

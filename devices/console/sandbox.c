@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What the console's threads call: its device is on the control loop. */
+/* What the console's threads call. The device itself is on the control loop. */
 #include <fcntl.h>
 #include <termios.h>
 
@@ -8,11 +8,11 @@
 
 static const struct sandbox_row rows[] = {
 	IOCTL(CONTROL, TIOCGWINSZ),			     /* the terminal's size */
-	CALL_IF(CONTROL_SOCKET, dup3, INT_IS(2, O_CLOEXEC)), /* output has another file */
+	CALL_IF(CONTROL_SOCKET, dup3, INT_IS(2, O_CLOEXEC)), /* output goes to another file */
 };
 
 const struct sandbox_rows console_sandbox = {
-	.roles = {"writer"}, /* of output; it writes, as all may */
+	.roles = {"writer"}, /* writes output, as all roles may */
 	.rows = rows,
 	.num = ARRAY_SIZE(rows),
 };

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. Standard input and output belong to whoever started skep: they are open
- * file descriptions that it shares. Non-blocking mode would be seen by all of them (and outlive
- * us). So output is written by a thread of its own (writer.c), which may block, and for input a
- * terminal or a pipe is opened a second time (open_again()). Input that cannot be opened again (a
- * socket, another user's terminal) is polled before it is read.
+ * DOC: Theory of operation. Standard input and output are open file descriptions that skep shares
+ * with whoever started it, for example a shell. If one became non-blocking, the others would see it,
+ * even after skep has ended. So output is written by a thread of its own (writer.c), which may
+ * block, and for input a terminal or a pipe is opened a second time (open_again()). Input that
+ * cannot be opened again (a socket, another user's terminal) is polled before it is read.
  *
- * Raw mode is the terminal's, not the description's. What it was before is kept in static memory,
- * where tty_restore() finds it in any context: atexit(3), the handlers below, the sandbox's
- * handler of SIGSYS.
+ * Raw mode belongs to the terminal. The mode before it is kept in static memory, so that
+ * tty_restore() works in any context: atexit(3), the signal handlers below, the sandbox's handler
+ * of SIGSYS.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,11 +33,12 @@
 static struct {
 	_Atomic bool raw;
 	int fd;
-	pid_t group; /* of processes, which is ours */
+	pid_t group; /* our process group */
 	struct termios before;
 } terminal = {.fd = -1};
 
-/* Whose job has the terminal? -1: it is not our session's, so there is no job control to heed. */
+/* Whether we are the terminal's foreground job. -1: it is not our session's, and there is no job
+ * control. */
 static bool in_foreground(void)
 {
 	pid_t foreground = tcgetpgrp(terminal.fd);
@@ -54,14 +55,14 @@ void tty_restore(void)
 	errno = saved;
 }
 
-/* The handler was removed when it was called (SA_RESETHAND): the signal now does what it does. */
+/* The handler was removed when it was called (SA_RESETHAND), so raise() has the default effect. */
 static void on_fatal(int sig)
 {
 	tty_restore();
 	raise(sig);
 }
 
-/* Signals that end the process, unless somebody takes them or wants them ignored. */
+/* For signals that end the process, unless they are handled or ignored already. */
 static void restore_on_signals(void)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,	SIGABRT,  SIGTRAP,
@@ -75,7 +76,7 @@ static void restore_on_signals(void)
 	}
 }
 
-/* What the settings were is asked anew each time: a shell sets its own, and others for its jobs. */
+/* The settings before are read each time, because a shell changes them when it switches jobs. */
 static int enter_raw_mode(void)
 {
 	struct termios now, raw;
@@ -136,13 +137,14 @@ static int open_terminal(struct tty *tty, struct error *e)
 	tty->is_terminal = true;
 	tty->background = !in_foreground();
 	if (tty->background)
-		log_info("in the background: the console takes no input until it is in front");
+		log_info("skep is in the background: the console takes no input until it is in the "
+			 "foreground");
 	else
 		r = enter_raw_mode();
 	return r ? error_set(e, r, "the terminal cannot be set to raw mode: %s", strerror(-r)) : 0;
 }
 
-/* Not closed, and not open in the wrong way, as main() leaves one that was closed. */
+/* Open, and not in the wrong direction: that is how main() reopens one that was closed. */
 static bool is_open(int fd, int wrong)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -175,13 +177,13 @@ static bool is_regular(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* What is in the file was the guest's to say, and may be a secret: it is its owner's to read. */
+/* The guest's output may contain secrets: only the owner can read the file. */
 static int open_output_file(struct tty *tty, const struct console_config *config,
 			    const struct device_host *host, struct error *e)
 {
 	tty->out_fd = output_open(config->path, O_APPEND | O_NONBLOCK, 0600, host->config, e);
 	if (tty->out_fd == -ENXIO)
-		error_set(e, -ENXIO, "nobody reads from this pipe; start its reader first");
+		error_set(e, -ENXIO, "nobody reads from this pipe: start its reader first");
 	if (tty->out_fd < 0)
 		return error_prefix(e, tty->out_fd, "console file %s", config->path);
 	tty->owns_out = true;
@@ -189,7 +191,7 @@ static int open_output_file(struct tty *tty, const struct console_config *config
 	return 0;
 }
 
-/* The number of the descriptor stays, so that writers on other threads need not be asked. */
+/* The descriptor keeps its number, so other threads that write to it need not know. */
 int tty_replace_file(struct tty *tty, int fd, struct error *e)
 {
 	if (!tty->is_file)
@@ -197,7 +199,7 @@ int tty_replace_file(struct tty *tty, int fd, struct error *e)
 				 "the VM's console is not in a file: only one of --console "
 				 "file=PATH can be replaced");
 	if (!is_regular(fd))
-		return error_set(e, -EINVAL, "the console's next file is not a regular one");
+		return error_set(e, -EINVAL, "the new console file is not a regular file");
 	if (dup3(fd, tty->out_fd, O_CLOEXEC) < 0)
 		return error_set(e, -errno, "cannot replace the console's file: %s",
 				 strerror(errno));
@@ -320,7 +322,7 @@ ssize_t tty_read(struct tty *tty, void *buf, size_t len)
 		n = read(tty->in_fd, buf, len);
 		if (n < 0 && errno == EINTR)
 			continue;
-		/* Another job has the terminal: its input is not ours. */
+		/* Another job has the terminal, and its input. */
 		if (n < 0 && errno == EIO && tty->is_terminal && !in_foreground())
 			return -EAGAIN;
 		if (n <= 0)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The host's end of the console: stdio, a file or nothing. Raw mode on a terminal with a way out
- * (Ctrl-A x) and the terminal restored on every exit, a crash included.
+ * The host's end of the console: stdio, a file or nothing. A terminal is in raw mode, with an escape
+ * key (Ctrl-A), and is restored however skep ends, even by a crash.
  */
 #ifndef SKEP_TTY_H
 #define SKEP_TTY_H
@@ -32,27 +32,27 @@ struct tty {
 /*
  * Opens what the config asks for and, on a terminal, enters raw mode: then log lines end in CR LF,
  * and a signal that would end the process restores the terminal first. SIGPIPE, SIGTTOU and SIGTTIN
- * are ignored from here on. A terminal of which skep is not the foreground job is left alone.
- * Descriptors 0 and 1 never become O_NONBLOCK: they are shared with the user's shell. Of `host`
- * a file's other uses are looked for in the config.
+ * are ignored from then on. If skep is not the terminal's foreground job, the terminal is left alone.
+ * Descriptors 0 and 1 never become O_NONBLOCK, as they are shared with the user's shell. The config
+ * in `host` says which files the VM uses otherwise.
  */
 int tty_open(struct tty *ret, const struct console_config *config, const struct device_host *host,
 	     struct error *e);
-/* What is written from now on goes to the regular file that `fd`, which stays the caller's, is open
- * on to append. Any thread. -ENOTSUP where the console is not in a file, or another negative errno,
- * with a message. */
+/* Sends further output to the regular file `fd`, which is open to append and stays the caller's. Any
+ * thread. -ENOTSUP if the console is not in a file, or another negative errno, with a message. */
 int tty_replace_file(struct tty *tty, int fd, struct error *e);
-/* Starts the thread that writes what tty_write() takes, once setup(arg) succeeded on it. */
+/* Starts the thread that writes output; it calls setup(arg) first. */
 int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e);
-/* Ends it: what waits has TTY_LAST_NS to be written. What became of all output. Idempotent. */
+/* Ends it: what is left has TTY_LAST_NS to be written. Returns the counts of all output.
+ * Idempotent. */
 #define TTY_LAST_NS 1000000000u
 struct writer_count tty_stop(struct tty *tty);
 /* Restores the terminal and closes what was opened. Idempotent. */
 void tty_close(struct tty *tty);
 
-/* Looks whether skep is the terminal's foreground job, and takes it into raw mode or lets go of it:
- * whether there is input to read. After SIGCONT, and from time to time in the background, as nobody
- * says when a job comes to the foreground. The control loop's thread. */
+/* Puts the terminal into raw mode if skep is its foreground job, else lets go of it. Returns whether
+ * there can be input. Called after SIGCONT, and from time to time in the background, because nothing
+ * tells when a job comes to the foreground. The control loop's thread. */
 bool tty_attend(struct tty *tty);
 /* Before skep is stopped: leaves the terminal as it was, until the next tty_attend(). */
 void tty_yield(const struct tty *tty);
@@ -65,14 +65,13 @@ void tty_restore(void);
  */
 size_t tty_filter_input(struct tty *tty, uint8_t *buf, size_t len);
 
-/* The console's input, never waiting: what is left after tty_filter_input(), 0 at the end of input,
- * -EAGAIN when there is nothing to read, another errno when the terminal is gone. */
+/* Reads input, filtered, without waiting: 0 at its end, -EAGAIN when there is none now, another errno
+ * when the terminal is gone. */
 ssize_t tty_read(struct tty *tty, void *buf, size_t len);
-/* The console's output, never waiting: what does not fit is lost and counted (writer.h). Any
- * thread. */
+/* Writes output without waiting: what does not fit is lost and counted (writer.h). Any thread. */
 void tty_write(struct tty *tty, const void *buf, size_t len);
 
-/* Columns and rows, 0 and 0 when unknown. */
+/* Columns and rows, 0 and 0 if unknown. */
 void tty_size(const struct tty *tty, uint16_t *ret_cols, uint16_t *ret_rows);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The console as a device of a VM: its terminal or file, the thread that writes its output, and the
- * signals that a terminal sends. */
+/* The console as a device of a VM: terminal or file, the thread that writes output, a terminal's
+ * signals. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -55,7 +55,7 @@ static void console_stop(struct vm_device *d)
 	uint64_t lost = d->own ? tty_stop(d->own).lost : 0;
 
 	if (lost)
-		log_warn("console: %llu bytes of its output are lost: nobody read them in time",
+		log_warn("console: %llu bytes of output are lost: nobody read them in time",
 			 (unsigned long long)lost);
 }
 
@@ -71,7 +71,7 @@ static void console_close(struct vm_device *d)
 
 static const int signals[] = {SIGTSTP, SIGCONT, SIGWINCH, 0};
 
-/* Stops, as SIGTSTP would have done had it not been taken, with the terminal as it was. */
+/* Stops skep, as an unhandled SIGTSTP does, after the terminal is restored. */
 static void suspend(const struct tty *tty)
 {
 	sigset_t set;
@@ -90,7 +90,7 @@ static void console_signal(struct vm_device *d, int sig)
 		suspend(d->own);
 	if (sig != SIGWINCH)
 		console_device_attend(d->dev);
-	console_device_resize(d->dev); /* meanwhile it may have changed */
+	console_device_resize(d->dev); /* it may have changed meanwhile */
 }
 
 /* Counters */
@@ -110,9 +110,9 @@ static void console_count(const struct vm_device *d, bool wait, void *ret)
 		*(struct writer_count *)ret = writer_count(tty->writer);
 }
 
-/* Why a guest that ended badly said nothing */
+/* Why a guest ended without a word */
 
-/* Packed as Linux's initrds are, the files take some four times as much, beside the archive. */
+/* Unpacked, Linux's initrds take some four times as much, in addition to the archive. */
 static uint64_t memory_for(uint64_t initrd)
 {
 	return ALIGN_UP(5 * initrd + 128 * MIB, 128 * MIB);
@@ -125,12 +125,13 @@ void console_explain_silence(const struct guest_facts *facts, struct error *ret)
 
 	if (facts->is_linux && initrd && memory < memory_for(initrd))
 		error_set(&memory_too, 0,
-			  "%llu MiB of memory are too little for an initrd of %llu MiB, which is "
-			  "unpacked beside itself (try --memory %lluM), or ",
+			  "%llu MiB of memory are too little to unpack an initrd of %llu MiB (try "
+			  "--memory %lluM), or ",
 			  (unsigned long long)(memory / MIB),
 			  (unsigned long long)(ALIGN_UP(initrd, MIB) / MIB),
 			  (unsigned long long)(memory_for(initrd) / MIB));
-	error_set(ret, 0, "nothing came to its console before that; likely %s%s", memory_too.msg,
+	error_set(ret, 0, "it printed nothing on its console before that; likely %s%s",
+		  memory_too.msg,
 		  !facts->is_linux
 			  ? "it prints to a serial port, where there is only virtio-console"
 		  : initrd ? "its initrd does not load virtio_mmio and virtio_console"
@@ -153,7 +154,7 @@ static json_t *replace_file(const struct device_request *request, struct error *
 
 	if (request->file < 0)
 		error_set(e, -EINVAL,
-			  "no file came with it: its descriptor is to be passed (SCM_RIGHTS)");
+			  "no file came with the request: pass its descriptor (SCM_RIGHTS)");
 	else if (tty_replace_file(request->num ? request->devices->own : &none, request->file, e) ==
 		 0)
 		return json_object();
@@ -166,7 +167,7 @@ static const struct device_command commands[] = {
 		.members = (const char *const[]){NULL},
 		.run = replace_file,
 		.operands = "FILE",
-		.summary = "append its console's further output to FILE",
+		.summary = "append further console output to FILE",
 		.max_operands = 1,
 	},
 	{.name = NULL},

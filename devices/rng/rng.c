@@ -13,7 +13,7 @@
 #include "virtio/type.h"
 
 #define QUEUE_SIZE  16u
-#define TURN_BYTES  (64 * KIB) /* at most, before others have their turn; a request gets no more */
+#define TURN_BYTES  (64 * KIB) /* in one turn; a request gets no more */
 #define TURN_CHAINS QUEUE_SIZE
 
 struct rng {
@@ -21,8 +21,8 @@ struct rng {
 	struct iovec iov[QUEUE_SIZE];
 };
 
-/* Fills up to `max` bytes of the chain; returns how many. The guest gets fewer than it asked for
- * when its request is large, and asks again. */
+/* Fills up to `max` bytes of the chain; returns how many. A guest that asks for more gets fewer than
+ * it asked for, and asks again. */
 static uint32_t fill(const struct virtq_chain *chain, size_t max)
 {
 	size_t done = 0;

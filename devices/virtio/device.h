@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A device's life cycle, as registers and saved states move it. All under the device's lock. */
+/* Steps of a device's life cycle, for registers and saved states. All under the device's lock. */
 #ifndef SKEP_VIRTIO_DEVICE_H
 #define SKEP_VIRTIO_DEVICE_H
 

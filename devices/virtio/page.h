@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The register page, as what changes a device's registers keeps it true. */
+/* The register page: what changes a register stores it here. */
 #ifndef SKEP_VIRTIO_PAGE_H
 #define SKEP_VIRTIO_PAGE_H
 
@@ -12,13 +12,13 @@ static inline _Atomic uint32_t *virtio_reg(const struct virtio_dev *dev, uint32_
 
 /* Stores all registers, with no interrupt pending. */
 void virtio_page_fill(struct virtio_dev *dev);
-/* Stores those behind a selector. Under the lock. */
+/* Store the registers behind a selector. Under the lock. */
 void virtio_page_show_features(struct virtio_dev *dev);
 void virtio_page_show_queue(struct virtio_dev *dev);
 /* Sets the status, here and in the page. Under the state lock. */
 void virtio_page_set_status(struct virtio_dev *dev, uint32_t status);
-/* Brings dev->config to the page under the generation counter; true when it differed. Under the
- * state lock. */
+/* Copies dev->config to the page, moving the generation; true if it differed. Under the state
+ * lock. */
 bool virtio_page_show_config(struct virtio_dev *dev);
 
 /* The queue that the driver selected, or NULL when there is none by that number. */

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * A device's state, to be written out and read back: all that the driver set and all that it was
- * told, and nothing of the host but by name. The other half is guest memory, where the rings are.
+ * A device's state, to be saved and restored: all that the driver set, and all that it was told.
+ * Nothing in it belongs to the host. The rings are in guest memory, which is saved elsewhere.
  *
- * DOC: While the vCPUs stand still, virtio_dev_pause() keeps queues from beginning requests; those
- * that are at work end as ever, and when none is left virtio_dev_save() succeeds. So a state has no
- * request in it, and a driver is told of each once, by the device that carried it out. Then the
- * device goes on (virtio_dev_resume()), or another one over the same memory does
- * (virtio_dev_restore()), and this one is freed. Input that a device holds and the guest has not
- * taken is the host's, and no part of this.
+ * DOC: While the vCPUs are stopped, virtio_dev_pause() keeps queues from starting requests. Those in
+ * flight finish as usual, and when none is left virtio_dev_save() succeeds. So a state contains no
+ * requests, and the driver hears of each once, from the device that carried it out. Then this device
+ * goes on (virtio_dev_resume()); or it is freed, and another one with the same memory goes on
+ * (virtio_dev_restore()). Input that the guest has not taken yet is not part of the state.
  *
- * A state that was read back is not trusted: it is checked as what a driver writes is.
+ * A state that is restored is not trusted: it is checked as strictly as what a driver writes.
  */
 #ifndef SKEP_VIRTIO_STATE_H
 #define SKEP_VIRTIO_STATE_H
@@ -18,11 +17,11 @@
 #include "virtio/virtio.h"
 
 #define VIRTIO_STATE_VERSION 1u
-#define VIRTIO_STATE_OWN     64u /* bytes for what a type has besides */
+#define VIRTIO_STATE_OWN     64u /* bytes for a type's own state */
 
 struct virtio_queue_state {
 	uint64_t desc, avail, used;	/* guest physical addresses */
-	uint16_t next_avail, next_used; /* free-running; nothing lies between them */
+	uint16_t next_avail, next_used; /* free-running; no request is in flight */
 	uint16_t size;
 	uint8_t ready;
 	uint8_t zero;
@@ -42,17 +41,17 @@ struct virtio_state {
 	struct virtio_queue_state queue[VIRTIO_MAX_QUEUES];
 };
 
-/* Queues begin no request from now on, until virtio_dev_resume() or a reset. All four: no vCPU runs,
- * no lock is held, the device is attached, its loops run; any thread, one at a time. */
+/* Queues start no requests until virtio_dev_resume() or a reset. For all four functions: no vCPU
+ * runs, no lock is held, the device is attached, its loops run; any thread, one at a time. */
 void virtio_dev_pause(struct virtio_dev *dev);
 void virtio_dev_resume(struct virtio_dev *dev);
 
-/* -EBUSY with a message while a request is at work (or waits for space on the host): ask again. */
+/* -EBUSY with a message while a request is in flight (or waits for space on the host): try again. */
 int virtio_dev_save(struct virtio_dev *dev, struct virtio_state *ret, struct error *e);
 
-/* Puts a device at status 0 where the other one was, and its queues to work. -EINVAL with a message
- * for a state that is not of such a device, or that no driver could have brought it to; the device
- * is as it was then. */
+/* Brings a device at status 0 to the saved state, and starts its queues. -EINVAL with a message if
+ * the state is of another kind of device, or one that no driver can reach: the device is then at
+ * status 0 still. */
 int virtio_dev_restore(struct virtio_dev *dev, const struct virtio_state *state, struct error *e);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * What a device type says of itself, so that the rooms above need no name of one: src/vm/devices.def
- * lists the types, and docs/adding-a-device.md walks through one.
+ * How a device type describes itself, so that no other room has to name it. src/vm/devices.def lists
+ * the types, and docs/adding-a-device.md shows how to write one.
  */
 #ifndef SKEP_DEVICE_TYPE_H
 #define SKEP_DEVICE_TYPE_H
@@ -33,11 +33,11 @@ struct device_host {
 	void *ctx;
 };
 
-/* Runs first on a new thread, with the name of the thread's role in the sandbox; what it returns
- * must be 0. NULL: there is no sandbox. */
+/* Called first on each new thread, with the name of its role in the sandbox; must return 0. NULL:
+ * there is no sandbox. */
 typedef int (*device_setup)(void *role);
 
-/* A number in the struct that count() fills: 64 bits wide, -1 for unknown. */
+/* A 64-bit number in the struct that count() fills; -1: unknown. */
 struct device_counter {
 	const char *name; /* its key in JSON; NULL: the end of the table */
 	size_t offset;
@@ -49,34 +49,34 @@ struct device_counter {
 #member, offsetof(struct type, member)                                             \
 	}
 
-/* What explain_end() goes by. */
+/* What explain_end() can use. */
 struct guest_facts {
 	uint64_t memory, initrd; /* bytes; no initrd: 0 */
 	bool is_linux;
 };
 
 /*
- * A type. A VM calls what is for one device in this order, on the main thread: open, build, ready,
- * start, stop, close; all but `build` may be NULL. After one that failed only stop and close follow.
+ * A type. For each device, a VM calls these on the main thread in this order: open, build, ready,
+ * start, stop, close. All but `build` may be NULL. If one fails, only stop and close follow.
  */
 struct device_type {
 	const char *name; /* its room's: "blk" */
 	const struct device_options *options;
 
-	/* Opens what may fail or take long, before the kernel is looked at. */
+	/* Opens what may fail or take long, before the kernel is opened. */
 	int (*open)(struct vm_device *d, const struct device_host *host, struct error *e);
-	/* Makes d->dev, and the loops that it needs: device_add_loop(). */
+	/* Creates d->dev, and the loops that it needs: device_add_loop(). */
 	int (*build)(struct vm_device *d, const struct device_host *host, struct error *e);
-	/* Nothing but the start of threads can fail any more: files may be emptied. */
+	/* After this only the start of threads can fail: the time to empty files. */
 	int (*ready)(struct vm_device *d, struct error *e);
-	/* Starts threads that are no loops; they run until stop(), when all loops have ended. */
+	/* Starts threads other than loops; they run until stop(), which comes after all loops have ended. */
 	int (*start)(struct vm_device *d, device_setup setup, struct error *e);
 	void (*stop)(struct vm_device *d);
 	/* After d->dev and all loops, the control loop too, were freed; undoes open(). */
 	void (*close)(struct vm_device *d);
 
-	/* Signals that it wants while it is there, ended by 0, unless they are ignored; signal() is
-	 * called on the control loop. */
+	/* The signals that it handles, ended by 0; one that is ignored stays so. signal() is called on
+	 * the control loop. */
 	const int *signals;
 	void (*signal)(struct vm_device *d, int sig);
 
@@ -84,8 +84,8 @@ struct device_type {
 	 * each, with what describe() adds before them (a path) and add_status() after them, in the
 	 * status alone. The type's key is that of its options; without counters it has none. */
 	const struct device_counter *counters;
-	/* Fills the struct, of which all bytes are 0, so far. With `wait` it may wait for the host's
-	 * file systems. d->dev is NULL when the VM could not be built. Any thread. */
+	/* Fills the struct, which is zeroed. With `wait` it may wait for the host's file systems.
+	 * d->dev is NULL if the VM could not be built. Any thread. */
 	void (*count)(const struct vm_device *d, bool wait, void *ret);
 	void (*describe)(const struct vm_device *d, json_t *ret);
 	void (*add_status)(const struct vm_device *d, json_t *ret);
@@ -94,10 +94,11 @@ struct device_type {
 
 	const struct device_command *commands; /* ends with name == NULL; NULL: none */
 
-	/* The guest ended badly: what the device knows of the reason, or nothing. Any thread. */
+	/* The guest ended badly: why, as far as this device knows. Any thread. */
 	void (*explain_end)(const struct vm_device *d, const struct guest_facts *facts,
 			    struct error *ret);
-	/* The process ends at once: puts right what it changed beyond itself. Async-signal-safe. */
+	/* The process ends at once: undoes what outlives it, like a terminal's mode.
+	 * Async-signal-safe. */
 	void (*restore_host)(void);
 };
 
@@ -117,11 +118,11 @@ struct vm_device {
 	unsigned num_loops;
 };
 
-/* Adds a loop, which is the VM's from now on: it is started after those before it, stopped before
- * them, and freed after the device. */
+/* Adds a loop and hands it to the VM, which starts it after those added before, stops it before
+ * them, and frees it after the device. */
 void device_add_loop(struct vm_device *d, struct loop *loop, const char *role);
 
-/* A device with its counters as they were at some time. */
+/* A device and its counters at one moment. */
 struct device_count {
 	const struct vm_device *device;
 	int64_t counters[DEVICE_MAX_COUNTERS];
@@ -129,8 +130,8 @@ struct device_count {
 void device_count(struct device_count *ret, const struct vm_device *d, bool wait);
 
 /*
- * Adds to `doc` the keys of all types that have counters, in the order of `types`, which ends with
- * NULL: an object where a VM has at most one, else an array. `counts` are in the same order.
+ * Adds a key to `doc` for each type that has counters, in the order of `types`, which ends with NULL:
+ * an object for a type of which a VM has at most one, else an array. `counts` has the same order.
  */
 void devices_to_json(json_t *doc, const struct device_type *const *types,
 		     const struct device_count *counts, size_t num, bool with_status);
@@ -139,12 +140,12 @@ void devices_to_json(json_t *doc, const struct device_type *const *types,
  * A command of `skep control`, both ends of it. A request is a JSON object (docs/control.md).
  */
 
-/* What came to a VM, on the control loop. */
+/* What a VM received, on the control loop. */
 struct device_request {
 	struct vm_device *devices; /* all of the command's type */
 	unsigned num;
 	const json_t *json;
-	int file; /* that was passed; -1: none */
+	int file; /* the descriptor that was passed; -1: none */
 };
 
 /* What was typed. */
@@ -157,25 +158,24 @@ struct device_words {
 struct device_command {
 	const char *name;
 
-	/* The VM's end. The members that it takes, ended by NULL, and what it does: the answer, or
-	 * NULL with a message. */
+	/* The VM's end: the members that a request may have, ended by NULL; and the function that
+	 * carries it out and returns the answer, or NULL with a message. */
 	const char *const *members;
 	json_t *(*run)(const struct device_request *request, struct error *e);
 
-	/* The client's. A first operand "FILE" is opened there, to append, and passed. */
-	const char *operands, *summary; /* "DISK [SIZE]", of which what is in brackets may miss */
+	/* The client's end. A first operand "FILE" is opened to append, and passed. */
+	const char *operands, *summary; /* operands like "DISK [SIZE]", where SIZE is optional */
 	unsigned max_operands;		/* at most 2 */
 	const struct setting *settings; /* end with name == NULL; NULL: none but --help */
 	const void *defaults;		/* of the options' struct ... */
 	size_t options_size;		/* ... which has at most DEVICE_MAX_OPTIONS bytes */
-	/* Adds members to the request; NULL: there are none. -EINVAL or -ERANGE with a message. */
+	/* Adds members to the request; NULL: it has none. -EINVAL or -ERANGE with a message. */
 	int (*ask)(const struct device_words *words, json_t *request, struct error *e);
-	/* Prints an answer that is no error; NULL: there is nothing to say. 0 or -ENOMEM. */
+	/* Prints a successful answer; NULL: there is nothing to print. 0 or -ENOMEM. */
 	int (*print)(const struct device_words *words, const json_t *answer, FILE *out);
 };
 
-/* For print(): a member as a number, 0 when it is none; as text, "?" when it is none; as bytes for
- * people. */
+/* For print(): a member as a number, else 0; as text, else "?"; as a size like "1.5 GiB". */
 #define DEVICE_BYTES_LEN FORMAT_BYTES
 uint64_t answer_number(const json_t *answer, const char *name);
 const char *answer_text(const json_t *answer, const char *name);

@@ -3,7 +3,7 @@
  * A virtio device and its life cycle (virtio 1.3, sections 2.1, 3.1), and its virtio-mmio transport
  * (section 4.2, version 2).
  *
- * DOC: Theory of operation. Register writes come from vCPU threads, one at a time under `lock`.
+ * DOC: Theory of operation. Registers are written by vCPU threads, one at a time under `lock`.
  * Each queue belongs to its loop from DRIVER_OK until QueueReady is cleared or the device is reset.
  * The hand-over is loop_call(): at DRIVER_OK start_queue() runs on the queue's loop, at the end
  * stop_queue() does, and returns only when no request of that queue is in flight. Code on a loop
@@ -11,10 +11,9 @@
  * and the interrupt state, which are atomics.
  *
  * The register page is the memory that the guest reads directly (a read-only memslot) where the
- * host has KVM_CAP_READONLY_MEM, so it is kept true at every change. InterruptACK and QueueNotify
- * writes never exit: they are coalesced MMIO and ioeventfds. drain_acks() brings pending ACKs in
- * before the interrupt state is looked at or changed; see page.c for why no interrupt is
- * lost.
+ * host has KVM_CAP_READONLY_MEM, so it is updated at every change. Writes to InterruptACK and
+ * QueueNotify never exit: they are coalesced MMIO and ioeventfds. drain_acks() applies pending ACKs
+ * before the interrupt state is read or changed; page.c explains why no interrupt is lost.
  */
 #ifndef SKEP_VIRTIO_H
 #define SKEP_VIRTIO_H
@@ -59,18 +58,18 @@ struct virtio_ops {
 	 * (e.g. by config_write). vCPU thread, under the lock. May be NULL. */
 	void (*reset)(struct virtio_dev *dev);
 
-	/* Gives chains that the device holds and has done nothing with back to queue `q`
-	 * (virtq_unpop()), which is paused, so that nothing is in flight. Queue's loop. May be NULL. */
+	/* Returns chains that the device holds but has not worked on to queue `q` (virtq_unpop()), which
+	 * is paused, so that nothing is in flight. Queue's loop. May be NULL. */
 	void (*give_back)(struct virtio_dev *dev, unsigned q);
-	/* What the type has besides, for virtio/state.h: `state_size` bytes, of fixed layout, without
-	 * pointers; zeroed before. Queues are idle. The state that restore() gets is not trusted: it
-	 * is called before the queues run, with the driver's features in place. 0, or -EBUSY to be
-	 * asked again and -EINVAL, with a message. vCPU thread, under the lock. May be NULL. */
+	/* The type's own state, for virtio/state.h: `state_size` bytes of fixed layout, zeroed, without
+	 * pointers. Queues are idle. restore() is called before the queues run, when the driver's
+	 * features are set; its state is not trusted. 0, -EBUSY (save: try again) or -EINVAL, with a
+	 * message. vCPU thread, under the lock. May be NULL. */
 	uint32_t state_size;
 	int (*save)(struct virtio_dev *dev, void *state, struct error *e);
 	int (*restore)(struct virtio_dev *dev, const void *state, struct error *e);
 
-	/* Frees what the device made; its loops do not run any more. */
+	/* Frees the device and all it owns; its loops have ended. */
 	void (*destroy)(struct virtio_dev *dev);
 };
 
@@ -81,7 +80,7 @@ struct virtio_queue {
 	struct virtio_dev *dev;
 	unsigned index;
 	int kick_fd;	     /* eventfd; the ioeventfd of QueueNotify == index */
-	_Atomic bool active; /* from DRIVER_OK on, and neither stopped nor broken */
+	_Atomic bool active; /* since DRIVER_OK; neither stopped nor broken */
 	bool started;	     /* start_queue() was called, stop_queue() is due */
 };
 
@@ -93,14 +92,14 @@ struct virtio_dev {
 	uint64_t driver_features; /* accepted; valid from FEATURES_OK */
 	struct virtio_queue *queue;
 	unsigned num_queues;
-	unsigned usable_queues; /* of those, with the accepted features; set by features_ok() */
+	unsigned usable_queues; /* that the accepted features leave; set by features_ok() */
 	uint8_t config[VIRTIO_CONFIG_MAX]; /* little-endian; change only through
 					      virtio_dev_set_config() */
 	uint32_t config_len;
 
 	pthread_mutex_t lock;
-	/* A leaf lock, held for a few stores at a time and therefore open to loops: changes of
-	 * status and of the configuration with their interrupt. `lock` is taken before it. */
+	/* For changes of the status and of the configuration, with their interrupt. A leaf lock, held
+	 * for a few stores only, so loops may take it. `lock` is taken before it. */
 	pthread_mutex_t state_lock;
 	uint8_t *page; /* the register page, VIRTIO_MMIO_PAGE bytes */
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
@@ -144,14 +143,14 @@ static inline bool virtio_has(const struct virtio_dev *dev, unsigned feature_bit
 	return dev->driver_features & (1ull << feature_bit);
 }
 
-/* May the device work on queue `q` now? For work that starts elsewhere than in kick(). */
+/* Whether the device may work on queue `q` now: for work that does not start in kick(). */
 static inline bool virtio_queue_active(const struct virtio_dev *dev, unsigned q)
 {
 	return atomic_load_explicit(&dev->queue[q].active, memory_order_acquire);
 }
 
-/* Has kick() called again after whatever else is ready on the loop: work on a queue is bounded, so
- * that a driver that refills it without end starves nobody. Any thread. */
+/* Has kick() called again, after whatever else is ready on the loop. So work on a queue is bounded, and
+ * a driver that keeps refilling it starves nobody. Any thread. */
 void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q);
 
 /* Publishes pushed used entries of queue `q` and interrupts where the driver wants it. Queue's

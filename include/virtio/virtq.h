@@ -47,7 +47,7 @@ struct virtq {
 	uint16_t published;			 /* used.idx as the guest last saw it */
 	bool event_idx;				 /* VIRTIO_F_EVENT_IDX negotiated */
 	bool indirect;				 /* VIRTIO_F_INDIRECT_DESC negotiated */
-	bool paused;				 /* there seems to be no next chain */
+	bool paused;				 /* pretends that there is no next chain */
 	uint64_t in_flight[VIRTQ_MAX_SIZE / 64]; /* heads popped and not yet pushed */
 };
 
@@ -56,7 +56,7 @@ struct virtq {
  * lies whole in one region of RAM; maps the rings and clears the state. 0 or -EINVAL with a reason.
  */
 int virtq_activate(struct virtq *vq, const struct gmem *mem, uint64_t features, const char **why);
-/* The same, to go on at these positions. */
+/* The same, starting at these positions. */
 int virtq_activate_at(struct virtq *vq, const struct gmem *mem, uint64_t features,
 		      uint16_t next_avail, uint16_t next_used, const char **why);
 void virtq_reset(struct virtq *vq); /* back to the state after device reset; max_size stays */
@@ -69,7 +69,7 @@ void virtq_reset(struct virtq *vq); /* back to the state after device reset; max
  */
 int virtq_pop(struct virtq *vq, struct virtq_chain *chain, const char **why);
 
-/* Whether there is a next chain, or something broken: virtq_pop() tells. */
+/* Whether virtq_pop() would find a chain, or an error. */
 bool virtq_available(const struct virtq *vq);
 
 /* Puts a used entry; `written` counts bytes written to device-writable buffers. Not yet visible. */
@@ -78,16 +78,16 @@ void virtq_push(struct virtq *vq, uint16_t head, uint32_t written);
 /* Makes pushed entries visible. True: the driver wants an interrupt. */
 bool virtq_publish(struct virtq *vq);
 
-/* Kicks: off while the queue is being worked on; on again before waiting. virtq_enable_kicks()
- * returns true when more is available already, and then the caller goes on popping. */
+/* Turn kicks off while working on the queue, and on before waiting. If virtq_enable_kicks() returns
+ * true, more is available already, and the caller has to go on. */
 void virtq_disable_kicks(struct virtq *vq);
 bool virtq_enable_kicks(struct virtq *vq);
 
-/* Undoes virtq_pop() of the chain with this head, the last one that was popped: the next pop has it
+/* Undoes the last virtq_pop(), which returned the chain with this head: the next pop returns it
  * again. */
 void virtq_unpop(struct virtq *vq, uint16_t head);
 
-/* While it is paused, no further chain is popped, and nothing is available. */
+/* While the queue is paused, virtq_pop() returns no chain. */
 void virtq_pause(struct virtq *vq, bool paused);
 /* Whether all that was popped was pushed and published. */
 bool virtq_is_idle(const struct virtq *vq);

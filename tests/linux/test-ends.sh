@@ -57,7 +57,7 @@ test_panic_before_the_first_byte() {
 	boot -k "$cloud/vmlinuz" -i "$work/large.cpio" -i "$cloud/initrd" -m 256M
 	ends "an initrd too large for the memory: a panic is 121" 121
 	check "it says that memory is little for it, and the remedy" \
-		complained 'nothing came to its console.* of memory are too little for an initrd of .*try --memory'
+		complained 'it printed nothing on its console.* of memory are too little to unpack an initrd of .*try --memory'
 	rm "$work/large.cpio" "$work/large/large"
 	(cd "$work/large" && find . | cpio -o -H newc --quiet) >"$work/empty.cpio"
 	boot -k "$cloud/vmlinuz" -i "$work/empty.cpio"

@@ -94,10 +94,10 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 	explain(&r, 256 * MIB, 137 * MIB, true);
 	vm_result_describe(&r, &text);
 	assert_string_equal(text.msg,
-			    "the guest's kernel panicked: nothing came to its console before that; "
-			    "likely 256 MiB of memory are too little for an initrd of 137 MiB, "
-			    "which is unpacked beside itself (try --memory 896M), or its initrd "
-			    "does not load virtio_mmio and virtio_console");
+			    "the guest's kernel panicked: it printed nothing on its console before "
+			    "that; likely 256 MiB of memory are too little to unpack an initrd of "
+			    "137 MiB (try --memory 896M), or its initrd does not load virtio_mmio "
+			    "and virtio_console");
 	r = (struct vm_result){.end = VM_TIMEOUT};
 	explain(&r, 256 * MIB, 4 * MIB, true);
 	assert_null(strstr(r.error.msg, "memory"));
@@ -107,7 +107,7 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 	assert_non_null(strstr(r.error.msg, "no --initrd to load them from"));
 	r = (struct vm_result){.end = VM_RESET, .error = {"triple fault"}};
 	explain(&r, 256 * MIB, 0, false);
-	assert_non_null(strstr(r.error.msg, "triple fault: nothing came to its console"));
+	assert_non_null(strstr(r.error.msg, "triple fault: it printed nothing on its console"));
 	assert_non_null(strstr(r.error.msg, "serial port"));
 	r = (struct vm_result){.end = VM_POWER_OFF};
 	explain(&r, 256 * MIB, 0, true);
