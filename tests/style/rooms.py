@@ -24,7 +24,7 @@ ROOMS = [
 	["config"],
 	["sandbox"],
 	["kvm"],
-	["boot"],
+	["boot", "klog"],
 	["virtio"],
 	["console", "rng", "blk", "net", "balloon", "vsock"],
 	["control"],
@@ -46,6 +46,7 @@ NAMED = [
 	("src/boot/identify.c", r"a disk|--disk|disk image"),  # what else a file is, and where it goes
 	("src/config/table.c", r"RAM disk"),           # an initrd
 	("src/cli/check.c", r"vhost.(?:net|vsock)|/dev/net|\"vsock\""),  # the host's names
+	("src/klog/vmcoreinfo.c", r"_blk(?:_|\b)"),   # Linux's words
 	("src/boot/cmdline.c", r"console=|\"tty\"|tty0"),  # Linux's words
 ]
 # The generator is a program of its own, made of the rows of all types.
