@@ -2,9 +2,11 @@
 /* The console as a device of a VM: terminal or file, the thread that writes output, a terminal's
  * signals. */
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -146,6 +148,27 @@ static void explain_end(const struct vm_device *d, const struct guest_facts *fac
 		console_explain_silence(facts, ret);
 }
 
+static const char *silence_of(const struct virtio_dev *dev)
+{
+	uint32_t status = atomic_load(&dev->status);
+
+	if (status & VIRTIO_CONFIG_S_DRIVER_OK)
+		return "its driver of the console is ready, but nothing is written to it";
+	return status & VIRTIO_CONFIG_S_DRIVER ? "its driver of the console is being set up"
+					       : "no driver has found the console (it takes "
+						 "virtio_mmio and virtio_console)";
+}
+
+static void voice(const struct vm_device *d, struct guest_voice *ret)
+{
+	const struct console_config *config = d->config;
+
+	ret->spoke = d->dev && console_device_has_printed(d->dev);
+	ret->shown = config->mode == CONSOLE_STDIO;
+	ret->awaited = ret->shown && isatty(STDOUT_FILENO) && isatty(STDERR_FILENO);
+	ret->silence = d->dev && !ret->spoke ? silence_of(d->dev) : NULL;
+}
+
 /* Commands */
 
 static json_t *replace_file(const struct device_request *request, struct error *e)
@@ -187,6 +210,7 @@ const struct device_type console_type = {
 	.counters = counters,
 	.count = console_count,
 	.commands = commands,
+	.voice = voice,
 	.explain_end = explain_end,
 	.restore_host = tty_restore,
 };

@@ -28,6 +28,8 @@ __attribute__((format(printf, 2, 3))) void log_at(enum log_level level, const ch
 /* Writes the message, or that of `code` where there is none, to stderr as one line, at any level,
  * and waits a moment for the reader. Main thread, or when the others no longer matter. */
 void log_say(const struct error *e, int code);
+/* The same for a line of text that is no message of skep's own: false when the reader took none. */
+bool log_text(const char *text);
 
 /* One call site's budget of lines: LOG_BURST in LOG_PERIOD_NS, then a line that counts the rest. */
 struct log_limit {

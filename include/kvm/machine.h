@@ -136,6 +136,9 @@ void machine_end(struct machine *m);
 /* The same, and joins their threads. Not from a vCPU thread. */
 void machine_stop(struct machine *m);
 
+/* Nanoseconds that the vCPUs' threads have run, all together. While they are there; any thread. */
+uint64_t machine_cpu_time(const struct machine *m);
+
 /* Called from time to time, by one thread, while the vCPUs run: if they have used no CPU time since
  * the last call, they are asked whether they are halted with interrupts off. If all are, one of
  * their threads calls ended() with VCPU_HALTED. */

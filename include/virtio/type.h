@@ -55,6 +55,14 @@ struct guest_facts {
 	bool is_linux;
 };
 
+/* How far it gets what the guest says by a device. */
+struct guest_voice {
+	bool spoke;	     /* the guest has sent a byte */
+	bool shown;	     /* who started skep is shown it as it comes ... */
+	bool awaited;	     /* ... on a terminal */
+	const char *silence; /* while it has not spoken: what its driver has done so far */
+};
+
 /*
  * A type. For each device, a VM calls these on the main thread in this order: open, build, ready,
  * start, stop, close. All but `build` may be NULL. If one fails, only stop and close follow.
@@ -94,6 +102,9 @@ struct device_type {
 
 	const struct device_command *commands; /* ends with name == NULL; NULL: none */
 
+	/* For a type that the guest speaks to its user by. Fills in *ret, which is all zeros; d->dev
+	 * may be NULL. Any thread. */
+	void (*voice)(const struct vm_device *d, struct guest_voice *ret);
 	/* The guest ended badly: why, as far as this device knows. Any thread. */
 	void (*explain_end)(const struct vm_device *d, const struct guest_facts *facts,
 			    struct error *ret);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "config/config.h"
+#include "klog/klog.h"
 
 /* How a VM ended. Exit statuses: DOC in docs/design.md, "Ends of a VM". */
 enum vm_end {
@@ -34,6 +35,9 @@ struct vm_result {
 		uint64_t mmio_read, mmio_write, pio_in, pio_out, unknown_mmio, unknown_pio, other;
 	} exits;
 	uint64_t coalesced; /* coalesced MMIO writes drained */
+	/* The end of the kernel's log where the end was bad; freed by vm_result_destroy(). */
+	struct klog_page kernel_log;
+	bool log_is_news; /* what the user was shown of the guest does not have it */
 	/* The devices' counters; freed by vm_result_destroy(), written before vm_close(). */
 	struct device_count *devices;
 	unsigned num_devices;
@@ -62,6 +66,12 @@ int vm_result_status(const struct vm_result *result);
 
 /* One line that says why it ended; empty after a power-off. */
 void vm_result_describe(const struct vm_result *result, struct error *ret);
+
+/*
+ * The end of the kernel's log as lines for people, and somewhat earlier ones where it began to go
+ * wrong. NULL when there are none, or the console showed them. Freed by the caller.
+ */
+char *vm_result_kernel_log(const struct vm_result *result);
 
 /* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
 int vm_result_write(int fd, const struct vm_result *result);

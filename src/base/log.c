@@ -51,16 +51,31 @@ static bool can_write(int fd, int wait_ms)
 	return r != 0;
 }
 
+static bool put(const char *line)
+{
+	int fd = atomic_load(&out_fd);
+
+	return can_write(fd, STALLED_MS) && write(fd, line, strlen(line)) > 0;
+}
+
+bool log_text(const char *text)
+{
+	char line[LOG_LINE_MAX];
+
+	snprintf(line, sizeof(line) - 1, "%s", text);
+	text_clean(line);
+	strcat(line, "\n");
+	return put(line);
+}
+
 void log_say(const struct error *e, int code)
 {
 	char line[sizeof(e->msg) + sizeof("skep: \n")];
-	int fd = atomic_load(&out_fd);
 
 	snprintf(line, sizeof(line), "skep: %s", e->msg[0] ? e->msg : strerror(-code));
 	text_clean(line);
 	strcat(line, "\n");
-	if (can_write(fd, STALLED_MS))
-		(void)!write(fd, line, strlen(line));
+	put(line);
 }
 
 __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level, const char *fmt,

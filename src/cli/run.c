@@ -121,6 +121,22 @@ static int report(struct run *run)
 	return vm_result_write(run->result_fd, &run->result);
 }
 
+#define LOG_LINE 400u /* bytes of a line that are shown */
+
+static void show_kernel_log(const struct vm_result *result)
+{
+	_cleanup_free_ char *text = vm_result_kernel_log(result);
+	char *rest = text, *line;
+
+	if (!text || !log_text("skep: the end of the guest kernel's log:"))
+		return;
+	while ((line = strsep(&rest, "\n")) && rest) {
+		shorten(line, LOG_LINE);
+		if (!log_text(line))
+			return;
+	}
+}
+
 /* The exit status; `written` is what report() returned. */
 static int explain(const struct run *run, int written)
 {
@@ -130,6 +146,7 @@ static int explain(const struct run *run, int written)
 	if (status != 0) {
 		vm_result_describe(&run->result, &e);
 		log_say(&e, -EIO);
+		show_kernel_log(&run->result);
 	}
 	if (written < 0) {
 		error_set(&e, written, "--result: '%s': %m", run->config->result_path);

@@ -16,7 +16,7 @@
 #include "base/util.h"
 #include "inside.h"
 
-static uint64_t cpu_time(const struct machine *m)
+uint64_t machine_cpu_time(const struct machine *m)
 {
 	uint64_t sum = 0;
 
@@ -31,7 +31,7 @@ static uint64_t cpu_time(const struct machine *m)
 
 void machine_check_halted(struct machine *m)
 {
-	uint64_t now = cpu_time(m);
+	uint64_t now = machine_cpu_time(m);
 	bool idle = now == m->halt.cpu_time;
 
 	m->halt.cpu_time = now;

@@ -73,6 +73,8 @@ static const struct sandbox_row table[] = {
 	IOCTL(VCPU, KVM_GET_REGS),	  /* where a guest was when KVM gave up on it */
 	IOCTL(VCPU, KVM_SET_GSI_ROUTING), /* the guest changed an I/O APIC entry */
 
+	CALL(CONTROL | GUARD, mincore), /* klog/: which of the guest's pages are there */
+
 	EPOLL_LOOP(CONTROL), /* stdin and the signalfd are read, too */
 
 	/* control/socket.c */

@@ -182,6 +182,8 @@ int vm_build(struct vm *vm, struct error *e)
 	if (!r)
 		r = devices_open(vm, e);
 	if (!r)
+		r = contact_open(vm, e);
+	if (!r)
 		r = gmem_create(&vm->mem, config->memory, e);
 	if (!r)
 		r = boot_open(&vm->files, &vm->request, e);

@@ -151,6 +151,7 @@ bool ends_collect(struct vm *vm)
 	result->coalesced = m->drained;
 	devices_count(vm, false);
 	devices_explain_end(vm);
+	contact_collect(vm);
 	return true;
 }
 
@@ -250,6 +251,7 @@ void ends_go(struct vm *vm)
 	assert(!vm->runs && loop_is_here(vm->control));
 	vm->asked.started_ns = now_ns();
 	loop_timer_set(&vm->halt_check, HALT_CHECK_NS);
+	contact_begin(vm);
 	atomic_store(&vm->runs, true);
 	machine_go(&vm->machine);
 }

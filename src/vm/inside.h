@@ -49,6 +49,10 @@ struct vm {
 	struct loop_fd signals;
 	struct loop_timer halt_check;
 
+	struct klog klog; /* the control loop's */
+	struct loop_timer contact;
+	unsigned contacts; /* times that it was said that the guest is silent */
+
 	struct guard guard;
 	uint64_t timeout_at, stop_at, leave_at; /* the guard's */
 	int stop_signal;			/* the first SIGTERM or the like, 0: none yet */
@@ -91,6 +95,16 @@ void devices_signal(struct vm *vm, int sig);
 /* The counters, into the result; with `wait` as count() of struct device_type has it. */
 void devices_count(struct vm *vm, bool wait);
 void devices_explain_end(struct vm *vm);
+
+/* How far it gets what the guest says. */
+void devices_voice(const struct vm *vm, struct guest_voice *ret);
+
+/* contact.c: what is known of the guest where it does not say it itself. */
+/* Where a user waits at a terminal, a guest that stays silent is spoken of; from contact_begin(). */
+int contact_open(struct vm *vm, struct error *e);
+void contact_begin(struct vm *vm);
+/* Takes the end of the kernel's log into the result, unless all is well. */
+void contact_collect(struct vm *vm);
 
 /* ends.c: who may end the VM, and what comes of it. */
 /* From here on the guard has the signals that end a VM, and --timeout runs. */

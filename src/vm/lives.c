@@ -180,6 +180,14 @@ void devices_explain_end(struct vm *vm)
 	}
 }
 
+void devices_voice(const struct vm *vm, struct guest_voice *ret)
+{
+	*ret = (struct guest_voice){.spoke = false};
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		if (vm->devices[i].type->voice)
+			vm->devices[i].type->voice(&vm->devices[i], ret);
+}
+
 void devices_restore_host(void)
 {
 	for (const struct device_type *const *type = device_types; *type; type++)

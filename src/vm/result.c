@@ -32,6 +32,7 @@ void vm_result_destroy(struct vm_result *result)
 {
 	if (!result)
 		return;
+	klog_page_free(&result->kernel_log);
 	free(result->devices);
 	result->devices = NULL;
 	result->num_devices = 0;
@@ -74,6 +75,75 @@ void vm_result_add_reason(struct vm_result *result, const struct error *why)
 		error_prefix(&result->error, 0, "%s", before.msg);
 }
 
+/* What was printed to a stream, line by line. */
+static void add_lines(json_t *list, char *text)
+{
+	char *rest = text, *line;
+
+	while ((line = strsep(&rest, "\n")) && rest)
+		json_array_append_new(list, json_from_bytes(line));
+}
+
+static json_t *kernel_log_of(const struct vm_result *result)
+{
+	_cleanup_free_ char *text = NULL;
+	size_t len;
+	FILE *out = result->kernel_log.num ? open_memstream(&text, &len) : NULL;
+	json_t *list;
+
+	if (!out)
+		return json_null();
+	for (size_t i = 0; i < result->kernel_log.num; i++)
+		klog_print(&result->kernel_log.record[i], out);
+	if (fclose(out) != 0)
+		return json_null();
+	list = json_array();
+	add_lines(list, text);
+	return list;
+}
+
+/* What is shown: where it went wrong, which is what the kernel calls critical or worse, and the end. */
+#define SHOWN_RECORDS	  20u
+#define CRITICAL_RECORDS  12u
+#define BEFORE_CRITICAL	  2u
+#define LEVEL_OF_CRITICAL 2u
+
+static void print_records(const struct klog_page *log, size_t from, size_t to, FILE *out)
+{
+	for (size_t i = from; i < to; i++)
+		klog_print(&log->record[i], out);
+}
+
+static void print_log(const struct klog_page *log, FILE *out)
+{
+	size_t end = log->num - MIN(log->num, SHOWN_RECORDS), critical = 0;
+
+	while (critical < end && log->record[critical].level > LEVEL_OF_CRITICAL)
+		critical++;
+	if (critical < end) {
+		critical -= MIN(critical, BEFORE_CRITICAL);
+		print_records(log, critical, critical + CRITICAL_RECORDS, out);
+		fputs("[...]\n", out);
+		end += CRITICAL_RECORDS;
+	}
+	print_records(log, end, log->num, out);
+}
+
+char *vm_result_kernel_log(const struct vm_result *result)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = result->log_is_news ? open_memstream(&text, &len) : NULL;
+
+	if (!out)
+		return NULL;
+	print_log(&result->kernel_log, out);
+	if (fclose(out) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
 int vm_result_write(int fd, const struct vm_result *result)
 {
 	_cleanup_free_ char *text = NULL;
@@ -84,7 +154,7 @@ int vm_result_write(int fd, const struct vm_result *result)
 	 * hash, which protects from hostile keys; ours are constants. */
 	json_object_seed(1);
 	doc = json_pack(
-		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I}", "end",
+		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:o}", "end",
 		ends[result->end].name, "status", vm_result_status(result), "signal",
 		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
 								: json_null(),
@@ -95,7 +165,7 @@ int vm_result_write(int fd, const struct vm_result *result)
 		"pio_out", (json_int_t)result->exits.pio_out, "unknown_mmio",
 		(json_int_t)result->exits.unknown_mmio, "unknown_pio",
 		(json_int_t)result->exits.unknown_pio, "other", (json_int_t)result->exits.other,
-		"coalesced", (json_int_t)result->coalesced);
+		"coalesced", (json_int_t)result->coalesced, "kernel_log", kernel_log_of(result));
 	devices_to_json(doc, device_types, result->devices, result->num_devices, false);
 	text = json_to_text(doc);
 	if (!text)

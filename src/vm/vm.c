@@ -83,6 +83,7 @@ static void vm_destroy(struct vm *vm)
 	machine_destroy(&vm->machine);
 	boot_close(&vm->files);
 	loop_timer_close(&vm->halt_check);
+	loop_timer_close(&vm->contact);
 	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	devices_close(vm);
@@ -110,6 +111,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.files = {.kernel_fd = -1, .initrd_fd = -1, .cache_fd = -1},
 		.signal_fd = -1,
 		.halt_check.watch.fd = -1,
+		.contact.watch.fd = -1,
 		.leave = leave,
 		.leave_arg = arg,
 	};

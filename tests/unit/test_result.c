@@ -114,10 +114,39 @@ static void test_panic_before_the_first_byte_names_the_reasons(void **state)
 	assert_string_equal(r.error.msg, "");
 }
 
+/* A panic's first words, which are a while back, and the last ones, are kept. */
+static void test_the_kernel_log_is_cut_where_it_matters_least(void **state)
+{
+	struct klog_record records[100];
+	struct vm_result r = {.end = VM_PANIC, .kernel_log = {.record = records, .num = 100}};
+	char texts[100][16], *text;
+	unsigned lines = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		snprintf(texts[i], sizeof(texts[i]), "message %u", i);
+		records[i] = (struct klog_record){.level = 6, .text = texts[i]};
+	}
+	assert_null(vm_result_kernel_log(&r));
+	r.log_is_news = true;
+	text = vm_result_kernel_log(&r);
+	assert_ptr_equal(strstr(text, "] message 80\n"), text + strlen("[    0.000000"));
+	assert_non_null(strstr(text, "message 99\n"));
+	free(text);
+	records[50].level = 0;
+	text = vm_result_kernel_log(&r);
+	assert_ptr_equal(strstr(text, "] message 48\n"), text + strlen("[    0.000000"));
+	assert_non_null(strstr(text, "message 59\n[...]\n[    0.000000] message 92\n"));
+	for (const char *p = text; *p; p++)
+		lines += *p == '\n';
+	assert_int_equal(lines, 21);
+	free(text);
+}
+
 /* Writes the result as one packet and parses it. */
 static json_t *written(const struct vm_result *result)
 {
-	char text[8192];
+	char text[16384];
 	json_error_t error;
 	json_t *doc;
 	ssize_t n;
@@ -165,7 +194,10 @@ static void test_everything_is_written(void **state)
 				   .devices = counts,
 				   .num_devices = 3};
 	json_t *doc, *console, *exits, *disk;
+	struct klog_record records[2] = {{.text = "first"},
+					 {.ns = 61000001000, .text = "line one\ntwo"}};
 
+	result.kernel_log = (struct klog_page){.record = records, .num = 2};
 	memcpy(counts[0].counters, &console_counters, sizeof(console_counters));
 	for (unsigned i = 0; i < 2; i++)
 		memcpy(counts[1 + i].counters, &disk_counters[i], sizeof(disk_counters[i]));
@@ -177,6 +209,10 @@ static void test_everything_is_written(void **state)
 	assert_true(json_is_null(json_object_get(doc, "error")));
 	assert_true(json_real_value(json_object_get(doc, "seconds")) == 1.5);
 	assert_int_equal(number(doc, "coalesced"), 1ll << 40);
+	assert_int_equal(json_array_size(json_object_get(doc, "kernel_log")), 3);
+	assert_string_equal(
+		json_string_value(json_array_get(json_object_get(doc, "kernel_log"), 2)),
+		"[   61.000001] two");
 	console = json_object_get(doc, "console");
 	assert_int_equal(number(console, "bytes"), 1ll << 41);
 	assert_int_equal(number(console, "lost_bytes"), 17);
@@ -271,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_failure_says_why),
 		cmocka_unit_test(test_panic_before_the_first_byte_names_the_reasons),
+		cmocka_unit_test(test_the_kernel_log_is_cut_where_it_matters_least),
 		cmocka_unit_test(test_everything_is_written),
 		cmocka_unit_test(test_failures_and_signals_are_written),
 		cmocka_unit_test(test_a_bad_descriptor_is_an_error),
