@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "klog/klog.h"
 #include "virtio/type.h"
 
 #define CONTROL_MAX_CLIENTS 16u
@@ -24,6 +25,7 @@ struct control_vm {
 	const struct device_type *const *types; /* of all devices, ends with NULL */
 	struct vm_device *devices;		/* in the order of `types` */
 	unsigned num_devices;
+	struct klog *klog;
 	uint64_t started_ns;   /* now_ns(), when the guest began to run */
 	_Atomic bool stopping; /* a signal pressed the power button */
 	void (*power_button)(void *ctx);

@@ -184,6 +184,9 @@ struct device_command {
 	int (*ask)(const struct device_words *words, json_t *request, struct error *e);
 	/* Prints a successful answer; NULL: there is nothing to print. 0 or -ENOMEM. */
 	int (*print)(const struct device_words *words, const json_t *answer, FILE *out);
+	/* Whether there is more to ask for than this answer and the first one, which may be the same,
+	 * have; makes the request for it out of the last one. NULL: there is not. */
+	bool (*more)(const json_t *first, const json_t *answer, json_t *request);
 };
 
 /* For print(): a member as a number, else 0; as text, else "?"; as a size like "1.5 GiB". */

@@ -64,6 +64,62 @@ static int print_status(const struct device_words *words, const json_t *answer, 
 	return 0;
 }
 
+struct dmesg_options {
+	bool all, json;
+};
+
+static const struct setting dmesg_settings[] = {
+	{"all", BOOL_FIELD(dmesg_options, all),
+	 .help = "all that the kernel still has, not its newest 64 KiB"},
+	{"json", BOOL_FIELD(dmesg_options, json), .help = "print each message as a JSON object"},
+	SETTING_HELP_ROW,
+	{.name = NULL},
+};
+
+static int ask_dmesg(const struct device_words *words, json_t *request, struct error *e)
+{
+	const struct dmesg_options *options = words->options;
+
+	(void)e;
+	if (options->all)
+		json_object_set_new(request, "from", json_integer(0));
+	return 0;
+}
+
+static int print_dmesg(const struct device_words *words, const json_t *answer, FILE *out)
+{
+	const struct dmesg_options *options = words->options;
+	const json_t *messages = json_object_get(answer, "messages"), *message;
+	size_t i;
+
+	json_array_foreach(messages, i, message)
+	{
+		struct klog_record record = {.ns = answer_number(message, "ns"),
+					     .text = answer_text(message, "text")};
+
+		if (!options->json) {
+			klog_print(&record, out);
+			continue;
+		}
+		json_dumpf(message, out, JSON_COMPACT | JSON_ENSURE_ASCII);
+		fputc('\n', out);
+	}
+	return 0;
+}
+
+/* Up to what there was at first: a guest that writes without end is not followed. */
+static bool more_dmesg(const json_t *first, const json_t *answer, json_t *request)
+{
+	const json_t *from = json_object_get(request, "from");
+	uint64_t next = answer_number(answer, "next");
+
+	if (!from || next <= (uint64_t)json_integer_value(from) ||
+	    next >= answer_number(first, "end"))
+		return false;
+	json_object_set_new(request, "from", json_integer((json_int_t)next));
+	return true;
+}
+
 static const struct device_command vm_commands[] = {
 	{
 		.name = "status",
@@ -75,6 +131,16 @@ static const struct device_command vm_commands[] = {
 	},
 	{.name = "power-button", .operands = "", .summary = "press the guest's power button"},
 	{.name = "stop", .operands = "", .summary = "end it by force"},
+	{
+		.name = "dmesg",
+		.operands = "",
+		.summary = "print its Linux kernel's log, read from its memory",
+		.settings = dmesg_settings,
+		.options_size = sizeof(struct dmesg_options),
+		.ask = ask_dmesg,
+		.print = print_dmesg,
+		.more = more_dmesg,
+	},
 	{.name = NULL},
 };
 
@@ -339,19 +405,14 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 	return 0;
 }
 
-int control_call_run(const struct control_call *call, FILE *out, struct error *e)
+/* One request and its answer, on a connection of its own. */
+static int ask_once(const struct control_call *call, int file, json_t **ret, struct error *e)
 {
-	_cleanup_close_ int fd = -1, file = -1;
+	_cleanup_close_ int fd = -1;
 	json_t *answer = NULL;
 	const char *error;
 	int r;
 
-	if (strcmp(call->command->operands, "FILE") == 0) {
-		/* The VM opens nothing, as it is in its sandbox. */
-		file = output_open(call->words.operand[0], O_APPEND, 0600, NULL, e);
-		if (file < 0)
-			return error_prefix(e, -EIO, "%s", call->words.operand[0]);
-	}
 	r = fd = open_socket(call->path, e);
 	if (r >= 0)
 		r = send_request(fd, call, file, e);
@@ -359,13 +420,48 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 		r = read_answer(fd, &answer, e);
 	if (r < 0)
 		return error_prefix(e, -EIO, "%s", call->path);
+	*ret = answer;
 	error = json_string_value(json_object_get(answer, "error"));
-	if (error)
-		r = error_set(e, -EIO, "%s", error);
-	else if (call->command->print)
-		r = call->command->print(&call->words, answer, out);
+	if (!error)
+		return 0;
+	r = error_set(e, -EIO, "%s", error);
 	json_decref(answer);
 	return r;
+}
+
+/* Asks, and where there is more of the answer asks for that. */
+static int ask_all(const struct control_call *call, int file, FILE *out, struct error *e)
+{
+	const struct device_command *c = call->command;
+	json_t *first = NULL, *answer = NULL;
+	bool more = true;
+	int r = 0;
+
+	while (more) {
+		r = ask_once(call, file, &answer, e);
+		if (r < 0)
+			break;
+		if (!first)
+			first = json_incref(answer);
+		r = c->print ? c->print(&call->words, answer, out) : 0;
+		more = r == 0 && c->more && c->more(first, answer, call->request);
+		json_decref(answer);
+	}
+	json_decref(first);
+	return r;
+}
+
+int control_call_run(const struct control_call *call, FILE *out, struct error *e)
+{
+	_cleanup_close_ int file = -1;
+
+	if (strcmp(call->command->operands, "FILE") == 0) {
+		/* The VM opens nothing, as it is in its sandbox. */
+		file = output_open(call->words.operand[0], O_APPEND, 0600, NULL, e);
+		if (file < 0)
+			return error_prefix(e, -EIO, "%s", call->words.operand[0]);
+	}
+	return ask_all(call, file, out, e);
 }
 
 /* The command */

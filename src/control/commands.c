@@ -8,8 +8,10 @@
 #include "base/util.h"
 #include "control/control.h"
 
-static json_t *status(const struct control_vm *vm)
+static json_t *status(const struct control_vm *vm, const json_t *request, struct error *e)
 {
+	(void)request;
+	(void)e;
 	json_t *answer = json_pack("{s:s, s:f}", "state", vm->stopping ? "stopping" : "running",
 				   "seconds", (double)(now_ns() - vm->started_ns) / 1e9);
 	struct device_count *counts = calloc(vm->num_devices + 1, sizeof(*counts));
@@ -24,26 +26,84 @@ static json_t *status(const struct control_vm *vm)
 	return counts ? answer : NULL;
 }
 
-static json_t *power_button(const struct control_vm *vm)
+static json_t *power_button(const struct control_vm *vm, const json_t *request, struct error *e)
 {
+	(void)request;
+	(void)e;
 	vm->power_button(vm->ctx);
 	return json_object();
 }
 
-static json_t *stop(const struct control_vm *vm)
+static json_t *stop(const struct control_vm *vm, const json_t *request, struct error *e)
 {
+	(void)request;
+	(void)e;
 	vm->stop(vm->ctx);
 	return json_object();
 }
 
-/* The VM's own. They take no members. */
+static json_t *messages_of(const struct klog_page *page)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < page->num; i++) {
+		const struct klog_record *r = &page->record[i];
+
+		json_array_append_new(list, json_pack("{s:I, s:I, s:i, s:s, s:s}", "seq",
+						      (json_int_t)r->seq, "ns", (json_int_t)r->ns,
+						      "level", (int)r->level, "caller", r->caller,
+						      "text", r->text));
+	}
+	return list;
+}
+
+/* Where the log begins that is asked for. */
+static int get_from(const json_t *request, uint64_t *ret, struct error *e)
+{
+	const json_t *from = json_object_get(request, "from");
+
+	*ret = KLOG_NEWEST;
+	if (!from)
+		return 0;
+	if (!json_is_integer(from) || json_integer_value(from) < 0)
+		return error_set(e, -EINVAL, "\"from\" must be the number of a message");
+	*ret = (uint64_t)json_integer_value(from);
+	return 0;
+}
+
+static json_t *dmesg(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	struct klog_range range = {.bytes = KLOG_MAX_BYTES};
+	struct klog_page page;
+	json_t *answer = NULL;
+	int r = get_from(request, &range.from, e);
+
+	if (r < 0)
+		return NULL;
+	r = klog_read(vm->klog, &range, &page);
+	if (r == 0)
+		answer = json_pack("{s:o, s:I, s:I}", "messages", messages_of(&page), "next",
+				   (json_int_t)page.next, "end", (json_int_t)page.end);
+	else if (r != -ENOMEM)
+		error_set(e, r,
+			  "there is no log in the guest's memory: it is that of a Linux kernel, "
+			  "5.10 or newer, which has been running for a moment");
+	klog_page_free(&page);
+	return answer;
+}
+
+static const char *const none[] = {NULL};
+
+/* The VM's own. */
 static const struct command {
 	const char *name;
-	json_t *(*run)(const struct control_vm *vm);
+	const char *const *members; /* that it takes */
+	json_t *(*run)(const struct control_vm *vm, const json_t *request, struct error *e);
 } commands[] = {
-	{"status", status},
-	{"power-button", power_button},
-	{"stop", stop},
+	{"status", none, status},
+	{"power-button", none, power_button},
+	{"stop", none, stop},
+	{"dmesg", (const char *const[]){"from", NULL}, dmesg},
 };
 
 /* A misspelt member must not be ignored. */
@@ -70,9 +130,7 @@ static bool members_are_known(const char *command, const char *const *members,
 static json_t *run(const struct control_vm *vm, const struct command *c, const json_t *request,
 		   struct error *e)
 {
-	static const char *const none[] = {NULL};
-
-	return members_are_known(c->name, none, request, e) ? c->run(vm) : NULL;
+	return members_are_known(c->name, c->members, request, e) ? c->run(vm, request, e) : NULL;
 }
 
 static json_t *run_of_type(const struct control_vm *vm, const struct device_type *type,

@@ -92,6 +92,7 @@ static int open_socket(struct vm *vm, struct error *e)
 	vm->asked.types = device_types;
 	vm->asked.devices = vm->devices;
 	vm->asked.num_devices = vm->num_devices;
+	vm->asked.klog = &vm->klog;
 	if (!config->control_path)
 		return 0;
 	r = control_open(&vm->socket, vm->control, config->control_path, &vm->asked, e);

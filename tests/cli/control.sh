@@ -110,6 +110,14 @@ ok "status: what a VM has one of" out_has '^balloon: 2 MiB, 1 KiB given back to 
 ok "status --json" asks '{"command": "status"}' "$answer" status --json
 ok "status --json: as it came" json out "d == $answer"
 
+answer='{"messages": [{"seq": 7, "ns": 1234567890, "level": 4, "text": "one\ntwo"}, {"seq": 8, "ns": 0, "text": "\u001b"}], "next": 9, "end": 9}'
+ok "dmesg" asks '{"command": "dmesg"}' "$answer" dmesg
+ok "dmesg: each line as dmesg(1) has it" [ "$(head -n 2 out | paste -sd '|')" = '[    1.234567] one|[    1.234567] two' ]
+ok "dmesg: nothing for the terminal but text" [ "$(tail -n 1 out)" = '[    0.000000] ?' ]
+ok "dmesg --all" asks '{"command": "dmesg", "from": 0}' "$answer" dmesg --all
+ok "dmesg --json" asks '{"command": "dmesg"}' "$answer" dmesg --json
+ok "dmesg --json: a message a line" [ "$(wc -l <out)" = 2 ]
+
 # What is at the file's name is what goes over the socket.
 serve_file() {
 	rm -f s asked

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The commands of the control socket, and what is answered to them. */
 #include "control_fixture.h"
+#include "klog_image.h"
 
 static void expect_error(int fd, const char *line, const char *why)
 {
@@ -234,10 +235,43 @@ static void test_refusals(void **state)
 	close(fd);
 }
 
+static void test_dmesg(void **state)
+{
+	struct fixture *f = *state;
+	struct klog_image image;
+	struct klog log = {.mem = &image.mem};
+	json_t *answer, *message;
+	int fd = dial(f);
+
+	klog_image_new(&image, 6, 12, 4);
+	f->vm.klog = &log;
+	for (unsigned i = 0; i < 40; i++)
+		klog_image_say(&image, i % 8, 1000 + i, i % 2 ? "\"odd\" \xc3\xa4\x01" : "even");
+	answer = ask(fd, "{\"command\": \"dmesg\"}");
+	assert_int_equal(json_array_size(json_object_get(answer, "messages")), 40);
+	assert_int_equal(answer_number(answer, "next"), 40);
+	assert_int_equal(answer_number(answer, "end"), 40);
+	json_decref(answer);
+	answer = ask(fd, "{\"command\": \"dmesg\", \"from\": 39}");
+	message = json_array_get(json_object_get(answer, "messages"), 0);
+	assert_int_equal(answer_number(message, "seq"), 39);
+	assert_int_equal(answer_number(message, "ns"), 1039);
+	assert_int_equal(answer_number(message, "level"), 7);
+	assert_string_equal(answer_text(message, "caller"), "T1");
+	assert_string_equal(answer_text(message, "text"), "\"odd\" \xc3\xa4?");
+	json_decref(answer);
+	expect_error(fd, "{\"command\": \"dmesg\", \"from\": -1}", "the number of a message");
+	klog_image_edit(&image, "SYMBOL(prb)", "SYMBOL(prx)");
+	expect_error(fd, "{\"command\": \"dmesg\"}", "no log in the guest's memory");
+	close(fd);
+	klog_image_free(&image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(status),
+		T(dmesg),
 		T(files_that_are_passed),
 		T(power_button_and_stop),
 		T(resize),
