@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs a command on a terminal of its own and looks at the terminal.
 
-  terminal.py SECONDS escape|term|kill|crash COMMAND...
+  terminal.py SECONDS escape|term|kill|crash|silence COMMAND...
 
 Says "ok raw", "ok echo", "ok size", "ok resize", "ok end", "ok restored" for each
 thing that is so, and waits at most SECONDS for it; size: the guest knows the
 terminal's, resize: it hears of another. How it is ended: Ctrl-A x typed, or a signal
 (kill cannot be caught: what is restored then is up to a caller's shell, so "restored"
-is not expected of it).
+is not expected of it). silence: the guest shows nothing; "ok silence" when skep says so,
+"ok last message" when it quotes the guest's kernel as well, then Ctrl-A x is typed.
 """
 import fcntl
 import os
@@ -62,21 +63,11 @@ def main():
         os.close(master)
         os.login_tty(slave) if hasattr(os, "login_tty") else login(slave)
         os.execvp(command[0], command)
-    found, seen = read_until(master, b"# ", seconds)
-    if is_raw(slave):
-        print("ok raw")
-    os.write(master, b"echo x$((40 + 2))y\n")
-    found, more = read_until(master, b"x42y", seconds)
-    if found:
-        print("ok echo")
+    if how == "silence":
+        hear_of_silence(master, seconds)
     else:
-        print("the guest said:", (seen + more)[-2000:])
-    if guest_says_size(master, b"50 132", seconds):
-        print("ok size")
-    set_size(slave, 43, 99)
-    if guest_says_size(master, b"43 99", seconds):
-        print("ok resize")
-    if how == "escape":
+        talk(master, slave, seconds)
+    if how in ("escape", "silence"):
         os.write(master, b"\x01x")
     else:
         os.kill(pid, SIGNALS[how])
@@ -91,6 +82,33 @@ def main():
         os.kill(pid, signal.SIGKILL)
     if termios.tcgetattr(slave) == before:
         print("ok restored")
+
+
+def hear_of_silence(master, seconds):
+    found, seen = read_until(master, b"last message: [", seconds)
+    if b"guest has shown nothing for" in seen:
+        print("ok silence")
+    if found:
+        print("ok last message")
+    else:
+        print("skep said:", seen[-2000:])
+
+
+def talk(master, slave, seconds):
+    found, seen = read_until(master, b"# ", seconds)
+    if is_raw(slave):
+        print("ok raw")
+    os.write(master, b"echo x$((40 + 2))y\n")
+    found, more = read_until(master, b"x42y", seconds)
+    if found:
+        print("ok echo")
+    else:
+        print("the guest said:", (seen + more)[-2000:])
+    if guest_says_size(master, b"50 132", seconds):
+        print("ok size")
+    set_size(slave, 43, 99)
+    if guest_says_size(master, b"43 99", seconds):
+        print("ok resize")
 
 
 def login(slave):
