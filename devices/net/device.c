@@ -3,16 +3,17 @@
  * virtio-net (virtio 1.3, section 5.1): features, configuration space, queues and their life.
  *
  * DOC: Theory of operation. A pair of queues has a loop and a queue of the tap, so pairs do not meet.
- * What arrives at the tap is read while the guest has buffers (rx.c), what the guest sends is written
- * at once (tx.c). Checksums and segmentation are left to whoever needs them: the header that virtio
- * puts before a packet is the one that the host's kernel puts there, too, so offloads that the
- * driver accepts are set on the tap and the packets pass as they are.
+ * What arrives is read while the guest has buffers (rx.c), what the guest sends is written at once
+ * (tx.c), where to is the port's matter (tap.c, stream.c). Checksums and segmentation are left to
+ * whoever needs them: the header that virtio puts before a packet is the one that the host's kernel
+ * puts there, too, so offloads that the driver accepts are set on the tap and the packets pass as
+ * they are. A stream has no place for that header, and so no offloads.
  */
 #include <endian.h>
 #include <errno.h>
-#include <linux/if_tun.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -20,81 +21,66 @@
 #include "base/log.h"
 #include "device.h"
 
-static const struct {
-	unsigned host, guest; /* feature bits */
-	uint32_t tun;
-} offloads[] = {
-	{VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, TUN_F_CSUM},
-	{VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4},
-	{VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6},
-	{VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN},
-	{NET_F_HOST_USO, NET_F_GUEST_USO4, NET_TUN_F_USO4},
-	{NET_F_HOST_USO, NET_F_GUEST_USO6, NET_TUN_F_USO6},
-};
-
-void net_set_offloads(struct net_device *net, uint64_t features)
+static void port_ready(struct loop_fd *w, uint32_t events)
 {
-	uint32_t set = 0;
-	int r;
-
-	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
-		if (features & 1ull << offloads[i].guest)
-			set |= offloads[i].tun;
-	net->offloads = features;
-	r = net_tap_set_offloads(&net->tap, set);
-	if (r < 0)
-		log_guest("virtio-net: tap %s: the guest's offloads are refused: %s", net->tap.name,
-			  strerror(-r));
-}
-
-void net_watch(struct net_pair *p)
-{
-	uint32_t events = 0;
-
-	if (p->receives && p->rx.num && !p->rx.frame_len)
-		events |= EPOLLIN;
-	if (p->waits)
-		events |= EPOLLOUT;
-	if (!events || p->net->gone) {
-		loop_pause(&p->tap);
-		return;
-	}
-	loop_watch_for(&p->tap, events);
-	loop_resume(&p->tap);
-}
-
-static void show_link(struct net_device *net)
-{
-	uint16_t le = htole16(net->link && !net->gone ? VIRTIO_NET_S_LINK_UP : 0);
-
-	virtio_dev_set_config(&net->dev, offsetof(struct virtio_net_config, status), &le,
-			      sizeof(le));
-}
-
-void net_lost(struct net_pair *p, int error)
-{
-	struct net_device *net = p->net;
-
-	if (!atomic_exchange(&net->gone, true)) {
-		log_warn("tap %s is gone (%s): the guest's link is down from now on", net->tap.name,
-			 strerror(-error));
-		show_link(net);
-	}
-	net_watch(p);
-}
-
-static void tap_ready(struct loop_fd *w, uint32_t events)
-{
-	struct net_pair *p = container_of(w, struct net_pair, tap);
+	struct net_pair *p = container_of(w, struct net_pair, watch);
+	struct net_port *port = p->net->port;
+	int r = 0;
 
 	if (p->net->gone) {
 		net_watch(p);
+		return;
+	}
+	if (events & EPOLLOUT && port->unsent)
+		r = port->ops->flush(port);
+	if (net_port_is_gone(r)) {
+		net_lost(p, r);
 		return;
 	}
 	if (events & EPOLLOUT && p->waits)
 		net_transmit(p);
 	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
 		net_receive(p);
+	net_watch(p);
+}
+
+/* Watches what there is for the first time, with nothing to wait for yet. */
+static int watch_port(struct net_pair *p, struct loop *loop)
+{
+	int r = loop_watch(loop, &p->watch, p->net->port->fd[p->index], EPOLLIN, port_ready);
+
+	if (r >= 0)
+		loop_pause(&p->watch);
+	return r;
+}
+
+/* Somebody connects: one at a time, as the second would see a link without anybody at its end. */
+static void listener_ready(struct loop_fd *w, uint32_t events)
+{
+	struct net_device *net = container_of(w, struct net_device, listener);
+	struct net_pair *p = &net->pair[0];
+	struct pollfd other = {.fd = net->port->fd[0]};
+	int r;
+
+	(void)events;
+	if (!net->gone && poll(&other, 1, 0) == 1 && other.revents & (POLLHUP | POLLERR))
+		net_lost(p, -ECONNRESET);
+	r = net->port->ops->accept(net->port);
+	if (r == 0)
+		r = watch_port(p, w->loop);
+	if (r == -EAGAIN || r == -EBUSY)
+		return;
+	if (r < 0) {
+		log_warn("%s: nobody can connect any more: %s", net->port->name, strerror(-r));
+		loop_pause(w);
+		return;
+	}
+	net->gone = false;
+	net_show_link(net);
+	log_info("%s: somebody has connected", net->port->name);
+	net_receive(p);
+	net_transmit(p);
+	net_watch(p);
 }
 
 static bool is_control(const struct net_device *net, unsigned q)
@@ -114,14 +100,6 @@ static void net_kick(struct virtio_dev *dev, unsigned q)
 		net_receive(&net->pair[q / 2]);
 }
 
-void net_use_pairs(struct net_device *net, uint16_t pairs)
-{
-	net->used_pairs = pairs;
-	/* The first is never off. To be told twice is an error that does not matter. */
-	for (unsigned i = 1; i < net->num_pairs; i++)
-		net_tap_enable(&net->tap, i, i < pairs);
-}
-
 static void net_start_queue(struct virtio_dev *dev, unsigned q)
 {
 	struct net_device *net = to_net(dev);
@@ -133,7 +111,7 @@ static void net_start_queue(struct virtio_dev *dev, unsigned q)
 		return;
 	net->pair[q / 2].receives = true;
 	if (q && q / 2 < net->used_pairs)
-		net_tap_enable(&net->tap, q / 2, true);
+		net_enable_pair(net, q / 2, true);
 }
 
 static void net_stop_queue(struct virtio_dev *dev, unsigned q)
@@ -149,7 +127,7 @@ static void net_stop_queue(struct virtio_dev *dev, unsigned q)
 		p->receives = false;
 		net_receive_reset(&p->rx);
 		if (q)
-			net_tap_enable(&net->tap, q / 2, false);
+			net_enable_pair(net, q / 2, false);
 	}
 	net_watch(p);
 }
@@ -220,7 +198,7 @@ static int net_restore(struct virtio_dev *dev, const void *state, struct error *
 	net->link = s.link;
 	virtio_dev_set_config_locked(dev, offsetof(struct virtio_net_config, mac), s.mac,
 				     sizeof(s.mac), false);
-	show_link(net);
+	net_show_link(net);
 	return 0;
 }
 
@@ -228,7 +206,7 @@ static void net_destroy(struct virtio_dev *dev)
 {
 	struct net_device *net = to_net(dev);
 
-	net_tap_close(&net->tap);
+	net_port_close(net->port);
 	for (unsigned i = 0; i < net->num_pairs; i++) {
 		loop_timer_close(&net->pair[i].patience);
 		free(net->pair[i].rx.frame);
@@ -256,7 +234,7 @@ void net_set_link(struct virtio_dev *dev, bool up)
 	struct net_device *net = to_net(dev);
 
 	net->link = up;
-	show_link(net);
+	net_show_link(net);
 }
 
 bool net_link(const struct virtio_dev *dev)
@@ -290,33 +268,17 @@ void net_counters(const struct virtio_dev *dev, struct net_counters *ret)
 	}
 }
 
-static uint64_t features_of(const struct net_tap *tap)
-{
-	uint64_t features = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS |
-			    1ull << VIRTIO_NET_F_MTU | 1ull << VIRTIO_NET_F_MRG_RXBUF |
-			    1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR;
-
-	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
-		if (tap->offloads & offloads[i].tun)
-			features |= 1ull << offloads[i].host | 1ull << offloads[i].guest;
-	if (tap->offloads)
-		features |= 1ull << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
-	if (tap->pairs > 1)
-		features |= 1ull << VIRTIO_NET_F_MQ;
-	return features;
-}
-
 static void fill_config(struct net_device *net, const uint8_t mac[NET_MAC_LEN])
 {
 	struct virtio_net_config c = {
 		.max_virtqueue_pairs = htole16((uint16_t)net->num_pairs),
-		.mtu = htole16((uint16_t)net->tap.mtu),
+		.mtu = htole16((uint16_t)net->port->mtu),
 	};
 
 	memcpy(c.mac, mac, NET_MAC_LEN);
 	net->dev.config_len = offsetof(struct virtio_net_config, speed);
 	virtio_dev_set_config(&net->dev, 0, &c, net->dev.config_len);
-	show_link(net);
+	net_show_link(net);
 }
 
 static int set_up(struct net_device *net, const struct gmem *mem, struct loop *const *loops,
@@ -329,36 +291,39 @@ static int set_up(struct net_device *net, const struct gmem *mem, struct loop *c
 		struct net_pair *p = &net->pair[i];
 
 		p->net = net;
-		p->fd = net->tap.fd[i];
+		p->index = i;
 		net->dev.queue[2 * i].loop = net->dev.queue[2 * i + 1].loop = loops[i];
-		r = loop_watch(loops[i], &p->tap, p->fd, EPOLLIN, tap_ready);
+		if (net->port->fd[i] >= 0)
+			r = watch_port(p, loops[i]);
 		if (r >= 0)
 			r = loop_timer_init(loops[i], &p->patience, net_receive_impatient);
-		if (r < 0)
-			error_set(e, r, "cannot watch tap %s: %s", net->tap.name, strerror(-r));
-		else
-			loop_pause(&p->tap);
 	}
+	if (r >= 0 && net->port->listener >= 0)
+		r = loop_watch(loops[0], &net->listener, net->port->listener, EPOLLIN,
+			       listener_ready);
+	if (r < 0)
+		error_set(e, r, "cannot watch %s: %s", net->port->name, strerror(-r));
 	return r;
 }
 
-int net_device_new(struct virtio_dev **ret, const struct gmem *mem, struct net_tap *tap,
+int net_device_new(struct virtio_dev **ret, const struct gmem *mem, struct net_port *port,
 		   const uint8_t mac[NET_MAC_LEN], struct loop *const *loops, struct error *e)
 {
-	struct net_device *net = calloc(1, sizeof(*net) + tap->pairs * sizeof(net->pair[0]));
+	struct net_device *net = calloc(1, sizeof(*net) + port->pairs * sizeof(net->pair[0]));
 	int r;
 
 	if (!net) {
-		net_tap_close(tap);
+		net_port_close(port);
 		return error_set(e, -ENOMEM, "virtio-net: out of memory");
 	}
-	net->tap = *tap;
-	net->num_pairs = tap->pairs;
-	for (unsigned i = 0; i < tap->pairs; i++)
+	net->port = port;
+	net->gone = port->fd[0] < 0;
+	net->num_pairs = port->pairs;
+	for (unsigned i = 0; i < port->pairs; i++)
 		net->pair[i].patience.watch.fd = -1;
 	net->link = true;
 	net->used_pairs = 1;
-	net->dev.features = features_of(&net->tap);
+	net->dev.features = net_features(port);
 	r = set_up(net, mem, loops, e);
 	if (r < 0) {
 		if (net->dev.queue)

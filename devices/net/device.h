@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What device.c (features, configuration, life), rx.c, tx.c and ctrl.c share. */
+/* What device.c (configuration, queues, life), features.c, link.c, rx.c, tx.c and ctrl.c share. */
 #ifndef SKEP_NET_DEVICE_H
 #define SKEP_NET_DEVICE_H
 
@@ -44,27 +44,28 @@ struct net_rx {
 
 struct net_tx {
 	struct iovec iov[VIRTQ_MAX_SIZE];
-	struct virtq_chain chain; /* that the tap did not take yet, when `busy` */
+	struct virtq_chain chain; /* that the port did not take yet, when `busy` */
 	bool busy;
 	_Atomic int64_t packets, dropped, total;
 };
 
 struct net_pair {
 	struct net_device *net;
-	struct loop_fd tap;
+	unsigned index;
+	struct loop_fd watch;	    /* of the port's descriptor; not before it has one */
 	struct loop_timer patience; /* of a packet that waits for buffers */
-	int fd;
-	bool receives; /* the receive queue is active */
-	bool waits;    /* for room in the tap */
+	bool receives;		    /* the receive queue is active */
+	bool waits;		    /* for room in the port */
 	struct net_rx rx;
 	struct net_tx tx;
 };
 
 struct net_device {
 	struct virtio_dev dev;
-	struct net_tap tap;
+	struct net_port *port;
+	struct loop_fd listener;
 	_Atomic bool link; /* up, as it was asked for */
-	_Atomic bool gone; /* the host took the tap away */
+	_Atomic bool gone; /* the host took the tap away, or nobody is connected */
 	unsigned num_pairs;
 	uint16_t used_pairs; /* as the driver set */
 	uint64_t offloads;   /* feature bits in use ... */
@@ -87,10 +88,12 @@ static inline struct virtio_queue *net_tx_queue(const struct net_pair *p)
 	return &p->net->dev.queue[2 * (p - p->net->pair) + 1];
 }
 
-/* What is to be waited for at the pair's tap. On its loop, as all here. */
+/* What is to be waited for at the pair's port. On its loop, as all here. */
 void net_watch(struct net_pair *p);
-/* The tap is gone (-EBADFD and the like): link down, and one line that says so. */
+/* The port is gone: link down, and one line that says so. */
 void net_lost(struct net_pair *p, int error);
+/* What the guest sees of the link. Any thread. */
+void net_show_link(struct net_device *net);
 
 /* Moves packets to the guest until there are none, or a turn's worth. */
 void net_receive(struct net_pair *p);
@@ -104,10 +107,13 @@ void net_transmit(struct net_pair *p);
 /* The control queue. */
 void net_control(struct net_device *net, unsigned q);
 
+/* What can be offered on this port. */
+uint64_t net_features(const struct net_port *port);
+/* Tells the port what the driver accepted. */
+void net_set_offloads(struct net_device *net, uint64_t features);
+/* Whether packets come to that pair. */
+void net_enable_pair(struct net_device *net, unsigned pair, bool enable);
 /* The driver uses the first so many pairs. */
 void net_use_pairs(struct net_device *net, uint16_t pairs);
-
-/* Tells the tap what the driver accepted. */
-void net_set_offloads(struct net_device *net, uint64_t features);
 
 #endif

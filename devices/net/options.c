@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The option --net. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/util.h"
@@ -14,16 +18,92 @@
 static const struct setting settings[] = {
 	{"tap", .arg = "NAME", STRING_FIELD(net_config, tap),
 	 .help = "the host's tap device; it is made where there is none and the user may"},
+	{"passt", BOOL_FIELD(net_config, passt),
+	 .help = "the host's network without root, by the program passt, which is started: it "
+		 "tells "
+		 "the guest its address by DHCP"},
+	{"forward", .arg = "[ADDRESS/]HOST:GUEST[/udp]", LIST_FIELD(net_config, forward),
+	 .max = NET_MAX_FORWARDS,
+	 .help = "with passt, connections to this port of the host come to that port of the guest "
+		 "(repeatable)"},
+	{"socket", .arg = "PATH", STRING_FIELD(net_config, socket),
+	 .help = "a Unix socket at the other end of which is another VM, or a switch"},
+	{"listen", BOOL_FIELD(net_config, listen),
+	 .help = "make the socket, and wait there for the other end"},
+	{"fd", .arg = "N", COUNT_FIELD(net_config, fd), .max = INT_MAX,
+	 .help = "a descriptor that skep inherits: a tap, or a connected stream socket"},
 	{"mac", .arg = "ADDRESS", TEXT_FIELD(net_config, mac),
-	 .help = "the guest's Ethernet address, like 02:00:00:00:00:01 (default: one that this tap "
-		 "always has on this host)"},
+	 .help = "the guest's Ethernet address, like 02:00:00:00:00:01 (default: one that stays "
+		 "the "
+		 "same with tap and passt, else a random one)"},
 	{"queues", .arg = "N", COUNT_FIELD(net_config, queues), .min = 1, .max = NET_MAX_PAIRS,
-	 .help = "pairs of queues, each with a thread, 1 to 16; more than 1 needs a tap made with "
-		 "multi_queue (default: 1)"},
+	 .help = "with tap, pairs of queues, each with a thread, 1 to 16; more than 1 needs a tap "
+		 "made with multi_queue (default: 1)"},
 	{"mtu", .arg = "BYTES", COUNT_FIELD(net_config, mtu), .max = 65535,
-	 .help = "the largest packet that the guest sends (default: 0, the tap's MTU)"},
+	 .help = "the largest packet that the guest sends (default: the tap's MTU, 65520 with "
+		 "passt, "
+		 "1500 on a socket)"},
 	{.name = NULL},
 };
+
+static int parse_port(const char **text, uint16_t *ret)
+{
+	char *end;
+	unsigned long n = strtoul(*text, &end, 10);
+
+	if (**text < '0' || **text > '9' || end - *text > 5 || n < 1 || n > UINT16_MAX)
+		return -EINVAL;
+	*text = end;
+	*ret = (uint16_t)n;
+	return 0;
+}
+
+static int parse_address(const char *text, size_t len, struct net_forward *ret)
+{
+	if (len >= sizeof(ret->text))
+		return -EINVAL;
+	memcpy(ret->text, text, len);
+	ret->family = AF_INET;
+	if (inet_pton(AF_INET, ret->text, ret->address) == 1)
+		return 0;
+	ret->family = AF_INET6;
+	return inet_pton(AF_INET6, ret->text, ret->address) == 1 ? 0 : -EINVAL;
+}
+
+int net_forward(const char *text, struct net_forward *ret, struct error *e)
+{
+	const char *slash = strchr(text, '/'), *at = text;
+	int r = 0;
+
+	*ret = (struct net_forward){.family = 0};
+	if (slash && slash[1] >= '0' && slash[1] <= '9') {
+		r = parse_address(text, (size_t)(slash - text), ret);
+		at = slash + 1;
+	}
+	if (r == 0)
+		r = parse_port(&at, &ret->host);
+	if (r == 0)
+		r = *at++ == ':' ? parse_port(&at, &ret->guest) : -EINVAL;
+	ret->udp = r == 0 && strcmp(at, "/udp") == 0;
+	if (r < 0 || (*at && !ret->udp))
+		return error_set(e, -EINVAL,
+				 "forward: '%.60s' is not like 8080:80, 127.0.0.1/8080:80 or "
+				 "5353:53/udp",
+				 text);
+	return 0;
+}
+
+const char *net_name(const struct net_config *config, char ret[NET_NAME_LEN])
+{
+	if (config->fd)
+		snprintf(ret, NET_NAME_LEN, "fd %u", config->fd);
+	else
+		snprintf(ret, NET_NAME_LEN, "%s",
+			 config->passt	  ? "passt"
+			 : config->socket ? config->socket
+					  : config->tap);
+	return ret;
+}
 
 static int parse_mac(const char *text, uint8_t ret[NET_MAC_LEN])
 {
@@ -44,57 +124,97 @@ static uint64_t hash(uint64_t h, const char *text)
 	return h;
 }
 
-int net_mac(const struct net_config *config, uint8_t ret[NET_MAC_LEN], struct error *e)
+static int given_mac(const char *text, uint8_t ret[NET_MAC_LEN], struct error *e)
+{
+	if (parse_mac(text, ret) < 0)
+		return error_set(
+			e, -EINVAL,
+			"mac: '%s' is no Ethernet address: write it like 02:00:00:00:00:01", text);
+	if (ret[0] & 1)
+		return error_set(e, -EINVAL,
+				 "mac: '%s' is a group address: the first byte must be even", text);
+	return 0;
+}
+
+int net_mac(const struct net_config *config, unsigned index, uint8_t ret[NET_MAC_LEN],
+	    struct error *e)
 {
 	_cleanup_close_ int fd = -1;
-	char id[64] = "";
+	char id[64] = "", name[32];
 	uint64_t h;
 
-	if (config->mac[0]) {
-		if (parse_mac(config->mac, ret) < 0)
-			return error_set(e, -EINVAL,
-					 "mac: '%s' is no Ethernet address: write it like "
-					 "02:00:00:00:00:01",
-					 config->mac);
-		if (ret[0] & 1)
-			return error_set(
-				e, -EINVAL,
-				"mac: '%s' is a group address: the first byte must be even",
-				config->mac);
-		return 0;
-	}
+	if (config->mac[0])
+		return given_mac(config->mac, ret, e);
+	snprintf(name, sizeof(name), "passt/%u", index);
 	fd = open("/etc/machine-id", O_RDONLY | O_CLOEXEC);
 	if (fd >= 0)
 		(void)!read(fd, id, sizeof(id) - 1);
-	h = hash(hash(0xcbf29ce484222325u, id), config->tap);
+	h = hash(hash(0xcbf29ce484222325u, id), config->tap ? config->tap : name);
+	if (!config->tap && !config->passt && getrandom(&h, sizeof(h), 0) < 0)
+		return error_set(e, -errno, "no random numbers: %s", strerror(errno));
 	for (unsigned i = 0; i < NET_MAC_LEN; i++)
 		ret[i] = (uint8_t)(h >> 8 * i);
 	ret[0] = (uint8_t)((ret[0] & 0xfcu) | 2u);
 	return 0;
 }
 
+static int check_forwards(const struct net_config *net, struct error *e)
+{
+	struct net_forward f;
+	size_t num = 0;
+
+	for (; net->forward && net->forward[num]; num++)
+		if (net_forward(net->forward[num], &f, e) < 0)
+			return -EINVAL;
+	if (num && !net->passt)
+		return error_set(e, -EINVAL, "forward= is for passt");
+	return 0;
+}
+
+/* What one device says of itself. */
+static int check_one(const struct net_config *net, struct error *e)
+{
+	int kinds = !!net->tap + net->passt + !!net->socket + !!net->fd;
+	uint8_t mac[NET_MAC_LEN];
+
+	if (kinds != 1)
+		return error_set(e, -EINVAL, "give one of tap=NAME, passt, socket=PATH and fd=N");
+	if (net->fd && net->fd <= STDERR_FILENO)
+		return error_set(e, -EINVAL, "fd=%u is a standard stream", net->fd);
+	if (net->listen && !net->socket)
+		return error_set(e, -EINVAL, "listen goes with socket=PATH");
+	if (net->queues > 1 && !net->tap)
+		return error_set(e, -EINVAL, "only a tap has more queues than 1");
+	if (net->mtu && net->mtu < MIN_MTU)
+		return error_set(e, -EINVAL, "an mtu is at least %u bytes", MIN_MTU);
+	if (net->passt && net->mtu > NET_PASST_MTU)
+		return error_set(e, -EINVAL, "passt's mtu is at most %u bytes", NET_PASST_MTU);
+	if (net->mac[0] && net_mac(net, 0, mac, e) < 0)
+		return -EINVAL;
+	return check_forwards(net, e);
+}
+
+/* Two that cannot be on the same thing. */
+static bool clash(const struct net_config *a, const struct net_config *b)
+{
+	return (a->tap && b->tap && strcmp(a->tap, b->tap) == 0) || (a->fd && a->fd == b->fd) ||
+	       (a->listen && b->listen && strcmp(a->socket, b->socket) == 0);
+}
+
 static int check(const void *configs, size_t num, struct error *e)
 {
 	const struct net_config *nets = configs;
-	uint8_t mac[NET_MAC_LEN];
+	char name[NET_NAME_LEN];
 
 	for (size_t i = 0; i < num; i++) {
-		if (!nets[i].tap)
-			return error_set(e, -EINVAL,
-					 "network device %zu has no tap: --net tap=NAME", i + 1);
-		if (nets[i].mtu && nets[i].mtu < MIN_MTU)
-			return error_set(e, -EINVAL,
-					 "network device %zu (%s): an mtu is at least %u bytes",
-					 i + 1, nets[i].tap, MIN_MTU);
-		if (nets[i].mac[0] && net_mac(&nets[i], mac, e) < 0)
-			return error_prefix(e, -EINVAL, "network device %zu (%s)", i + 1,
-					    nets[i].tap);
+		if (check_one(&nets[i], e) < 0)
+			return error_prefix(e, -EINVAL, "network device %zu", i + 1);
 		for (size_t j = 0; j < i; j++)
-			if (strcmp(nets[i].tap, nets[j].tap) == 0)
+			if (clash(&nets[i], &nets[j]))
 				return error_set(e, -EINVAL,
-						 "network devices %zu and %zu are both on tap %s: "
-						 "give each its own",
-						 j + 1, i + 1, nets[i].tap);
+						 "network devices %zu and %zu are both on %s: give "
+						 "each its own",
+						 j + 1, i + 1, net_name(&nets[i], name));
 	}
 	return 0;
 }
@@ -105,7 +225,7 @@ const struct device_options net_options = {
 	.what = "a network device",
 	.max = NET_MAX,
 	.option = {.letter = 'n',
-		   .arg = "tap=NAME[,OPTION...]",
+		   .arg = "KIND[,OPTION...]",
 		   .help = "add a network device (repeatable); see below"},
 	.size = sizeof(struct net_config),
 	.defaults = &(const struct net_config){.queues = 1},

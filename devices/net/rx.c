@@ -2,12 +2,12 @@
 /*
  * Packets to the guest.
  *
- * DOC: Theory of operation. A packet is read from the tap straight into the guest's buffers, without
+ * DOC: Theory of operation. A packet is read from the port straight into the guest's buffers, without
  * knowing how long it is: so buffers for the longest possible one are popped before, and those that
  * it does not need are kept for the next. Where the guest has not offered that much (a short queue,
  * one packet too many), packets go through a buffer here, and into what there is. One that does not
  * fit waits a moment for more, and is dropped and counted then, so that the queue goes on. When the
- * guest offers nothing the tap is not read, and the host's kernel queues and drops as for any slow
+ * guest offers nothing the port is not read, and the host's kernel queues and drops as for any slow
  * receiver.
  */
 #include <errno.h>
@@ -46,7 +46,7 @@ static uint64_t longest(const struct net_device *net)
 			       virtio_has(&net->dev, NET_F_GUEST_USO4) ||
 			       virtio_has(&net->dev, NET_F_GUEST_USO6)
 		       ? NET_MAX_FRAME
-		       : NET_HEADER + 14 + 4 + net->tap.mtu;
+		       : NET_HEADER + 14 + 4 + net->port->mtu;
 }
 
 /* Room for the next packet in what is held: all of it, or without mergeable buffers the first. */
@@ -171,11 +171,13 @@ void net_receive_impatient(struct loop_timer *t)
 /* Reads a packet: its length, 0 when it did not get to the guest, or a negative errno. */
 static ssize_t read_packet(struct net_pair *p)
 {
+	struct net_port *port = p->net->port;
 	struct net_rx *rx = &p->rx;
 	bool direct = room(p) >= longest(p->net);
 	unsigned num = virtio_has(&p->net->dev, VIRTIO_NET_F_MRG_RXBUF)
 			       ? rx->num_iov
 			       : rx->held[rx->first].num_iov;
+	struct iovec whole;
 	ssize_t n;
 
 	if (!direct && !rx->frame) {
@@ -183,12 +185,15 @@ static ssize_t read_packet(struct net_pair *p)
 		if (!rx->frame)
 			return -ENOMEM;
 	}
-	n = direct ? readv(p->fd, rx->iov + rx->first_iov, (int)num)
-		   : read(p->fd, rx->frame, NET_MAX_FRAME);
+	whole = (struct iovec){rx->frame, NET_MAX_FRAME};
+	n = port->ops->receive(port, p->index, direct ? rx->iov + rx->first_iov : &whole,
+			       direct ? num : 1);
 	if (n < 0)
-		return -errno;
-	if (n < (ssize_t)NET_HEADER)
+		return n;
+	if (n < (ssize_t)NET_HEADER || (uint64_t)n > longest(p->net)) {
+		rx->dropped++;
 		return 0;
+	}
 	if (!p->net->link)
 		return 0; /* the cable is out */
 	if (direct) {
@@ -247,8 +252,9 @@ void net_receive(struct net_pair *p)
 		net_lost(p, r);
 		return;
 	}
-	/* What is there is reported again; only what waits for buffers wants a kick. */
-	if ((!p->rx.num || p->rx.frame_len) && virtq_enable_kicks(&q->vq))
+	if (r == 1) /* perhaps it was read, and is not reported again */
+		virtio_queue_kick_later(&p->net->dev, q->index);
+	else if ((!p->rx.num || p->rx.frame_len) && virtq_enable_kicks(&q->vq))
 		virtio_queue_kick_later(&p->net->dev, q->index);
 	net_watch(p);
 }

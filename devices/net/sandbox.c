@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* What the threads of network devices call. */
 #include <linux/if_tun.h>
+#include <sys/socket.h>
 
 #include "base/util.h"
 #include "sandbox/rows.h"
 
-#define NET OWN(0)
+#define TAP    OWN(0)
+#define STREAM (OWN(1) | LISTEN)
+#define LISTEN OWN(2) /* on a socket that listens */
 
 static const struct sandbox_row rows[] = {
-	EPOLL_LOOP(NET),	   /* a packet that finds little room is read by read() */
-	CALL(NET, readv),	   /* packets to the guest; those from it are written by writev() */
-	IOCTL(NET, TUNSETOFFLOAD), /* the driver accepted some */
-	IOCTL(NET, TUNSETQUEUE),   /* the driver uses more pairs, or fewer */
+	EPOLL_LOOP(TAP | STREAM),  /* frames of a stream are read by read() */
+	CALL(TAP, readv),	   /* packets to the guest; those from it are written by writev() */
+	IOCTL(TAP, TUNSETOFFLOAD), /* the driver accepted some */
+	IOCTL(TAP, TUNSETQUEUE),   /* the driver uses more pairs, or fewer */
+	CALL(STREAM, close),	   /* a connection has ended, or was refused */
+	CALL_IF(LISTEN, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
 };
 
 const struct sandbox_rows net_sandbox = {
-	.roles = {"net"},
+	.roles = {"net-tap", "net-stream", "net-listen"},
 	.rows = rows,
 	.num = ARRAY_SIZE(rows),
 };

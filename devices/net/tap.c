@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* A tap of the host (Documentation/networking/tuntap.rst). */
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "device.h"
 
 #define TUN "/dev/net/tun"
@@ -40,8 +42,6 @@ static int explain_open(const char *name, int err, struct error *e)
 	}
 }
 
-static_assert(sizeof(((struct net_tap *)0)->name) == IFNAMSIZ, "an interface's name");
-
 static int open_queue(const char *name, bool several, struct error *e)
 {
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
@@ -62,18 +62,19 @@ static int open_queue(const char *name, bool several, struct error *e)
 }
 
 /* What the interface says of itself: its MTU, and whether it is up. */
-static int ask_interface(struct net_tap *tap, struct error *e)
+static int ask_interface(struct net_port *port, const char *name, struct error *e)
 {
 	struct ifreq request = {0};
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
 
-	memcpy(request.ifr_name, tap->name, sizeof(tap->name));
+	strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
 	if (fd < 0 || ioctl(fd, SIOCGIFMTU, &request) < 0)
 		r = error_set(e, -errno, "cannot ask for its MTU: %s", strerror(errno));
 	else
-		tap->mtu = (unsigned)request.ifr_mtu;
-	if (!r && ioctl(fd, SIOCGIFFLAGS, &request) == 0)
-		tap->up = request.ifr_flags & IFF_UP;
+		port->mtu = (unsigned)request.ifr_mtu;
+	if (!r && ioctl(fd, SIOCGIFFLAGS, &request) == 0 && !(request.ifr_flags & IFF_UP))
+		log_warn("tap %s is down: no packet passes before it is up (ip link set %s up)",
+			 name, name);
 	if (fd >= 0)
 		close(fd);
 	return r;
@@ -97,50 +98,112 @@ static uint32_t probe_offloads(int fd)
 	return found;
 }
 
-int net_tap_open(struct net_tap *ret, const char *name, unsigned pairs, struct error *e)
+/* The tap whose queues are open, of that name. */
+static int finish(struct net_port *port, const char *name, struct error *e)
 {
-	int r = 0;
+	int r = ask_interface(port, name, e);
 
-	*ret = (struct net_tap){.pairs = 0};
-	if (strlen(name) >= sizeof(ret->name))
-		return error_set(e, -EINVAL,
-				 "a network interface's name has at most %zu characters",
-				 sizeof(ret->name) - 1);
-	strcpy(ret->name, name);
-	while (ret->pairs < pairs) {
-		r = open_queue(name, pairs > 1, e);
-		if (r < 0)
-			break;
-		ret->fd[ret->pairs++] = r;
-	}
-	if (r >= 0)
-		r = ask_interface(ret, e);
-	if (r < 0) {
-		net_tap_close(ret);
+	if (r < 0)
 		return r;
+	if (asprintf(&port->name, "tap %s", name) < 0) {
+		port->name = NULL;
+		return error_set(e, -ENOMEM, "out of memory");
 	}
-	ret->offloads = probe_offloads(ret->fd[0]);
+	port->offloads = probe_offloads(port->fd[0]);
 	/* Those that the guest has not asked for would get their share of the packets, too. */
-	for (unsigned i = 1; i < pairs; i++)
-		net_tap_enable(ret, i, false);
+	for (unsigned i = 1; i < port->pairs; i++)
+		net_tap_ops.enable(port, i, false);
 	return 0;
 }
 
-void net_tap_close(struct net_tap *tap)
+int net_tap_open(struct net_port **ret, const char *name, unsigned pairs, struct error *e)
 {
-	for (unsigned i = 0; i < tap->pairs; i++)
-		close(tap->fd[i]);
-	tap->pairs = 0;
+	struct net_port *port;
+	int r = 0;
+
+	if (strlen(name) >= IFNAMSIZ)
+		return error_set(e, -EINVAL, "a network interface's name has at most %d characters",
+				 IFNAMSIZ - 1);
+	port = calloc(1, sizeof(*port));
+	if (!port)
+		return error_set(e, -ENOMEM, "out of memory");
+	*port = (struct net_port){.ops = &net_tap_ops, .listener = -1};
+	while (port->pairs < pairs) {
+		r = open_queue(name, pairs > 1, e);
+		if (r < 0)
+			break;
+		port->fd[port->pairs++] = r;
+	}
+	if (r >= 0)
+		r = finish(port, name, e);
+	if (r < 0)
+		net_port_close(port);
+	else
+		*ret = port;
+	return r;
 }
 
-int net_tap_set_offloads(const struct net_tap *tap, uint32_t offloads)
+int net_tap_take(struct net_port **ret, int fd, const struct ifreq *interface, struct error *e)
 {
-	return ioctl(tap->fd[0], TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? -errno : 0;
+	struct net_port *port = calloc(1, sizeof(*port));
+	int size = (int)NET_HEADER, r = 0;
+	char name[IFNAMSIZ + 1] = "";
+
+	if (!port) {
+		close(fd);
+		return error_set(e, -ENOMEM, "out of memory");
+	}
+	*port = (struct net_port){.ops = &net_tap_ops, .fd = {fd}, .listener = -1, .pairs = 1};
+	memcpy(name, interface->ifr_name, IFNAMSIZ);
+	if (!(interface->ifr_flags & IFF_TAP) || !(interface->ifr_flags & IFF_VNET_HDR))
+		r = error_set(e, -EINVAL,
+			      "is no tap, or one without headers: open it with IFF_TAP | IFF_NO_PI "
+			      "| IFF_VNET_HDR");
+	else if (fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0 ||
+		 ioctl(fd, TUNSETVNETHDRSZ, &size) < 0)
+		r = error_set(e, -errno, "tap %s: %s", name, strerror(errno));
+	else
+		r = finish(port, name, e);
+	if (r < 0)
+		net_port_close(port);
+	else
+		*ret = port;
+	return r;
 }
 
-int net_tap_enable(const struct net_tap *tap, unsigned pair, bool enable)
+static ssize_t tap_receive(struct net_port *port, unsigned pair, const struct iovec *iov,
+			   unsigned num)
+{
+	ssize_t n = readv(port->fd[pair], iov, (int)num);
+
+	return n < 0 ? -errno : n;
+}
+
+/* One that the kernel refuses is dropped; it checks the header. */
+static int tap_send(struct net_port *port, unsigned pair, const struct iovec *iov, unsigned num,
+		    size_t len)
+{
+	(void)len;
+	if (writev(port->fd[pair], iov, (int)num) >= 0)
+		return 0;
+	return errno == ENOBUFS || errno == EINTR ? -EAGAIN : -errno;
+}
+
+static int tap_set_offloads(const struct net_port *port, uint32_t offloads)
+{
+	return ioctl(port->fd[0], TUNSETOFFLOAD, (unsigned long)offloads) < 0 ? -errno : 0;
+}
+
+static int tap_enable(const struct net_port *port, unsigned pair, bool enable)
 {
 	struct ifreq request = {.ifr_flags = enable ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE};
 
-	return ioctl(tap->fd[pair], TUNSETQUEUE, &request) < 0 ? -errno : 0;
+	return ioctl(port->fd[pair], TUNSETQUEUE, &request) < 0 ? -errno : 0;
 }
+
+const struct net_port_ops net_tap_ops = {
+	.receive = tap_receive,
+	.send = tap_send,
+	.set_offloads = tap_set_offloads,
+	.enable = tap_enable,
+};

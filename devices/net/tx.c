@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Packets from the guest: each is one writev(2) from its buffers to the tap, which checks the header. */
+/* Packets from the guest: each goes to the port from its buffers. */
 #include <errno.h>
-#include <sys/uio.h>
 
 #include "device.h"
 
-/* True when the packet is done with; false when the tap has no room. -errno in *ret. */
+/* True when the packet is done with; false when the port has no room. -errno in *ret. */
 static bool send_packet(struct net_pair *p, int *ret)
 {
+	struct net_port *port = p->net->port;
 	struct net_tx *tx = &p->tx;
-	ssize_t n = tx->chain.out_bytes;
+	int r = -EMSGSIZE;
 
 	*ret = 0;
 	if (tx->chain.out_bytes <= NET_MAX_FRAME && p->net->link)
-		n = writev(p->fd, tx->chain.iov, (int)tx->chain.num_out);
-	else
-		n = -1, errno = EMSGSIZE;
-	if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == EINTR))
+		r = port->ops->send(port, p->index, tx->chain.iov, tx->chain.num_out,
+				    tx->chain.out_bytes);
+	if (r == -EAGAIN)
 		return false;
-	if (n < 0 && (errno == EBADFD || errno == ENODEV))
-		*ret = -errno;
-	if (n < 0) {
+	if (r < 0) {
 		tx->dropped++;
+		*ret = net_port_is_gone(r) ? r : 0;
 		return true;
 	}
 	tx->packets++;
@@ -48,7 +46,7 @@ static int next_packet(struct net_pair *p, const char **why)
 	return 1;
 }
 
-/* 1: there is more, for the next turn; 0: all is sent, or the tap has no room; or a negative errno. */
+/* 1: there is more, for the next turn; 0: all is sent, or the port has no room; or a negative errno. */
 static int transmit_some(struct net_pair *p, const char **why)
 {
 	struct net_tx *tx = &p->tx;
@@ -79,6 +77,8 @@ void net_transmit(struct net_pair *p)
 	const char *why = "";
 	int r;
 
+	if (!virtio_queue_active(&p->net->dev, q->index))
+		return;
 	do {
 		virtq_disable_kicks(&q->vq);
 		r = transmit_some(p, &why);

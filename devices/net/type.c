@@ -7,14 +7,14 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "base/log.h"
 #include "base/util.h"
 #include "net.h"
 #include "virtio/type.h"
 
 static_assert(NET_MAX_PAIRS <= DEVICE_MAX_LOOPS, "a loop for each pair");
 
-static int add_loops(struct vm_device *d, unsigned num, struct loop **ret, struct error *e)
+static int add_loops(struct vm_device *d, unsigned num, const char *role, struct loop **ret,
+		     struct error *e)
 {
 	int r = 0;
 
@@ -24,35 +24,37 @@ static int add_loops(struct vm_device *d, unsigned num, struct loop **ret, struc
 		snprintf(name, sizeof(name), num > 1 ? "net%u.%u" : "net%u", d->index, i);
 		r = loop_new(&ret[i], name, LOOP_EPOLL, 0, e);
 		if (r == 0)
-			device_add_loop(d, ret[i], "net");
+			device_add_loop(d, ret[i], role);
 	}
 	return r;
+}
+
+static const char *role_of(const struct net_port *port)
+{
+	if (port->ops == &net_tap_ops)
+		return "net-tap";
+	return port->listener >= 0 ? "net-listen" : "net-stream";
 }
 
 static int build(struct vm_device *d, const struct device_host *host, struct error *e)
 {
 	const struct net_config *config = d->config;
 	struct loop *loop[NET_MAX_PAIRS];
+	struct net_port *port = NULL;
+	char name[NET_NAME_LEN];
 	uint8_t mac[NET_MAC_LEN];
-	struct net_tap tap;
-	int r = net_mac(config, mac, e);
+	int r = net_mac(config, d->index, mac, e);
 
 	if (r == 0)
-		r = net_tap_open(&tap, config->tap, config->queues, e);
+		r = net_port_open(&port, config, e);
+	if (r == 0)
+		r = add_loops(d, port->pairs, role_of(port), loop, e);
 	if (r < 0)
-		return error_prefix(e, r, "tap %s", config->tap);
-	if (!tap.up)
-		log_warn("tap %s is down: no packet passes before it is up (ip link set %s up)",
-			 config->tap, config->tap);
-	if (config->mtu)
-		tap.mtu = config->mtu;
-	r = add_loops(d, config->queues, loop, e);
-	if (r < 0) {
-		net_tap_close(&tap);
-		return error_prefix(e, r, "tap %s", config->tap);
-	}
-	r = net_device_new(&d->dev, host->mem, &tap, mac, loop, e);
-	return r < 0 ? error_prefix(e, r, "tap %s", config->tap) : 0;
+		net_port_close(port);
+	else
+		r = net_device_new(&d->dev, host->mem, port, mac, loop, e);
+	return r < 0 ? error_prefix(e, r, "%s%s", config->tap ? "tap " : "", net_name(config, name))
+		     : 0;
 }
 
 #define NUMBER(member)                                                                             \
@@ -73,9 +75,9 @@ static void count(const struct vm_device *d, bool wait, void *ret)
 
 static void describe(const struct vm_device *d, json_t *ret)
 {
-	const struct net_config *config = d->config;
+	char name[NET_NAME_LEN];
 
-	json_object_set_new(ret, "tap", json_from_bytes(config->tap));
+	json_object_set_new(ret, "name", json_from_bytes(net_name(d->config, name)));
 }
 
 static void add_status(const struct vm_device *d, json_t *ret)
@@ -93,7 +95,7 @@ static void print_status(size_t i, const json_t *net, FILE *out)
 {
 	char received[DEVICE_BYTES_LEN], sent[DEVICE_BYTES_LEN];
 
-	print_line(out, "net %zu (%s): %s, link %s", i, answer_text(net, "tap"),
+	print_line(out, "net %zu (%s): %s, link %s", i, answer_text(net, "name"),
 		   answer_text(net, "mac"), answer_text(net, "link"));
 	fprintf(out,
 		"  %" PRIu64 " packets (%s) to the guest, %" PRIu64 " dropped; %" PRIu64
@@ -105,21 +107,21 @@ static void print_status(size_t i, const json_t *net, FILE *out)
 
 /* The command */
 
-/* The device that "net" names, by its position or its tap. */
+/* The device that "net" names, by its position or its name. */
 static struct vm_device *find(const struct device_request *request, struct error *e)
 {
 	const json_t *net = json_object_get(request->json, "net");
+	char name[NET_NAME_LEN];
 
 	for (unsigned i = 0; i < request->num; i++) {
-		const struct net_config *config = request->devices[i].config;
-
-		if (json_is_string(net) ? strcmp(json_string_value(net), config->tap) == 0
+		net_name(request->devices[i].config, name);
+		if (json_is_string(net) ? strcmp(json_string_value(net), name) == 0
 					: json_is_integer(net) && json_integer_value(net) == i)
 			return &request->devices[i];
 	}
 	error_set(e, -ENODEV,
-		  "\"net\" must be the position of a network device, 0 for the first, or the name "
-		  "of its tap: see what \"status\" lists");
+		  "\"net\" must be the position of a network device, 0 for the first, or its name: "
+		  "see what \"status\" lists");
 	return NULL;
 }
 

@@ -50,6 +50,31 @@ ok "no such file" complains 125 "No such file" run --config "$tmp/none.json"
 ok "not JSON but large" complains 2 "larger than 1 MiB" run --config /dev/zero
 ok "a name that JSON cannot hold" complains 125 "not UTF-8" run -k $'\xff' --dry-run
 
+# Networks: what belongs together, and a list in a device
+run run -k K -n passt,forward=8080:80,forward=127.0.0.1/53:53/udp,mtu=1400 -n socket=s,listen -n fd=7 -n tap=t --dry-run
+ok "networks: of all kinds" json "$tmp/out" \
+	'[n.get("forward") for n in d["nets"]] == [["8080:80", "127.0.0.1/53:53/udp"], None, None, None] and
+	[n["passt"] for n in d["nets"]] == [True, False, False, False] and d["nets"][2]["fd"] == 7 and
+	d["nets"][1]["socket"] == "s" and d["nets"][1]["listen"] and d["nets"][3]["tap"] == "t"'
+cp "$tmp/out" "$tmp/nets.json"
+run run --config "$tmp/nets.json" --dry-run
+ok "networks: what is printed is a configuration" cmp -s "$tmp/out" "$tmp/nets.json"
+while read -r net says; do
+	ok "no network: $net" complains 2 "$says" run -k K -n "$net" --dry-run
+done <<'END'
+mtu=1500 one of tap=NAME, passt
+passt,tap=t one of tap=NAME, passt
+passt,forward=80 like 8080:80
+passt,forward=80:80/tcp like 8080:80
+socket=s,forward=80:80 for passt
+tap=t,listen goes with socket
+passt,queues=2 only a tap
+passt,mtu=65521 at most 65520
+passt,mtu=20 at least 68
+fd=2 standard stream
+passt,passt given twice
+END
+
 # The default guest
 ok "no default guest: says how to make one" complains 125 "skep-mkguest" run
 mkdir -p "$tmp/guest"

@@ -72,12 +72,19 @@ static void work_blk(void)
 static void open_net(void)
 {
 	static const uint8_t mac[NET_MAC_LEN] = {2};
-	struct net_tap tap = {.name = "fuzz", .pairs = 2, .mtu = 1500, .offloads = 0xf};
+	struct net_port *port = calloc(1, sizeof(*port));
 	struct loop *loops[] = {guest.loop, guest.loop};
 
-	for (unsigned i = 0; i < tap.pairs; i++)
-		tap.fd[i] = fcntl(host.end[i], F_DUPFD_CLOEXEC, 0);
-	check(net_device_new(&guest.dev, &guest.drv.mem, &tap, mac, loops, NULL) == 0);
+	check(port);
+	*port = (struct net_port){.ops = &net_tap_ops,
+				  .name = strdup("fuzz"),
+				  .listener = -1,
+				  .pairs = 2,
+				  .mtu = 1500,
+				  .offloads = 0xf};
+	for (unsigned i = 0; i < port->pairs; i++)
+		port->fd[i] = fcntl(host.end[i], F_DUPFD_CLOEXEC, 0);
+	check(net_device_new(&guest.dev, &guest.drv.mem, port, mac, loops, NULL) == 0);
 }
 
 static void open_balloon(void)

@@ -87,7 +87,7 @@ test_network() {
 import json, sys
 n = json.load(open(sys.argv[1]))["nets"][0]
 # A driver that comes and goes offers too little for a moment.
-print(n["tap"], n["rx_bytes"] > 64 << 20, n["tx_bytes"] > 32 << 20, n["rx_dropped"] < 100)
+print(n["name"], n["rx_bytes"] > 64 << 20, n["tx_bytes"] > 32 << 20, n["rx_dropped"] < 100)
 END
 	is "the result tells what passed" "$(cat "$work/net")" "skep-net True True True"
 	rm -f "$work/socket"

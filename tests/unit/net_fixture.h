@@ -63,20 +63,27 @@ static inline void set_up_interface(struct fixture *f, const char *name)
 	setsockopt(f->host, SOL_SOCKET, SO_RCVBUF, &large, sizeof(large));
 }
 
-static inline void up(struct fixture *f)
+static inline void up_on(struct fixture *f, struct net_port *port)
 {
 	struct error e = {""};
-	struct net_tap tap;
 
 	for (unsigned i = 0; i < f->num_loops; i++)
 		assert_int_equal(loop_new(&f->loop[i], "test", LOOP_EPOLL, 8, NULL), 0);
-	if (net_tap_open(&tap, "skep0", f->num_loops, &e) < 0)
-		fail_msg("%s", e.msg);
-	set_up_interface(f, "skep0");
-	assert_int_equal(net_device_new(&f->dev, &f->d.mem, &tap, mac, f->loop, &e), 0);
+	assert_int_equal(net_device_new(&f->dev, &f->d.mem, port, mac, f->loop, &e), 0);
 	drv_attach(&f->d, f->dev);
 	for (unsigned i = 0; i < f->num_loops; i++)
 		assert_int_equal(loop_start(f->loop[i], NULL, NULL, NULL), 0);
+}
+
+static inline void up(struct fixture *f)
+{
+	struct error e = {""};
+	struct net_port *port;
+
+	if (net_tap_open(&port, "skep0", f->num_loops, &e) < 0)
+		fail_msg("%s", e.msg);
+	set_up_interface(f, "skep0");
+	up_on(f, port);
 }
 
 static inline void down(struct fixture *f)
@@ -86,7 +93,8 @@ static inline void down(struct fixture *f)
 	virtio_dev_free(f->dev);
 	for (unsigned i = 0; i < f->num_loops; i++)
 		loop_free(f->loop[i]);
-	close(f->host);
+	if (f->host >= 0)
+		close(f->host);
 }
 
 static inline struct fixture *start_pairs(uint64_t features, unsigned pairs)
@@ -106,6 +114,20 @@ static inline struct fixture *start(uint64_t features)
 	return start_pairs(features, 1);
 }
 
+/* A device on this port, of one pair. */
+static inline struct fixture *start_on(struct net_port *port, uint64_t features)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	assert_non_null(f);
+	f->num_loops = 1;
+	f->host = -1;
+	drv_init(&f->d, 16 * MIB);
+	up_on(f, port);
+	drv_start(&f->d, features, 0);
+	return f;
+}
+
 static inline void end(struct fixture *f)
 {
 	virtio_dev_quiesce(f->dev);
@@ -120,6 +142,12 @@ static inline struct net_counters counters(const struct fixture *f)
 
 	net_counters(f->dev, &c);
 	return c;
+}
+
+/* What the guest sees: VIRTIO_NET_S_LINK_UP or 0. */
+static inline uint16_t status(struct fixture *f)
+{
+	return (uint16_t)(drv_page32(&f->d, VIRTIO_MMIO_CONFIG + 4) >> 16);
 }
 
 static inline bool is_broken(struct fixture *f)

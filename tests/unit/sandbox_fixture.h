@@ -51,7 +51,9 @@ enum role {
 	DISK_URING,
 	DISK_SYNC,
 	WRITER,
-	NET,
+	NET_TAP,
+	NET_STREAM,
+	NET_LISTEN,
 	VSOCK,
 	ROLES
 };
@@ -63,7 +65,9 @@ static const char *const role_name[ROLES] = {
 	[DISK_URING] = "disk-uring",
 	[DISK_SYNC] = "disk-sync",
 	[WRITER] = "writer",
-	[NET] = "net",
+	[NET_TAP] = "net-tap",
+	[NET_STREAM] = "net-stream",
+	[NET_LISTEN] = "net-listen",
 	[VSOCK] = "vsock",
 };
 

@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "net_fixture.h"
 
-static uint16_t status(struct fixture *f)
-{
-	return (uint16_t)(drv_page32(&f->d, VIRTIO_MMIO_CONFIG + 4) >> 16);
-}
-
 static void test_link(void **state)
 {
 	struct fixture *f = start(ALL);
@@ -197,15 +192,15 @@ static void test_another_device_goes_on(void **state)
 static void test_taps_that_cannot_be_had(void **state)
 {
 	struct fixture *f = start(ALL);
-	struct net_tap tap;
+	struct net_port *port;
 	struct error e;
 
 	(void)state;
-	assert_int_equal(net_tap_open(&tap, "skep0", 1, &e), -EBUSY);
+	assert_int_equal(net_tap_open(&port, "skep0", 1, &e), -EBUSY);
 	assert_non_null(strstr(e.msg, "in use"));
-	assert_int_equal(net_tap_open(&tap, "lo", 1, &e), -EINVAL);
+	assert_int_equal(net_tap_open(&port, "lo", 1, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "no tap"));
-	assert_int_equal(net_tap_open(&tap, "a-name-that-is-too-long", 1, &e), -EINVAL);
+	assert_int_equal(net_tap_open(&port, "a-name-that-is-too-long", 1, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "15 characters"));
 	end(f);
 }

@@ -182,10 +182,12 @@ static const struct {
 	struct call call;
 	int err;
 } of_roles[] = {
-#define ONLY(role) (1u << role)
-#define MAIN	   (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
-	{ONLY(CONTROL_SOCKET) | ONLY(VSOCK), SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC),
-	 EBADF},
+#define ONLY(role)  (1u << role)
+#define NET	    (ONLY(NET_TAP) | NET_STREAMS)
+#define NET_STREAMS (ONLY(NET_STREAM) | ONLY(NET_LISTEN))
+#define MAIN	    (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
+	{ONLY(CONTROL_SOCKET) | ONLY(NET_LISTEN) | ONLY(VSOCK),
+	 SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(ftruncate, -1), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(recvmsg, -1), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(dup3, -1, 0, O_CLOEXEC), EBADF},
@@ -206,19 +208,19 @@ static const struct {
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
 	{MAIN, SYS(getrandom, 0, 0, 0), 0},
 	{MAIN, SYS(ioctl, -1, TIOCGWINSZ), EBADF},
-	{MAIN | ONLY(VSOCK), SYS(close, -1), EBADF},
+	{MAIN | NET_STREAMS | ONLY(VSOCK), SYS(close, -1), EBADF},
 	{MAIN, SYS(fcntl, -1, F_OFD_SETLK), EBADF},
 	{ONLY(VSOCK), SYS(connect, -1), EBADF},
 	{ONLY(VSOCK), SYS(shutdown, -1), EBADF},
 	{ONLY(VSOCK), SYS(socket, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 1 << 20),
 	 EPROTONOSUPPORT},
-	{ONLY(NET) | ONLY(VSOCK), SYS(readv, -1), EBADF},
-	{ONLY(NET), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
-	{ONLY(NET), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(NET) | ONLY(VSOCK), SYS(epoll_wait, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | ONLY(NET) | ONLY(VSOCK), SYS(read, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | ONLY(NET) | ONLY(VSOCK),
-	 SYS(timerfd_settime, -1), EFAULT},
+	{ONLY(NET_TAP) | ONLY(VSOCK), SYS(readv, -1), EBADF},
+	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
+	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK), SYS(epoll_wait, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK), SYS(read, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK), SYS(timerfd_settime, -1),
+	 EFAULT},
 };
 
 struct attempt {

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* What a network device is connected to, as its options say. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/inherited.h"
+#include "base/unixsocket.h"
+#include "device.h"
+
+static int connect_to(const char *path, struct error *e)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+	struct sockaddr_un addr;
+
+	if (fd < 0)
+		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
+	r = unix_address(&addr, path, e);
+	if (r == 0 && connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
+		r = -errno;
+		if (r == -ENOENT || r == -ECONNREFUSED)
+			error_set(e, r,
+				  "nobody listens there: start the other end first, or let this "
+				  "one be it (socket=%s,listen)",
+				  path);
+		else
+			error_set(e, r, "cannot connect: %s", strerror(-r));
+	}
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	return fd;
+}
+
+static int open_socket(struct net_port **ret, const struct net_config *config, struct error *e)
+{
+	int fd = config->listen ? unix_listen(config->socket, 8, e) : connect_to(config->socket, e);
+	char name[256];
+
+	if (fd < 0)
+		return fd;
+	snprintf(name, sizeof(name), "socket %.200s", config->socket);
+	return net_stream_new(ret, config->listen ? -1 : fd, config->listen ? fd : -1, name,
+			      config->mtu ? config->mtu : NET_STREAM_MTU, e);
+}
+
+static int open_descriptor(struct net_port **ret, const struct net_config *config, struct error *e)
+{
+	int fd = inherited_take((int)config->fd), type = 0;
+	struct sockaddr_storage peer;
+	socklen_t len = sizeof(type), peer_len = sizeof(peer);
+	struct ifreq request = {0};
+	char name[32];
+
+	if (fd < 0)
+		return error_set(e, fd, "skep did not get it from who started it");
+	if (ioctl(fd, TUNGETIFF, &request) == 0)
+		return net_tap_take(ret, fd, &request, e);
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
+	    getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0) {
+		close(fd);
+		return error_set(e, -EINVAL, "is neither a tap nor a connected stream socket");
+	}
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+	snprintf(name, sizeof(name), "descriptor %u", config->fd);
+	return net_stream_new(ret, fd, -1, name, config->mtu ? config->mtu : NET_STREAM_MTU, e);
+}
+
+int net_port_open(struct net_port **ret, const struct net_config *config, struct error *e)
+{
+	int r;
+
+	if (config->passt)
+		r = net_passt_open(ret, config, e);
+	else if (config->socket)
+		r = open_socket(ret, config, e);
+	else if (config->fd)
+		r = open_descriptor(ret, config, e);
+	else
+		r = net_tap_open(ret, config->tap, config->queues, e);
+	if (r == 0 && config->mtu)
+		(*ret)->mtu = config->mtu;
+	return r;
+}

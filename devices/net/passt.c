@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * passt(1), the host's sockets as a network.
+ *
+ * DOC: Theory of operation. passt gets one end of a socket pair (--fd), so there is no path that
+ * another user could take, and it may become another user first, as it does when root starts it. It
+ * goes into the background once all is set up, which ends the process that was started: its status
+ * says whether passt runs, and there is no child to wait for when the sandbox is entered. It ends
+ * when its end of the socket does, so with skep, however that ends; and skep sees its end likewise.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "device.h"
+
+#define SOCKET_FD    3 /* in passt */
+#define SPEC_LEN     80u
+#define PORT_WAIT_NS (2 * NSEC_PER_SEC) /* for the passt of a VM that has just ended */
+#define PORT_POLL_US 5000u
+
+/* Somebody else may have the port: passt says nothing if it gets a part of what it wants. */
+static int try_port(const struct net_forward *f, int family, struct error *e)
+{
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(f->host)};
+	struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(f->host)};
+	_cleanup_close_ int fd =
+		socket(family, (f->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	int on = 1, r;
+
+	if (fd < 0)
+		return 0; /* the host has no IPv6 */
+	if (f->family) {
+		memcpy(&six.sin6_addr, f->address, sizeof(six.sin6_addr));
+		memcpy(&four.sin_addr, f->address, sizeof(four.sin_addr));
+	}
+	if (!f->udp)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+	if (family == AF_INET)
+		r = bind(fd, (struct sockaddr *)&four, sizeof(four));
+	else
+		r = bind(fd, (struct sockaddr *)&six, sizeof(six));
+	if (r < 0 || (!f->udp && listen(fd, 1) < 0))
+		return error_set(e, -errno, "forward: port %u of the host: %s%s", f->host,
+				 strerror(errno),
+				 errno == EADDRINUSE ? ": stop who has it, or choose another"
+				 : errno == EACCES   ? ": choose one above 1023"
+						     : "");
+	return 0;
+}
+
+static int try_ports(const struct net_config *config, struct error *e)
+{
+	struct net_forward f;
+	int r = 0;
+
+	for (char *const *text = config->forward; text && *text && r == 0; text++) {
+		r = net_forward(*text, &f, e);
+		if (r == 0 && f.family != AF_INET6)
+			r = try_port(&f, AF_INET, e);
+		if (r == 0 && f.family != AF_INET)
+			r = try_port(&f, AF_INET6, e);
+	}
+	return r;
+}
+
+/* Runs it; 0, or an error number. */
+static int spawn(pid_t *ret, char *const argv[], int socket, int messages)
+{
+	posix_spawn_file_actions_t files;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int r;
+
+	sigemptyset(&none);
+	sigfillset(&all);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawn_file_actions_init(&files);
+	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+	posix_spawn_file_actions_adddup2(&files, messages, STDERR_FILENO);
+	posix_spawn_file_actions_adddup2(&files, socket, SOCKET_FD);
+	posix_spawn_file_actions_addclosefrom_np(&files, SOCKET_FD + 1);
+	r = posix_spawnp(ret, argv[0], &files, &attr, argv, environ);
+	posix_spawn_file_actions_destroy(&files);
+	posix_spawnattr_destroy(&attr);
+	return r;
+}
+
+/* The last thing that it said, without what it says of the host's log. */
+static void last_line(int messages, char *ret, size_t len)
+{
+	char text[4096], *rest = text, *line;
+	ssize_t n = pread(messages, text, sizeof(text) - 1, 0);
+
+	text[n < 0 ? 0 : n] = '\0';
+	snprintf(ret, len, "it did not say why");
+	while ((line = strsep(&rest, "\n")))
+		if (line[0] && !strstr(line, "syslog"))
+			snprintf(ret, len, "%s", line);
+	text_clean(ret);
+}
+
+static bool has_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+
+	return poll(&p, 1, 0) == 1 && p.revents & POLLHUP;
+}
+
+static int run(char *const argv[], int ours, int theirs, struct error *e)
+{
+	_cleanup_close_ int messages = memfd_create("passt", MFD_CLOEXEC);
+	char why[200];
+	int status = 0, r;
+	pid_t pid;
+
+	if (messages < 0)
+		return error_set(e, -errno, "memfd_create: %s", strerror(errno));
+	r = spawn(&pid, argv, theirs, messages);
+	close(theirs);
+	if (r == ENOENT)
+		return error_set(e, -r, "is not installed: apt-get install passt");
+	if (r)
+		return error_set(e, -r, "cannot be started: %s", strerror(r));
+	/* Where SIGCHLD is ignored there is no status. */
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (status == 0 && !has_hung_up(ours))
+		return 0;
+	last_line(messages, why, sizeof(why));
+	return error_set(e, -EIO, "did not start: %s", why);
+}
+
+/* Its arguments, of which the forwards' are in `specs`. */
+static void make_arguments(char *argv[], char specs[][SPEC_LEN], char mtu[16],
+			   const struct net_config *config)
+{
+	static char name[] = "passt", quiet[] = "-q", use[] = "--fd", socket[] = "3",
+		    size[] = "--mtu", tcp[] = "--tcp-ports", udp[] = "--udp-ports";
+	struct net_forward f;
+	unsigned n = 0;
+
+	snprintf(mtu, 16, "%u", config->mtu ? config->mtu : NET_PASST_MTU);
+	argv[n++] = name;
+	argv[n++] = quiet;
+	argv[n++] = use;
+	argv[n++] = socket;
+	argv[n++] = size;
+	argv[n++] = mtu;
+	for (unsigned i = 0; config->forward && config->forward[i]; i++) {
+		net_forward(config->forward[i], &f, NULL);
+		snprintf(specs[i], SPEC_LEN, "%s%s%u:%u", f.text, f.text[0] ? "/" : "", f.host,
+			 f.guest);
+		argv[n++] = f.udp ? udp : tcp;
+		argv[n++] = specs[i];
+	}
+	argv[n] = NULL;
+}
+
+int net_passt_open(struct net_port **ret, const struct net_config *config, struct error *e)
+{
+	char *argv[2 * NET_MAX_FORWARDS + 8], specs[NET_MAX_FORWARDS][SPEC_LEN], mtu[16];
+	uint64_t until = now_ns() + PORT_WAIT_NS;
+	int end[2], r;
+
+	while ((r = try_ports(config, e)) == -EADDRINUSE && now_ns() < until)
+		usleep(PORT_POLL_US);
+	if (r < 0)
+		return r;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) < 0)
+		return error_set(e, -errno, "cannot make a pair of sockets: %s", strerror(errno));
+	make_arguments(argv, specs, mtu, config);
+	r = run(argv, end[0], end[1], e);
+	if (r < 0) {
+		close(end[0]);
+		return r;
+	}
+	fcntl(end[0], F_SETFL, O_NONBLOCK);
+	return net_stream_new(ret, end[0], -1, "passt", config->mtu ? config->mtu : NET_PASST_MTU,
+			      e);
+}
