@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "config.h"
 #include "kvm/gmem.h"
+#include "virtio/type.h"
 #include "virtio/virtio.h"
 
 /*
@@ -99,6 +100,9 @@ void net_set_link(struct virtio_dev *dev, bool up);
 bool net_link(const struct virtio_dev *dev);
 /* The address that the driver uses. */
 void net_current_mac(struct virtio_dev *dev, uint8_t ret[NET_MAC_LEN]);
+
+/* For `skep check`: tap and passt. */
+void net_check_host(device_tell tell, void *ctx);
 
 struct net_counters {
 	int64_t rx_packets, rx_bytes, rx_dropped; /* to the guest */

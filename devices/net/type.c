@@ -177,4 +177,5 @@ const struct device_type net_type = {
 	.add_status = add_status,
 	.print_status = print_status,
 	.commands = commands,
+	.check_host = net_check_host,
 };

@@ -63,6 +63,15 @@ struct guest_voice {
 	const char *silence; /* while it has not spoken: what its driver has done so far */
 };
 
+/* What `skep check` found. */
+struct device_finding {
+	const char *name; /* the same always: scripts may look it up */
+	bool works;
+	char finding[160];
+	char remedy[240]; /* empty: none needed */
+};
+typedef void (*device_tell)(void *ctx, const struct device_finding *finding);
+
 /*
  * A type. For each device, a VM calls these on the main thread in this order: open, build, ready,
  * start, stop, close. All but `build` may be NULL. If one fails, only stop and close follow.
@@ -101,6 +110,9 @@ struct device_type {
 	void (*print_status)(size_t i, const json_t *status, FILE *out);
 
 	const struct device_command *commands; /* ends with name == NULL; NULL: none */
+
+	/* For `skep check`: tries what the devices need of the host, and leaves no traces. */
+	void (*check_host)(device_tell tell, void *ctx);
 
 	/* For a type that the guest speaks to its user by. Fills in *ret, which is all zeros; d->dev
 	 * may be NULL. Any thread. */

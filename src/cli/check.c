@@ -15,6 +15,7 @@
 #include "base/util.h"
 #include "check.h"
 #include "run.h"
+#include "vm/devices.h"
 
 #define LANDLOCK_VERSION_FLAG 1u /* LANDLOCK_CREATE_RULESET_VERSION */
 
@@ -254,6 +255,11 @@ static void check_huge_pages(struct check_report *report)
 			  "guest RAM gets transparent huge pages");
 }
 
+static void add_finding(void *ctx, const struct device_finding *f)
+{
+	check_add(ctx, f->name, f->works ? CHECK_OK : CHECK_ABSENT, f->remedy, "%s", f->finding);
+}
+
 static void check_guest(struct check_report *report)
 {
 	struct vm_config config = {0};
@@ -282,7 +288,9 @@ bool check_host(const struct check_options *options, FILE *out)
 	check_landlock(&report);
 	check_device(&report, "vhost-net", "/dev/vhost-net", "fast networking", "vhost_net");
 	check_device(&report, "vhost-vsock", "/dev/vhost-vsock", "vsock", "vhost_vsock");
-	check_device(&report, "tun", "/dev/net/tun", "tap networking", "tun");
+	for (const struct device_type *const *type = device_types; *type; type++)
+		if ((*type)->check_host)
+			(*type)->check_host(add_finding, &report);
 	check_guest(&report);
 	return check_print(&report, options->json, out);
 }

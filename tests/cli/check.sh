@@ -28,7 +28,7 @@ ok "--json: what is not accelerated does not work" json "$tmp/out" \
 	'd["kvm"]["accelerated"] or not d["ok"]'
 ok "--json: everything is looked at" json "$tmp/out" \
 	'{"kvm", "io_uring", "discard", "huge-pages", "landlock", "vhost-net", "vhost-vsock", "tun",
-	"default-guest"} <= {c["name"] for c in d["checks"]}'
+	"passt", "default-guest"} <= {c["name"] for c in d["checks"]}'
 ok "--json: each path has its line" json "$tmp/out" \
 	"[c['finding'].split(':')[0] for c in d['checks'] if c['name'] == 'discard'] == ['$tmp', '/proc']"
 ok "no holes in /proc" json "$tmp/out" \
@@ -36,6 +36,9 @@ ok "no holes in /proc" json "$tmp/out" \
 ok "no default guest: the remedy" json "$tmp/out" \
 	'[c for c in d["checks"] if c["name"] == "default-guest"][0]["remedy"].find("skep-mkguest") >= 0'
 cp "$tmp/out" "$tmp/json"
+PATH=/nonexistent run check --json
+ok "no passt: the remedy" json "$tmp/out" \
+	'[(c["state"], "apt-get install passt" in c["remedy"]) for c in d["checks"] if c["name"] == "passt"] == [("absent", True)]'
 
 mkdir "$tmp/cwd"
 status=0
