@@ -34,7 +34,7 @@ guest_for() {
 	key=$({
 		find "$here/guest" -printf '%m %f\n' | sort
 		cat "$here"/guest/* "$here/guests.sh" "$here"/../../tools/mkguest "$here"/../../tools/lib/*.sh \
-			"$here/../../tools/lib/guest-init" "$kernel/packages"
+			"$here"/../../tools/lib/guest-* "$kernel/packages"
 	} | sha256sum)
 	dir=$(tools_cache)/test-guest/$name-${key:0:16}
 	if [ ! -d "$dir" ]; then
@@ -78,7 +78,7 @@ debian_guest() {
 
 prepare_guests() {
 	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
-		fio lvm2 systemd procps iproute2
+		fio lvm2 systemd procps iproute2 passt
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
 	fio=$(guest_for cloud fio)

@@ -177,6 +177,7 @@ guest_root() {
 	# The kernel's own request for a module.
 	ln -s ../bin/busybox "$root/sbin/modprobe"
 	install -m 755 "$lib_dir/guest-init" "$root/init"
+	install -m 755 "$lib_dir/guest-dhcp" "$root/etc/dhcp"
 	printf 'proc /proc proc\nsys /sys sysfs\ndev /dev devtmpfs\n' >"$root/etc/fstab"
 	printf '#!/bin/sh\nexec /bin/busybox kill -USR2 1\n' >"$root/etc/acpi/PWRF/00000080"
 	chmod 755 "$root/etc/acpi/PWRF/00000080"
