@@ -192,6 +192,7 @@ suspended_disk() { # suspended_disk ENGINE HOW SKEP-OPTION...
 	dmsetup resume "$suspended"
 	finish
 	ends "$tag: the status is that of the signal" 143
+	check "$tag: nothing holds the disk" eventually is_let_go
 	clean_up_suspended
 }
 
@@ -203,6 +204,10 @@ clean_up_suspended() {
 	[ -z "$suspended_loop" ] || losetup -d "$suspended_loop"
 	suspended_loop=
 	rm -f "$work/$suspended"
+}
+is_let_go() {
+	dmsetup remove "$suspended" 2>/dev/null || true
+	! dmsetup info "$suspended" >/dev/null 2>&1
 }
 in_kernel() { grep -q '^State:.D' /proc/"$vm_pid"/task/*/status; }
 signal_was_taken() { ! grep -q '^ShdPnd:.*[4-7c-f]...$' "/proc/$vm_pid/status"; }

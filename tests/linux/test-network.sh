@@ -9,7 +9,7 @@ control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
 # A web server and a sink at the host's end.
 serve_network() {
 	mkdir -p "$work/web"
-	head -c 32M /dev/urandom >"$work/web/data"
+	head -c 8M /dev/urandom >"$work/web/data"
 	python3 - "$work" <<'END' >"$work/web.log" 2>&1 &
 import functools, http.server, socket, sys, threading
 work = sys.argv[1]
@@ -52,16 +52,16 @@ test_network() {
 	eventually is_served
 	sum=$(sha "$work/web/data")
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -c 2 --control "$work/socket" \
-		-n tap=skep-net,queues=2,mac=02:00:00:00:00:42 -a 'skep.mount=off -- /t/network'
+		-n tap=skep-net,queues=2,mac=02:00:00:00:00:42 -a 'skep.mount=off ip=off -- /t/network'
 	step up
 	is "the guest has the address that was asked for" "$(value mac)" 02:00:00:00:00:42
 	is "and the tap's MTU" "$(value mtu)" 1400
 	is "and a queue for each CPU" "$(value queues)" 2
 	is "20 pings" "$(value pings)" 20
-	is "32 MiB from the host are whole" "$(value sum)" "$sum"
+	is "8 MiB from the host are whole" "$(value sum)" "$sum"
 	is "once more, after the driver was bound anew, with traffic" "$(value sum.bound)" "$sum"
 	eventually test -e "$work/received.whole" || true
-	is "32 MiB to the host are whole" "$(sha "$work/received")" "$sum"
+	is "8 MiB to the host are whole" "$(sha "$work/received")" "$sum"
 	check "status" control status
 	check "status: it tells of the device" grep -q '^net 0 (skep-net): 02:00:00:00:00:42, link up' "$work/control"
 	check "the plug is pulled" control link skep-net down
@@ -87,7 +87,7 @@ test_network() {
 import json, sys
 n = json.load(open(sys.argv[1]))["nets"][0]
 # A driver that comes and goes offers too little for a moment.
-print(n["name"], n["rx_bytes"] > 64 << 20, n["tx_bytes"] > 32 << 20, n["rx_dropped"] < 100)
+print(n["name"], n["rx_bytes"] > 16 << 20, n["tx_bytes"] > 8 << 20, n["rx_dropped"] < 100)
 END
 	is "the result tells what passed" "$(cat "$work/net")" "skep-net True True True"
 	rm -f "$work/socket"
