@@ -124,7 +124,7 @@ test_vsock() {
 	check "a CID that is in use is refused" eval "! $skep run -k $socat_guest/vmlinuz --vsock cid=77,uds=$work/v2 2>$work/taken"
 	check "and a message says so" grep -q "CID 77 is another VM's" "$work/taken"
 	check "a socket that is in use is refused" eval "! $skep run -k $socat_guest/vmlinuz --vsock uds=$work/v 2>$work/taken"
-	check "and a message says that" grep -q "'$work/v': is in use by a VM that runs" "$work/taken"
+	check "and a message says that" grep -q "'$work/v': is in use by a running VM" "$work/taken"
 	go on
 	step slow
 	is "the guest connects: 64 MiB from the host are whole" "$(value sum)" "$sum"
