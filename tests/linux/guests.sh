@@ -78,11 +78,12 @@ debian_guest() {
 
 prepare_guests() {
 	need_packages cpio dmsetup kmod xz-utils e2fsprogs xfsprogs btrfs-progs util-linux debootstrap zstd \
-		fio lvm2 systemd procps iproute2 passt
+		fio lvm2 systemd procps iproute2 passt socat
 	cloud=$(guest_for cloud)
 	tools=$(guest_for cloud tools)
 	fio=$(guest_for cloud fio)
 	lvm=$(guest_for cloud lvm)
+	socat=$(guest_for cloud socat)
 	generic=$(guest_for generic)
 	debian=$(debian_guest)
 }

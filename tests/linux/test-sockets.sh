@@ -96,7 +96,7 @@ test_passt() {
 	echo "nameserver 127.0.0.1" >"$work/resolv.conf"
 	# shellcheck disable=SC2016 # it is that shell's
 	wrap=(ip netns exec skep-passt sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$work/resolv.conf")
-	start -k "$cloud/vmlinuz" -i "$cloud/initrd" --control "$work/socket" \
+	start -k "$socat/vmlinuz" -i "$socat/initrd" --control "$work/socket" \
 		-n passt,forward=127.0.0.1/7007:7,forward=7007:7/udp -a 'skep.mount=off -- /t/passt'
 	wrap=()
 	step up

@@ -6,11 +6,6 @@
 
 control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
 
-prepare_vsock() {
-	need_packages socat
-	socat_guest=$(guest_for cloud socat)
-}
-
 # Programs of the host, for the guest to connect to.
 serve_sockets() {
 	head -c 64M /dev/urandom >"$work/sent"
@@ -114,16 +109,16 @@ test_vsock() {
 	serve_sockets
 	eventually test -e "$work/serving"
 	sum=$(sha "$work/sent")
-	start -k "$socat_guest/vmlinuz" -i "$socat_guest/initrd" -m 1G -c 2 --control "$work/socket" \
+	start -k "$socat/vmlinuz" -i "$socat/initrd" -m 1G -c 2 --control "$work/socket" \
 		--vsock "cid=77,uds=$work/v" -a 'skep.mount=off -- /t/vsock'
 	step up
 	is "the guest has the CID that was asked for" "$(value cid)" 77
 	is "the socket is its user's" "$(stat -c %a "$work/v")" 600
 	got=$(connect_to_guest 2>&1 | tr '\n' ' ')
 	is "the host connects: 64 MiB are whole, 1,000 at once, and nobody where nobody listens" "$got" "$sum 1000 None "
-	check "a CID that is in use is refused" eval "! $skep run -k $socat_guest/vmlinuz --vsock cid=77,uds=$work/v2 2>$work/taken"
+	check "a CID that is in use is refused" eval "! $skep run -k $socat/vmlinuz --vsock cid=77,uds=$work/v2 2>$work/taken"
 	check "and a message says so" grep -q "CID 77 is another VM's" "$work/taken"
-	check "a socket that is in use is refused" eval "! $skep run -k $socat_guest/vmlinuz --vsock uds=$work/v 2>$work/taken"
+	check "a socket that is in use is refused" eval "! $skep run -k $socat/vmlinuz --vsock uds=$work/v 2>$work/taken"
 	check "and a message says that" grep -q "'$work/v': is in use by a running VM" "$work/taken"
 	go on
 	step slow
