@@ -60,7 +60,8 @@ static bool get_fact(const char *text, const char *name, uint64_t *ret)
 
 	while (line && !(strncmp(line, name, len) == 0 && line[len] == '=')) {
 		line = strchr(line, '\n');
-		line += line != NULL;
+		if (line)
+			line++;
 	}
 	if (!line)
 		return false;
