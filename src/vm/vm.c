@@ -79,12 +79,13 @@ static void vm_stop(struct vm *vm)
 static void vm_destroy(struct vm *vm)
 {
 	vm_join_boot(vm, NULL);
+	/* First: it ends the watches of its clients, and the list of these has devices' watches, too. */
+	control_close(vm->socket, !vm->confined);
 	devices_free(vm);
 	machine_destroy(&vm->machine);
 	boot_close(&vm->files);
 	loop_timer_close(&vm->halt_check);
 	loop_timer_close(&vm->contact);
-	control_close(vm->socket, !vm->confined);
 	loop_free(vm->control);
 	devices_close(vm);
 	if (vm->signal_fd >= 0)
