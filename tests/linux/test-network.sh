@@ -10,22 +10,7 @@ control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
 serve_network() {
 	mkdir -p "$work/web"
 	head -c 8M /dev/urandom >"$work/web/data"
-	python3 - "$work" <<'END' >"$work/web.log" 2>&1 &
-import functools, http.server, socket, sys, threading
-work = sys.argv[1]
-def sink():
-	s = socket.create_server(("192.0.2.1", 9000))
-	while True:
-		c = s.accept()[0]
-		with open(work + "/received", "wb") as f:
-			while data := c.recv(65536):
-				f.write(data)
-		open(work + "/received.whole", "w").close()
-		c.close()
-threading.Thread(target=sink, daemon=True).start()
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=work + "/web")
-http.server.ThreadingHTTPServer(("192.0.2.1", 8000), handler).serve_forever()
-END
+	python3 "$here/serve.py" "$work" 192.0.2.1 192.0.2.1 >"$work/web.log" 2>&1 &
 	web_pid=$!
 }
 is_served() { wget -q -O /dev/null http://192.0.2.1:8000/ 2>/dev/null || python3 -c 'import urllib.request; urllib.request.urlopen("http://192.0.2.1:8000/")' 2>/dev/null; }

@@ -10,37 +10,7 @@ inside() { ip netns exec skep-passt "$@"; }
 serve_inside() {
 	mkdir -p "$work/web"
 	head -c 16M /dev/urandom >"$work/web/data"
-	inside python3 - "$work" <<'END' >"$work/web.log" 2>&1 &
-import functools, http.server, socket, sys, threading
-work = sys.argv[1]
-def sink():
-	s = socket.create_server(("127.0.0.1", 9000))
-	while True:
-		c = s.accept()[0]
-		with open(work + "/received", "wb") as f:
-			while data := c.recv(65536):
-				f.write(data)
-		open(work + "/received.whole", "w").close()
-		c.close()
-def names():
-	"""Each name of four bytes and "test" has the address 198.51.100.7, and no other."""
-	s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-	s.bind(("127.0.0.1", 53))
-	while True:
-		query, peer = s.recvfrom(512)
-		end = query.index(b"\0", 12) + 5
-		is_a = query[end - 4:end - 2] == b"\0\1"
-		answer = query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + b"\0\0\0\0" + query[12:end]
-		if is_a:
-			answer += b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4" + bytes([198, 51, 100, 7])
-		s.sendto(answer, peer)
-class Server(http.server.ThreadingHTTPServer):
-	address_family = socket.AF_INET6
-threading.Thread(target=sink, daemon=True).start()
-threading.Thread(target=names, daemon=True).start()
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=work + "/web")
-Server(("::", 8000), handler).serve_forever()
-END
+	inside python3 "$here/serve.py" "$work" 127.0.0.1 :: names >"$work/web.log" 2>&1 &
 	web_pid=$!
 }
 is_served_inside() { inside python3 -c 'import urllib.request; urllib.request.urlopen("http://127.0.0.1:8000/")' 2>/dev/null; }
