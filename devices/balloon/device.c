@@ -3,7 +3,7 @@
  * DOC: Theory of operation. Four queues, all on one loop: inflate and deflate take arrays of page
  * numbers, the statistics queue holds a buffer until somebody wants to know, and the reporting queue
  * takes ranges of free memory. What is given is discarded (gmem_discard()); the guest gets fresh
- * zeroed pages when it writes there again, so nothing is to be done at deflation.
+ * zeroed pages when it writes there again, so deflation needs nothing.
  *
  * The work is bounded: a turn discards some megabytes, and a chain that has more is gone on with in
  * the next one. A driver that repeats ranges without end slows nobody down but itself.

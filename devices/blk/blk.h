@@ -22,7 +22,7 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
  */
 struct loop *blk_device_worker(const struct virtio_dev *dev);
 
-/* The limits of a disk; and to change them at once: requests that wait are looked at again. Any
+/* Read and change the limits of a disk; a change is at once, for requests that wait too. Any
  * thread. */
 void blk_device_limits(const struct virtio_dev *dev, struct blk_limits *ret);
 void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits);

@@ -37,10 +37,10 @@
 
 enum image_piece_kind {
 	PIECE_DATA,
-	/* Arrays of uint32_t: the offsets in the image of words to which the distance goes that the
-	 * kernel's virtual addresses were moved by. */
+	/* Arrays of uint32_t, offsets in the image: what the kernel's virtual addresses were moved
+	 * by is added to the words there. */
 	PIECE_RELOC32,
-	PIECE_RELOC32_INVERSE, /* subtract it */
+	PIECE_RELOC32_INVERSE, /* subtracted */
 	PIECE_RELOC64,
 };
 
@@ -98,7 +98,7 @@ void image_identify(const struct image_source *src, struct file_identity *ret);
 
 /* Whether what a file begins with (its first 0x206 bytes) is a Linux setup header. */
 bool is_bzimage(const uint8_t *head);
-/* The setup header of a bzImage, what the file does not have zeroed. -EINVAL with a message when it
+/* The setup header of a bzImage, zeroed beyond the file's own. -EINVAL with a message when it
  * is no bzImage that can be entered in 64-bit mode. */
 int bzimage_header(const struct image_source *src, struct setup_header *ret, struct error *e);
 /* Where its protected-mode code begins. */
@@ -108,7 +108,7 @@ uint64_t bzimage_code_offset(const struct setup_header *h);
 int image_from_bzimage(const struct image_source *src, struct kernel_image **ret, struct error *e);
 /* An image for the ELF in `src`, its segments one to one. Freed by the caller. */
 int image_from_elf(const struct image_source *src, struct kernel_image **ret, struct error *e);
-/* Where the last byte lies that the ELF's headers speak of; 0 when they are broken. */
+/* The end of what the ELF's headers describe, in the file; 0 when they are broken. */
 uint64_t elf_end(const struct image_source *src);
 
 /* The compression of a bzImage's payload by its first bytes; NULL: none that is known here. */

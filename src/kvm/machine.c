@@ -291,7 +291,7 @@ int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, uns
 		r = steps[i](m, e);
 	if (!r)
 		r = add_vcpus(m, cpus, e);
-	/* Nobody makes VMs with it later, not even who takes over a thread. */
+	/* From here on nobody creates VMs with it, not even someone who took over a thread. */
 	if (m->kvm_fd >= 0)
 		close(m->kvm_fd);
 	m->kvm_fd = -1;

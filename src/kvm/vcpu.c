@@ -22,7 +22,8 @@
 
 #define VCPU_STACK (64 * KIB)
 
-/* EAGAIN of KVM_RUN in a row: so many are not even waited for, and after so many the VM ends. */
+/* EAGAINs of KVM_RUN in a row: up to the first number it is called again at once, at the second the
+ * VM ends. */
 #define REFUSALS_NORMAL 16u
 #define REFUSALS_MAX	516u
 #define REFUSED_MS	10
