@@ -4,7 +4,8 @@
  * (`busy`), so the model can be changed when a request is sent and reads can be judged when they
  * come back. The model of allocation is by blocks of 4096 bytes: a write or a zeroed range
  * allocates what it touches, a discard (or a write of zeros that is detected) frees what it covers
- * whole.
+ * whole. Discards side by side may be carried out as one, which frees blocks that none of them covers
+ * whole; it depends on what waits when, so such a block may be a hole and may be none.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +43,7 @@ struct model {
 	uint64_t sectors;
 	uint8_t *data;
 	uint8_t *busy;	 /* by sector */
+	bool *discarded; /* by sector, and not written since */
 	bool *allocated; /* by block */
 	bool *written;	 /* by block: data, and no unwritten extent */
 	struct flight flight[MAX_DEPTH];
@@ -125,6 +127,7 @@ static void apply_range(struct model *m, uint64_t sector, uint64_t sectors, bool
 	uint64_t first = sector / BLOCK_SECTORS, end = (sector + sectors - 1) / BLOCK_SECTORS + 1;
 
 	memset(m->data + sector * BLK_SECTOR, 0, sectors * BLK_SECTOR);
+	memset(m->discarded + sector, punch, sectors);
 	for (uint64_t b = first; b < end; b++) {
 		bool whole =
 			b * BLOCK_SECTORS >= sector && (b + 1) * BLOCK_SECTORS <= sector + sectors;
@@ -155,6 +158,7 @@ static void apply_write(struct model *m, const struct flight *f)
 		apply_range(m, f->sector, f->sectors, true);
 		return;
 	}
+	memset(m->discarded + f->sector, false, f->sectors);
 	for (uint64_t s = f->sector; s < f->sector + f->sectors; s++)
 		m->allocated[s / BLOCK_SECTORS] = m->written[s / BLOCK_SECTORS] = true;
 }
@@ -336,7 +340,8 @@ static const char *check_holes(struct model *m, int fd)
 		if (!m->allocated[b] && data == at)
 			return bad(m, "block %llu was discarded and is no hole",
 				   (unsigned long long)b);
-		if (m->written[b] && data != at)
+		if (m->written[b] && data != at &&
+		    memchr(m->discarded + b * BLOCK_SECTORS, false, BLOCK_SECTORS))
 			return bad(m, "block %llu was written and is a hole",
 				   (unsigned long long)b);
 	}
@@ -411,13 +416,15 @@ const char *blk_model(const struct blk_model_run *what)
 	m->sectors = size / BLK_SECTOR;
 	m->data = calloc(1, size);
 	m->busy = calloc(1, m->sectors);
+	m->discarded = calloc(m->sectors, sizeof(bool));
 	m->allocated = calloc(size / BLOCK + 1, sizeof(bool));
 	m->written = calloc(size / BLOCK + 1, sizeof(bool));
 	m->buffer = drv_alloc(&what->disk->drv, 2 * MAX_DEPTH * MAX_BYTES, 4096);
-	if (m->data && m->busy && m->allocated && m->written)
+	if (m->data && m->busy && m->discarded && m->allocated && m->written)
 		r = what->ephemeral && !load(m) ? "cannot read the image" : run(m);
 	free(m->data);
 	free(m->busy);
+	free(m->discarded);
 	free(m->allocated);
 	free(m->written);
 	free(m);
