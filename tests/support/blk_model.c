@@ -41,6 +41,7 @@ struct model {
 	unsigned requests;
 	uint64_t seed, random;
 	uint64_t sectors;
+	uint64_t next_range; /* where the last one ended */
 	uint8_t *data;
 	uint8_t *busy;	 /* by sector */
 	bool *discarded; /* by sector, and not written since */
@@ -81,17 +82,14 @@ __attribute__((format(printf, 2, 3))) static const char *bad(const struct model 
 	return why;
 }
 
-/* Picks a range of idle sectors and marks it busy; false when there was none at hand. */
-static bool pick(struct model *m, uint32_t max_sectors, uint64_t *ret, uint32_t *ret_sectors)
+/* Picks idle sectors, from `at` on, and marks them busy; false when there were none at hand. */
+static bool pick_at(struct model *m, uint64_t at, uint32_t max_sectors, uint64_t *ret,
+		    uint32_t *ret_sectors)
 {
 	unsigned align = m->run->align;
 	uint32_t n = (uint32_t)(below(m, 4) ? 1 + below(m, 16) : 1 + below(m, max_sectors));
-	uint64_t at = below(m, m->sectors);
 
 	n = ALIGN_UP(n, align);
-	at = ALIGN_DOWN(at, (uint64_t)align);
-	if (below(m, 3) == 0)
-		at = ALIGN_DOWN(at, (uint64_t)BLOCK_SECTORS);
 	if (n > m->sectors - at)
 		n = (uint32_t)(m->sectors - at);
 	if (memchr(m->busy + at, 1, n))
@@ -100,6 +98,27 @@ static bool pick(struct model *m, uint32_t max_sectors, uint64_t *ret, uint32_t 
 	*ret = at;
 	*ret_sectors = n;
 	return true;
+}
+
+static bool pick(struct model *m, uint32_t max_sectors, uint64_t *ret, uint32_t *ret_sectors)
+{
+	uint64_t at = ALIGN_DOWN(below(m, m->sectors), (uint64_t)m->run->align);
+
+	if (below(m, 3) == 0)
+		at = ALIGN_DOWN(at, (uint64_t)BLOCK_SECTORS);
+	return pick_at(m, at, max_sectors, ret, ret_sectors);
+}
+
+/* Every other one begins where the last one ended, so that waiting discards are joined. */
+static bool pick_range(struct model *m, uint64_t *ret, uint32_t *ret_sectors)
+{
+	bool found = m->next_range < m->sectors && below(m, 2)
+			     ? pick_at(m, m->next_range, 16, ret, ret_sectors)
+			     : pick(m, 2048, ret, ret_sectors);
+
+	if (found)
+		m->next_range = *ret + *ret_sectors;
+	return found;
 }
 
 static void cut(struct model *m, struct flight *f, unsigned index, bool write)
@@ -174,7 +193,7 @@ static bool plan_ranges(struct model *m, struct flight *f, unsigned index)
 		uint64_t at;
 		uint32_t sectors;
 
-		if (!pick(m, 2048, &at, &sectors))
+		if (!pick_range(m, &at, &sectors))
 			continue;
 		f->range[f->num_ranges++] = (struct virtio_blk_discard_write_zeroes){
 			.sector = at,
