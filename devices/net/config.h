@@ -12,19 +12,21 @@
 #define NET_MAX_FORWARDS 64u
 #define NET_MAC_LEN	 6u
 #define NET_STREAM_MTU	 1500u
+#define NET_PASST_DNS	 "169.254.1.1" /* where it answers for a name server on the host's loopback */
 #define NET_PASST_MTU	 65520u /* the most that it takes: few packets, as it has no offloads */
 
 /* One of the first four is there. */
 struct net_config {
-	char *tap;	 /* its name */
-	bool passt;	 /* start it */
-	char *socket;	 /* its path */
-	unsigned fd;	 /* inherited; 0: none */
-	bool listen;	 /* at `socket`, instead of connecting */
-	char **forward;	 /* with passt, as net_forward() has them */
-	char mac[18];	 /* "02:00:00:00:00:01"; empty: see net_mac() */
-	unsigned queues; /* pairs, 1 to NET_MAX_PAIRS; more than 1 with a tap only */
-	unsigned mtu;	 /* that the guest is told; 0: what is usual there */
+	char *tap;	    /* its name */
+	bool passt;	    /* start it */
+	char *socket;	    /* its path */
+	unsigned fd;	    /* inherited; 0: none */
+	bool listen;	    /* at `socket`, instead of connecting */
+	char **forward;	    /* with passt, as net_forward() has them */
+	bool host_loopback; /* with passt: the gateway's address is the host's loopback */
+	char mac[18];	    /* "02:00:00:00:00:01"; empty: see net_mac() */
+	unsigned queues;    /* pairs, 1 to NET_MAX_PAIRS; more than 1 with a tap only */
+	unsigned mtu;	    /* that the guest is told; 0: what is usual there */
 };
 
 extern const struct device_options net_options;

@@ -17,6 +17,8 @@
 #include "virtio/type.h"
 #include "virtio/virtio.h"
 
+#define NET_FRAME_START (14 + 40u) /* an Ethernet header, and the longest of IP without options */
+
 /*
  * What a network device is connected to: a tap of the host, or a stream of frames. Packets have a
  * virtio_net_hdr_v1 before them, also where it says nothing.
@@ -30,6 +32,9 @@ struct net_port {
 	unsigned mtu;
 	uint32_t offloads; /* TUN_F_* that it can do */
 	size_t unsent;	   /* bytes of packets that were sent, which wait for room */
+	/* Of a stream: frames that are not to be sent, by their first NET_FRAME_START bytes, or all
+	 * there are; NULL: none. */
+	bool (*refuses)(const uint8_t *start, size_t len);
 };
 
 /* On the pair's loop; all return a negative errno: -EAGAIN until the descriptor is ready, and one

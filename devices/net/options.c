@@ -26,6 +26,9 @@ static const struct setting settings[] = {
 	 .max = NET_MAX_FORWARDS,
 	 .help = "with passt, connections to this port of the host come to that port of the guest "
 		 "(repeatable)"},
+	{"host-loopback", BOOL_FIELD(net_config, host_loopback),
+	 .help = "with passt, what the guest connects to at its gateway's address gets to the "
+		 "host's loopback, 127.0.0.1"},
 	{"socket", .arg = "PATH", STRING_FIELD(net_config, socket),
 	 .help = "a Unix socket at the other end of which is another VM, or a switch"},
 	{"listen", BOOL_FIELD(net_config, listen),
@@ -181,6 +184,8 @@ static int check_one(const struct net_config *net, struct error *e)
 		return error_set(e, -EINVAL, "give one of tap=NAME, passt, socket=PATH and fd=N");
 	if (net->fd && net->fd <= STDERR_FILENO)
 		return error_set(e, -EINVAL, "fd=%u is a standard stream", net->fd);
+	if (net->host_loopback && !net->passt)
+		return error_set(e, -EINVAL, "host-loopback is for passt");
 	if (net->listen && !net->socket)
 		return error_set(e, -EINVAL, "listen goes with socket=PATH");
 	if (net->queues > 1 && !net->tap)

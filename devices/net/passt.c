@@ -7,9 +7,17 @@
  * goes into the background once all is set up, which ends the process that was started: its status
  * says whether passt runs, and there is no child to wait for when the sandbox is entered. It ends
  * when its end of the socket does, so with skep, however that ends; and skep sees its end likewise.
+ *
+ * The host's loopback is not the guest's. Left alone, passt connects it there for the gateway's
+ * address, and versions before 2024 for 127.0.0.1 and its like, too, which no honest guest sends to:
+ * so such frames are dropped here. A name server on the host's loopback can be asked at an address
+ * of its own. Old versions do not tell guests of that one; so where there is no other, they are told
+ * of those that systemd-resolved asks.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/ethernet.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,6 +34,8 @@
 
 #define SOCKET_FD    3 /* in passt */
 #define SPEC_LEN     80u
+#define MAX_SERVERS  3u			/* MAXNS of resolv.conf(5) */
+#define MAX_FIXED    16u		/* arguments, without those of forwards */
 #define PORT_WAIT_NS (2 * NSEC_PER_SEC) /* for the passt of a VM that has just ended */
 #define PORT_POLL_US 5000u
 
@@ -146,35 +156,105 @@ static int run(char *const argv[], int ours, int theirs, struct error *e)
 	return error_set(e, -EIO, "did not start: %s", why);
 }
 
-/* Its arguments, of which the forwards' are in `specs`. */
-static void make_arguments(char *argv[], char specs[][SPEC_LEN], char mtu[16],
-			   const struct net_config *config)
+/* What the host's kernel takes for loopback, as it does "any address". */
+static bool is_loopback4(const uint8_t *address)
 {
-	static char name[] = "passt", quiet[] = "-q", use[] = "--fd", socket[] = "3",
-		    size[] = "--mtu", tcp[] = "--tcp-ports", udp[] = "--udp-ports";
-	struct net_forward f;
+	static const uint8_t any[4];
+
+	return address[0] == 127 || memcmp(address, any, sizeof(any)) == 0;
+}
+
+static bool is_loopback6(const uint8_t *address)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, 0xff};
+	struct in6_addr a;
+
+	memcpy(&a, address, sizeof(a));
+	return IN6_IS_ADDR_LOOPBACK(&a) || IN6_IS_ADDR_UNSPECIFIED(&a) ||
+	       (memcmp(address, mapped, sizeof(mapped)) == 0 && is_loopback4(address + 12));
+}
+
+static bool is_for_loopback(const uint8_t *start, size_t len)
+{
+	unsigned type = (unsigned)start[12] << 8 | start[13];
+
+	if (type == ETHERTYPE_IP && len >= 14 + 20)
+		return is_loopback4(start + 14 + 16);
+	return type == ETHERTYPE_IPV6 && len >= 14 + 40 && is_loopback6(start + 14 + 24);
+}
+
+/* The name servers in a file as resolv.conf(5) has it, without those on loopback: how many. */
+static unsigned name_servers(const char *path, char ret[MAX_SERVERS][SPEC_LEN])
+{
+	FILE *in = fopen(path, "re");
+	char line[256], text[64];
+	uint8_t address[16];
 	unsigned n = 0;
 
-	snprintf(mtu, 16, "%u", config->mtu ? config->mtu : NET_PASST_MTU);
-	argv[n++] = name;
-	argv[n++] = quiet;
-	argv[n++] = use;
-	argv[n++] = socket;
-	argv[n++] = size;
-	argv[n++] = mtu;
+	while (in && n < MAX_SERVERS && fgets(line, sizeof(line), in))
+		if (sscanf(line, "nameserver %63s", text) == 1 &&
+		    ((inet_pton(AF_INET, text, address) == 1 && !is_loopback4(address)) ||
+		     (inet_pton(AF_INET6, text, address) == 1 && !is_loopback6(address))))
+			snprintf(ret[n++], SPEC_LEN, "%s", text);
+	if (in)
+		fclose(in);
+	return n;
+}
+
+/* passt's arguments; those that are not constant. */
+struct arguments {
+	char *argv[MAX_FIXED + 2 * NET_MAX_FORWARDS + 1];
+	unsigned num;
+	char mtu[16];
+	char servers[MAX_SERVERS][SPEC_LEN];
+	char specs[NET_MAX_FORWARDS][SPEC_LEN];
+};
+
+static void add(struct arguments *a, const char *option, char *value)
+{
+	a->argv[a->num++] = (char *)(uintptr_t)option;
+	if (value)
+		a->argv[a->num++] = value;
+}
+
+static void add_loopback(struct arguments *a)
+{
+	static char address[] = NET_PASST_DNS;
+
+	add(a, "--no-map-gw", NULL);
+	add(a, "--dns-forward", address);
+	if (name_servers("/etc/resolv.conf", a->servers))
+		return; /* passt reads it, too */
+	for (unsigned i = 0, n = name_servers("/run/systemd/resolve/resolv.conf", a->servers);
+	     i < n; i++)
+		add(a, "--dns", a->servers[i]);
+}
+
+static void make_arguments(struct arguments *a, const struct net_config *config)
+{
+	static char socket[] = "3";
+	struct net_forward f;
+
+	a->num = 0;
+	add(a, "passt", NULL);
+	add(a, "-q", NULL);
+	add(a, "--fd", socket);
+	snprintf(a->mtu, sizeof(a->mtu), "%u", config->mtu ? config->mtu : NET_PASST_MTU);
+	add(a, "--mtu", a->mtu);
+	if (!config->host_loopback)
+		add_loopback(a);
 	for (unsigned i = 0; config->forward && config->forward[i]; i++) {
 		net_forward(config->forward[i], &f, NULL);
-		snprintf(specs[i], SPEC_LEN, "%s%s%u:%u", f.text, f.text[0] ? "/" : "", f.host,
+		snprintf(a->specs[i], SPEC_LEN, "%s%s%u:%u", f.text, f.text[0] ? "/" : "", f.host,
 			 f.guest);
-		argv[n++] = f.udp ? udp : tcp;
-		argv[n++] = specs[i];
+		add(a, f.udp ? "--udp-ports" : "--tcp-ports", a->specs[i]);
 	}
-	argv[n] = NULL;
+	a->argv[a->num] = NULL;
 }
 
 int net_passt_open(struct net_port **ret, const struct net_config *config, struct error *e)
 {
-	char *argv[2 * NET_MAX_FORWARDS + 8], specs[NET_MAX_FORWARDS][SPEC_LEN], mtu[16];
+	struct arguments a;
 	uint64_t until = now_ns() + PORT_WAIT_NS;
 	int end[2], r;
 
@@ -184,13 +264,15 @@ int net_passt_open(struct net_port **ret, const struct net_config *config, struc
 		return r;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, end) < 0)
 		return error_set(e, -errno, "cannot make a pair of sockets: %s", strerror(errno));
-	make_arguments(argv, specs, mtu, config);
-	r = run(argv, end[0], end[1], e);
+	make_arguments(&a, config);
+	r = run(a.argv, end[0], end[1], e);
 	if (r < 0) {
 		close(end[0]);
 		return r;
 	}
 	fcntl(end[0], F_SETFL, O_NONBLOCK);
-	return net_stream_new(ret, end[0], -1, "passt", config->mtu ? config->mtu : NET_PASST_MTU,
-			      e);
+	r = net_stream_new(ret, end[0], -1, "passt", config->mtu ? config->mtu : NET_PASST_MTU, e);
+	if (r == 0 && !config->host_loopback)
+		(*ret)->refuses = is_for_loopback;
+	return r;
 }

@@ -115,14 +115,24 @@ static int stream_flush(struct net_port *port)
 	return port->unsent ? -EAGAIN : 0;
 }
 
-/* The pieces of `iov` after the header, with the frame's length before them: how many. */
-static unsigned frame_pieces(struct iovec ret[VIRTQ_MAX_SIZE + 1], uint32_t *length,
-			     const struct iovec *iov, unsigned num)
+/* What is sent of a frame: its length, a copy of its start, where that is looked at, and the rest. */
+struct frame {
+	uint32_t length;
+	uint8_t start[NET_FRAME_START];
+	size_t copied;
+	struct iovec pieces[VIRTQ_MAX_SIZE + 2];
+};
+
+/* Adds the pieces: how many. */
+static unsigned frame_pieces(struct frame *f, const struct iovec *iov, unsigned num)
 {
-	size_t skip = NET_HEADER;
+	size_t skip = NET_HEADER + f->copied;
+	struct iovec *ret = f->pieces;
 	unsigned n = 0;
 
-	ret[n++] = (struct iovec){length, LENGTH};
+	ret[n++] = (struct iovec){&f->length, LENGTH};
+	if (f->copied)
+		ret[n++] = (struct iovec){f->start, f->copied};
 	for (unsigned i = 0; i < num; i++) {
 		size_t cut = MIN(skip, iov[i].iov_len);
 
@@ -148,8 +158,7 @@ static int stream_send(struct net_port *port, unsigned pair, const struct iovec 
 		       size_t len)
 {
 	size_t whole = len - NET_HEADER + LENGTH;
-	uint32_t length = htobe32((uint32_t)(len - NET_HEADER));
-	struct iovec pieces[VIRTQ_MAX_SIZE + 1];
+	struct frame f = {.length = htobe32((uint32_t)(len - NET_HEADER)), .copied = 0};
 	struct stream *s = to_stream(port);
 	ssize_t n;
 	int r;
@@ -159,14 +168,19 @@ static int stream_send(struct net_port *port, unsigned pair, const struct iovec 
 		return -ECONNRESET;
 	if (len < NET_HEADER + MIN_FRAME || !is_plain(iov, num))
 		return -EINVAL;
+	if (port->refuses) {
+		f.copied = iov_read(iov, num, NET_HEADER, f.start, sizeof(f.start));
+		if (port->refuses(f.start, f.copied))
+			return -EPERM;
+	}
 	r = stream_flush(port);
 	if (r < 0)
 		return r;
-	num = frame_pieces(pieces, &length, iov, num);
-	n = writev(port->fd[0], pieces, (int)num);
+	num = frame_pieces(&f, iov, num);
+	n = writev(port->fd[0], f.pieces, (int)num);
 	if (n < 0)
 		return result(n);
-	port->unsent = iov_read(pieces, num, (size_t)n, s->out, whole - (size_t)n);
+	port->unsent = iov_read(f.pieces, num, (size_t)n, s->out, whole - (size_t)n);
 	s->out_at = 0;
 	return 0;
 }

@@ -2,6 +2,7 @@
 /* A network device on a stream of frames: its peer is the other end of a pair of sockets. */
 #include "net_fixture.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/un.h>
 
@@ -277,6 +278,59 @@ static void test_frames_from_the_guest(void **state)
 	end(f);
 }
 
+/* Frames of which byte 20 is 1 are not to be sent. */
+static bool refuses(const uint8_t *start, size_t len)
+{
+	return len > 20 && start[20] == 1;
+}
+
+static _Atomic bool stop;
+static void *flip(void *byte)
+{
+	while (!stop)
+		atomic_fetch_xor((_Atomic uint8_t *)byte, 1);
+	return NULL;
+}
+
+/* What was looked at is what is sent, though another vCPU changes it meanwhile. */
+static void test_frames_that_are_refused(void **state)
+{
+	struct net_port *port;
+	struct drv_buf buf;
+	struct fixture *f;
+	pthread_t flipper;
+	uint8_t *data;
+	unsigned sent = 0;
+	int both[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, both), 0);
+	assert_int_equal(net_stream_new(&port, both[0], -1, "test", MTU, NULL), 0);
+	port->refuses = refuses;
+	f = start_on(port, ALL);
+	f->host = both[1];
+	buf = (struct drv_buf){drv_alloc(&f->d, HEADER + 100, 1), HEADER + 100, false};
+	data = drv_ptr(&f->d, buf.addr, buf.len);
+	memset(data, 0, buf.len);
+	while (sent < 100 || counters(f).tx_dropped < 100) {
+		uint8_t got[LEN + 100];
+		uint32_t id, used;
+
+		stop = false;
+		pthread_create(&flipper, NULL, flip, data + HEADER + 20);
+		assert_true(drv_add(&f->d.queue[1], &buf, 1) >= 0);
+		drv_kick_if_needed(&f->d.queue[1]);
+		drv_wait_used(&f->d.queue[1], &id, &used);
+		stop = true;
+		pthread_join(flipper, NULL);
+		for (; sent < counters(f).tx_packets; sent++) {
+			get(f->host, got, sizeof(got));
+			assert_int_equal(got[LEN + 20], 0);
+		}
+	}
+	end(f);
+}
+
 /* Posts frames of 60,000 bytes until the socket is full; how many. */
 static unsigned fill_up(struct fixture *f)
 {
@@ -416,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_a_length_that_no_frame_has),
 		cmocka_unit_test(test_the_other_end_goes_away),
 		cmocka_unit_test(test_frames_from_the_guest),
+		cmocka_unit_test(test_frames_that_are_refused),
 		cmocka_unit_test(test_a_peer_that_is_slow),
 		cmocka_unit_test(test_reset_in_the_middle_of_a_frame),
 		cmocka_unit_test(test_the_rest_of_a_frame_without_a_driver),
