@@ -6,8 +6,8 @@
 #ifndef SKEP_BLK_H
 #define SKEP_BLK_H
 
+#include "base/rate.h"
 #include "open.h"
-#include "rate.h"
 #include "virtio/virtio.h"
 
 /* virtio-blk (virtio 1.3, section 5.2). `loops` has one loop a queue; the device takes the image
@@ -24,8 +24,8 @@ struct loop *blk_device_worker(const struct virtio_dev *dev);
 
 /* Read and change the limits of a disk; a change is at once, for requests that wait too. Any
  * thread. */
-void blk_device_limits(const struct virtio_dev *dev, struct blk_limits *ret);
-void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits);
+void blk_device_limits(const struct virtio_dev *dev, struct rate_limits *ret);
+void blk_device_set_limits(struct virtio_dev *dev, const struct rate_limits *limits);
 
 /* The capacity in bytes. Any thread. */
 uint64_t blk_device_size(const struct virtio_dev *dev);

@@ -13,7 +13,7 @@
 
 /* The VM's end */
 
-void blk_add_limits(json_t *ret, const struct blk_limits *limits)
+void blk_add_limits(json_t *ret, const struct rate_limits *limits)
 {
 	json_object_set_new(ret, "bps", json_integer((json_int_t)limits->bytes_per_s));
 	json_object_set_new(ret, "iops", json_integer((json_int_t)limits->ops_per_s));
@@ -105,7 +105,7 @@ static json_t *resize_disk(const struct device_request *request, struct error *e
 static json_t *limit_disk(const struct device_request *request, struct error *e)
 {
 	struct vm_device *d = find_disk(request, e);
-	struct blk_limits limits;
+	struct rate_limits limits;
 	json_t *answer;
 
 	if (!d)

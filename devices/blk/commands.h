@@ -9,6 +9,6 @@
 extern const struct device_command blk_commands[];
 
 /* Adds the limits to an answer. */
-void blk_add_limits(json_t *ret, const struct blk_limits *limits);
+void blk_add_limits(json_t *ret, const struct rate_limits *limits);
 
 #endif

@@ -112,7 +112,7 @@ static void blk_destroy(struct virtio_dev *dev)
 		blk_queue_close(&blk->queue[i]);
 	pthread_mutex_destroy(&blk->space.lock);
 	pthread_mutex_destroy(&blk->flush.lock);
-	blk_rate_destroy(&blk->rate);
+	rate_destroy(&blk->rate);
 	blk_image_close(blk->image);
 	free(blk);
 }
@@ -215,8 +215,7 @@ static void configure(struct blk_device *blk, struct blk_image *image,
 {
 	pthread_mutex_init(&blk->space.lock, NULL);
 	pthread_mutex_init(&blk->flush.lock, NULL);
-	blk_rate_init(&blk->rate,
-		      &(struct blk_limits){config->bps, config->iops, config->burst_ns});
+	rate_init(&blk->rate, &(struct rate_limits){config->bps, config->iops, config->burst_ns});
 	blk->space.start = blk_image_allocated(image);
 	blk->image = image;
 	blk->sectors = image->size >> BLK_SECTOR_SHIFT;
@@ -262,16 +261,16 @@ int blk_device_new(struct virtio_dev **ret, const struct gmem *mem, struct blk_i
 	return 0;
 }
 
-void blk_device_limits(const struct virtio_dev *dev, struct blk_limits *ret)
+void blk_device_limits(const struct virtio_dev *dev, struct rate_limits *ret)
 {
-	blk_rate_get(&blk_of(dev)->rate, ret);
+	rate_get(&blk_of(dev)->rate, ret);
 }
 
-void blk_device_set_limits(struct virtio_dev *dev, const struct blk_limits *limits)
+void blk_device_set_limits(struct virtio_dev *dev, const struct rate_limits *limits)
 {
 	struct blk_device *blk = blk_of(dev);
 
-	blk_rate_set(&blk->rate, limits);
+	rate_set(&blk->rate, limits);
 	for (unsigned i = 0; i < blk->num_queues; i++)
 		virtio_queue_kick_later(dev, i);
 }

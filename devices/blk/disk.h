@@ -8,10 +8,10 @@
 #include <stdatomic.h>
 
 #include "base/fifo.h"
+#include "base/rate.h"
 #include "base/util.h"
 #include "engine.h"
 #include "poll.h"
-#include "rate.h"
 #include "virtio/virtio.h"
 
 #define BLK_HEADER ((uint32_t)sizeof(struct virtio_blk_outhdr))
@@ -102,16 +102,15 @@ struct blk_queue {
 	struct blk_memory *memory;
 	struct loop_hook hook;
 	struct blk_poll poll;
-	bool worked;	   /* since `poll` was last told */
-	bool kick_again;   /* a kick left something to do */
-	bool kicks_off;	   /* the queue is looked at without */
-	bool limited;	   /* the virtqueue waits for the disk's limits, */
-	uint64_t rate_due; /* at most until then (CLOCK_MONOTONIC, nanoseconds); 0: nothing waits */
-	struct loop_timer rate_timer;
-	bool stopping;		/* reset: nothing new is submitted */
-	bool pushed;		/* used entries wait to be published */
-	bool no_punch, no_zero; /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
-	unsigned bounces;	/* bit n: bounce[n] is in use */
+	bool worked;		      /* since `poll` was last told */
+	bool kick_again;	      /* a kick left something to do */
+	bool kicks_off;		      /* the queue is looked at without */
+	bool limited;		      /* the virtqueue waits for the disk's limits, */
+	struct rate_timer rate_timer; /* kicks the queue */
+	bool stopping;		      /* reset: nothing new is submitted */
+	bool pushed;		      /* used entries wait to be published */
+	bool no_punch, no_zero;	      /* BLK_ZERO_PUNCH, BLK_ZERO_RANGE: found not supported */
+	unsigned bounces;	      /* bit n: bounce[n] is in use */
 	struct blk_lane transfers, ranges, bounced;
 	uint64_t reads_seen;	      /* of all queues, when the last step began */
 	unsigned short_steps;	      /* still to come */
@@ -149,7 +148,7 @@ struct blk_device {
 	_Atomic uint64_t sectors;    /* capacity; it only grows */
 	bool discard, secure_erase;  /* offered */
 	bool detect_zeroes;
-	struct blk_rate rate;
+	struct rate rate;
 	struct blk_flush flush;
 	bool wait_for_space;	  /* werror=enospc-pause */
 	_Atomic uint64_t told[2]; /* bit N: a failure of the host with errno N was logged */

@@ -16,13 +16,3 @@ void blk_lane_run(struct blk_lane *lane)
 		engine->ops->submit(engine, &r->io);
 	}
 }
-
-void blk_wait_for_limits(struct blk_queue *q, uint64_t wait)
-{
-	uint64_t due = now_ns() + wait;
-
-	if (q->rate_due && q->rate_due <= due)
-		return;
-	q->rate_due = due;
-	loop_timer_set(&q->rate_timer, wait);
-}

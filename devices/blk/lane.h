@@ -21,8 +21,4 @@ static inline void blk_lane_leave(struct blk_lane *lane, uint32_t share)
 	blk_lane_run(lane);
 }
 
-/* Something in the queue has to wait so long, nanoseconds, for the disk's limits: after that it is
- * kicked. */
-void blk_wait_for_limits(struct blk_queue *q, uint64_t wait);
-
 #endif

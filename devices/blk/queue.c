@@ -31,11 +31,11 @@
 /* False when the disk's limits keep requests waiting in the virtqueue. */
 static bool may_start(struct blk_queue *q)
 {
-	uint64_t wait = q->blk->rate.limited ? blk_rate_wait(&q->blk->rate, now_ns()) : 0;
+	uint64_t wait = q->blk->rate.limited ? rate_wait(&q->blk->rate, now_ns()) : 0;
 
 	q->limited = wait != 0;
 	if (wait)
-		blk_wait_for_limits(q, wait);
+		rate_timer_set(&q->rate_timer, wait);
 	return !wait;
 }
 
@@ -45,7 +45,7 @@ static void charge(struct blk_queue *q, const struct virtq_chain *chain)
 	uint64_t frame = sizeof(struct virtio_blk_outhdr) + 1;
 
 	if (q->blk->rate.limited)
-		blk_rate_charge(&q->blk->rate, bytes - MIN(bytes, frame), now_ns());
+		rate_charge(&q->blk->rate, bytes - MIN(bytes, frame), now_ns());
 }
 
 void blk_kick(struct virtio_dev *dev, unsigned index)
@@ -95,9 +95,9 @@ void blk_kick(struct virtio_dev *dev, unsigned index)
 
 static void waited(struct loop_timer *t)
 {
-	struct blk_queue *q = container_of(t, struct blk_queue, rate_timer);
+	struct blk_queue *q = container_of(t, struct blk_queue, rate_timer.timer);
 
-	q->rate_due = 0;
+	q->rate_timer.due = 0;
 	if (virtio_queue_active(&q->blk->dev, q->vq->index))
 		blk_kick(&q->blk->dev, q->vq->index);
 }
@@ -197,8 +197,7 @@ void blk_stop_queue(struct virtio_dev *dev, unsigned index)
 
 	q->stopping = true;
 	q->transfers.max = q->ranges.max = q->bounced.max = 0;
-	loop_timer_set(&q->rate_timer, 0);
-	q->rate_due = 0;
+	rate_timer_set(&q->rate_timer, 0);
 	if (q->blk->wait_for_space)
 		loop_timer_set(&q->held_timer, 0);
 	q->engine->ops->drain(q->engine);
@@ -246,9 +245,9 @@ int blk_queue_init(struct blk_device *blk, unsigned index, struct loop *loop,
 	q->vq->loop = loop;
 	q->poll.max = config->poll_ns;
 	q->hook.fn = turn_ends;
-	q->rate_timer.watch.fd = q->held_timer.watch.fd = -1;
+	q->rate_timer.timer.watch.fd = q->held_timer.watch.fd = -1;
 	reset_requests(q);
-	r = loop_timer_init(loop, &q->rate_timer, waited);
+	r = loop_timer_init(loop, &q->rate_timer.timer, waited);
 	if (r >= 0 && blk->wait_for_space)
 		r = loop_timer_init(loop, &q->held_timer, try_held);
 	if (r < 0)
@@ -264,6 +263,6 @@ void blk_queue_close(struct blk_queue *q)
 	if (q->engine)
 		q->engine->ops->close(q->engine);
 	loop_timer_close(&q->held_timer);
-	loop_timer_close(&q->rate_timer);
+	loop_timer_close(&q->rate_timer.timer);
 	munmap(q->memory, sizeof(*q->memory));
 }

@@ -187,12 +187,12 @@ static bool step_may_start(struct blk_request *r)
 	uint64_t wait = 0;
 
 	if (step_is_limited(r))
-		wait = blk_rate_wait_step(&q->blk->rate, step_writes(r), now_ns());
+		wait = rate_wait_step(&q->blk->rate, step_writes(r), now_ns());
 	if (!wait)
 		return true;
 	q->ranges.waits = true;
 	fifo_prepend(&q->ranges.waiting, &r->link);
-	blk_wait_for_limits(q, wait);
+	rate_timer_set(&q->rate_timer, wait);
 	return false;
 }
 
@@ -225,7 +225,7 @@ uint32_t blk_range_step(struct blk_request *r)
 	else if (op == BLK_WRITE)
 		blk_use_piece(r, zeros, r->io.length);
 	if (step_is_limited(r))
-		blk_rate_charge_step(&r->queue->blk->rate, r->io.length, step_writes(r), now_ns());
+		rate_charge_step(&r->queue->blk->rate, r->io.length, step_writes(r), now_ns());
 	r->io.done = range_done;
 	return 1;
 }

@@ -102,7 +102,7 @@ static void describe(const struct vm_device *d, json_t *ret)
 static void add_status(const struct vm_device *d, json_t *ret)
 {
 	char serial[BLK_SERIAL_LEN + 1];
-	struct blk_limits limits;
+	struct rate_limits limits;
 
 	disk_serial(d->config, d->index, serial);
 	blk_device_limits(d->dev, &limits);

@@ -33,7 +33,7 @@ struct disk_options {
 	uint64_t decline; /* feature bits that the driver does not accept */
 	unsigned entries; /* of the loop's ring, 0: 256 */
 	const char *serial;
-	struct blk_limits limits;
+	struct rate_limits limits;
 };
 
 struct disk {

@@ -236,7 +236,7 @@ static void test_a_queue_stopped_with_requests_in_flight(void **state)
 /* Limits so tight that a request or two are all that a test will see, until they change. */
 static void limits(struct fixture *f, uint64_t poll_ns)
 {
-	static const struct blk_limits limits[] = {
+	static const struct rate_limits limits[] = {
 		{2, 0, NSEC_PER_SEC}, {1, 0, 0}, {0, 1, 0}, {1, 1, 0}};
 	struct disk_options o = options(f);
 	struct disk_result result;
@@ -269,7 +269,7 @@ static void limits(struct fixture *f, uint64_t poll_ns)
 			before = result.reads;
 			continue;
 		}
-		blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+		blk_device_set_limits(f->disk.dev, &(struct rate_limits){0});
 		for (unsigned i = 0; i < 64; i++) {
 			disk_reap(&f->disk, i % 2, &status, NULL);
 			assert_int_equal(status, VIRTIO_BLK_S_OK);
@@ -278,7 +278,7 @@ static void limits(struct fixture *f, uint64_t poll_ns)
 					 64 * 4096));
 		before += 64;
 	}
-	blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+	blk_device_set_limits(f->disk.dev, &(struct rate_limits){0});
 	assert_int_equal(disk_read(&f->disk, 0, f->data, MIB), VIRTIO_BLK_S_OK);
 }
 

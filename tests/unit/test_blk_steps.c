@@ -197,7 +197,7 @@ static void expect_one_step(struct fixture *f, enum blk_op op, unsigned before)
 	usleep(10000);
 	assert_int_equal(f->fake.submitted, before + 1);
 	assert_int_equal(f->fake.log[before].op, op);
-	blk_device_set_limits(f->disk.dev, &(struct blk_limits){0});
+	blk_device_set_limits(f->disk.dev, &(struct rate_limits){0});
 	reap_ok(f, 1);
 	assert_true(f->fake.submitted > before + 1);
 }
@@ -227,13 +227,13 @@ static void test_limits_count_discards(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
 		unsigned n = f->fake.submitted;
 
-		blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
+		blk_device_set_limits(f->disk.dev, &(struct rate_limits){1000, 0, 1});
 		send_range(&f->disk, 0, types[i], 0, SECTORS);
 		disk_kick(&f->disk, 0);
 		expect_one_step(f, i ? BLK_ZERO_RANGE : BLK_DISCARD, n);
 	}
 	/* A reset does not wait for its turn. */
-	blk_device_set_limits(f->disk.dev, &(struct blk_limits){1000, 0, 1});
+	blk_device_set_limits(f->disk.dev, &(struct rate_limits){1000, 0, 1});
 	send_range(&f->disk, 0, VIRTIO_BLK_T_DISCARD, 0, SECTORS);
 	disk_kick(&f->disk, 0);
 	disk_restart(&f->disk);

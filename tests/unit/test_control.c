@@ -145,7 +145,7 @@ static void test_resize(void **state)
 static void expect_limits(struct fixture *f, unsigned i, uint64_t bps, uint64_t iops,
 			  uint64_t burst)
 {
-	struct blk_limits limits;
+	struct rate_limits limits;
 
 	blk_device_limits(f->dev[i], &limits);
 	assert_int_equal(limits.bytes_per_s, bps);

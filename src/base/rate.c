@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: BSD-2-Clause
-#include "rate.h"
+#include "base/rate.h"
 #include "base/util.h"
 
 /* If `burst` allows it, a wait is at least this long: a timer for each request would cost more. */
 #define PAUSE_NS 1000000u
 
-void blk_rate_init(struct blk_rate *rate, const struct blk_limits *limits)
+void rate_init(struct rate *rate, const struct rate_limits *limits)
 {
 	pthread_mutex_init(&rate->lock, NULL);
-	blk_rate_set(rate, limits);
+	rate_set(rate, limits);
 }
 
-void blk_rate_destroy(struct blk_rate *rate)
+void rate_destroy(struct rate *rate)
 {
 	pthread_mutex_destroy(&rate->lock);
 }
 
-void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits)
+void rate_set(struct rate *rate, const struct rate_limits *limits)
 {
 	pthread_mutex_lock(&rate->lock);
 	rate->limits = *limits;
@@ -25,7 +25,7 @@ void blk_rate_set(struct blk_rate *rate, const struct blk_limits *limits)
 	pthread_mutex_unlock(&rate->lock);
 }
 
-void blk_rate_get(struct blk_rate *rate, struct blk_limits *ret)
+void rate_get(struct rate *rate, struct rate_limits *ret)
 {
 	pthread_mutex_lock(&rate->lock);
 	*ret = rate->limits;
@@ -37,7 +37,7 @@ static uint64_t wait_of(uint64_t paid, uint64_t now, uint64_t burst_ns)
 	return paid > now && paid - now > burst_ns ? paid - now - burst_ns : 0;
 }
 
-uint64_t blk_rate_wait(struct blk_rate *rate, uint64_t now)
+uint64_t rate_wait(struct rate *rate, uint64_t now)
 {
 	uint64_t bytes, ops, wait, least;
 
@@ -64,7 +64,7 @@ static void pay(uint64_t *paid, uint64_t amount, uint64_t per_s, uint64_t now)
 	*paid = (uint64_t)MIN(ns, (unsigned __int128)INT64_MAX);
 }
 
-void blk_rate_charge(struct blk_rate *rate, uint64_t bytes, uint64_t now)
+void rate_charge(struct rate *rate, uint64_t bytes, uint64_t now)
 {
 	if (!rate->limited)
 		return;
@@ -74,12 +74,12 @@ void blk_rate_charge(struct blk_rate *rate, uint64_t bytes, uint64_t now)
 	pthread_mutex_unlock(&rate->lock);
 }
 
-static uint64_t *paid_for_step(struct blk_rate *rate, bool writes)
+static uint64_t *paid_for_step(struct rate *rate, bool writes)
 {
 	return writes ? &rate->bytes_paid : &rate->ranges_paid;
 }
 
-uint64_t blk_rate_wait_step(struct blk_rate *rate, bool writes, uint64_t now)
+uint64_t rate_wait_step(struct rate *rate, bool writes, uint64_t now)
 {
 	uint64_t wait;
 
@@ -89,9 +89,19 @@ uint64_t blk_rate_wait_step(struct blk_rate *rate, bool writes, uint64_t now)
 	return wait;
 }
 
-void blk_rate_charge_step(struct blk_rate *rate, uint64_t bytes, bool writes, uint64_t now)
+void rate_charge_step(struct rate *rate, uint64_t bytes, bool writes, uint64_t now)
 {
 	pthread_mutex_lock(&rate->lock);
 	pay(paid_for_step(rate, writes), bytes, rate->limits.bytes_per_s, now);
 	pthread_mutex_unlock(&rate->lock);
+}
+
+void rate_timer_set(struct rate_timer *t, uint64_t wait)
+{
+	uint64_t due = wait ? now_ns() + wait : 0;
+
+	if (wait && t->due && t->due <= due)
+		return;
+	t->due = due;
+	loop_timer_set(&t->timer, wait);
 }
