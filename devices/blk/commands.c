@@ -62,21 +62,6 @@ static struct vm_device *find_disk(const struct device_request *request, struct 
 	return NULL;
 }
 
-/* A member that is a whole number, of at least `least`. *ret stays when it is not there. */
-static int get_number(const json_t *request, const char *name, json_int_t least, uint64_t *ret,
-		      struct error *e)
-{
-	const json_t *value = json_object_get(request, name);
-
-	if (!value)
-		return 0;
-	if (!json_is_integer(value) || json_integer_value(value) < least)
-		return error_set(e, -EINVAL, "\"%s\" must be a whole number, %s", name,
-				 least ? "in bytes" : "0 for no limit");
-	*ret = (uint64_t)json_integer_value(value);
-	return 0;
-}
-
 static json_t *resize_disk(const struct device_request *request, struct error *e)
 {
 	struct vm_device *d = find_disk(request, e);
@@ -84,8 +69,8 @@ static json_t *resize_disk(const struct device_request *request, struct error *e
 	uint64_t size = 0, grow = 0;
 	int64_t now;
 
-	if (!d || get_number(request->json, "size", 1, &size, e) < 0 ||
-	    get_number(request->json, "grow", 1, &grow, e) < 0)
+	if (!d || request_number(request->json, "size", 1, &size, e) < 0 ||
+	    request_number(request->json, "grow", 1, &grow, e) < 0)
 		return NULL;
 	if (size && grow) {
 		error_set(e, -EINVAL, "both \"size\" and \"grow\": give one of them");
@@ -111,9 +96,9 @@ static json_t *limit_disk(const struct device_request *request, struct error *e)
 	if (!d)
 		return NULL;
 	blk_device_limits(d->dev, &limits);
-	if (get_number(request->json, "bps", 0, &limits.bytes_per_s, e) < 0 ||
-	    get_number(request->json, "iops", 0, &limits.ops_per_s, e) < 0 ||
-	    get_number(request->json, "burst_ns", 0, &limits.burst_ns, e) < 0)
+	if (request_number(request->json, "bps", 0, &limits.bytes_per_s, e) < 0 ||
+	    request_number(request->json, "iops", 0, &limits.ops_per_s, e) < 0 ||
+	    request_number(request->json, "burst_ns", 0, &limits.burst_ns, e) < 0)
 		return NULL;
 	blk_device_set_limits(d->dev, &limits);
 	answer = json_pack("{s:I}", "disk", (json_int_t)d->index);
@@ -123,15 +108,6 @@ static json_t *limit_disk(const struct device_request *request, struct error *e)
 
 /* The client's end */
 
-static void ask_disk(const char *disk, json_t *request)
-{
-	bool position = strspn(disk, "0123456789") == strlen(disk) && strlen(disk) < 10;
-
-	json_object_set_new(request, "disk",
-			    position ? json_integer(strtol(disk, NULL, 10))
-				     : json_from_bytes(disk));
-}
-
 static int ask_resize(const struct device_words *words, json_t *request, struct error *e)
 {
 	const char *text = words->operand[1];
@@ -139,7 +115,7 @@ static int ask_resize(const struct device_words *words, json_t *request, struct 
 	uint64_t size;
 	int r;
 
-	ask_disk(words->operand[0], request);
+	ask_device(request, "disk", words->operand[0]);
 	if (!text)
 		return 0;
 	r = config_parse_size(text + grow, MIB, &size, e);
@@ -180,21 +156,15 @@ static const struct setting limit_settings[] = {
 	{.name = NULL},
 };
 
-static void ask_limit_of(json_t *request, const char *name, uint64_t value)
-{
-	if (value != UINT64_MAX)
-		json_object_set_new(request, name, json_integer((json_int_t)MIN(value, INT64_MAX)));
-}
-
 static int ask_limit(const struct device_words *words, json_t *request, struct error *e)
 {
 	const struct limit_options *options = words->options;
 
 	(void)e;
-	ask_disk(words->operand[0], request);
-	ask_limit_of(request, "bps", options->bps);
-	ask_limit_of(request, "iops", options->iops == UINT_MAX ? UINT64_MAX : options->iops);
-	ask_limit_of(request, "burst_ns", options->burst_ns);
+	ask_device(request, "disk", words->operand[0]);
+	ask_number(request, "bps", options->bps);
+	ask_number(request, "iops", options->iops == UINT_MAX ? UINT64_MAX : options->iops);
+	ask_number(request, "burst_ns", options->burst_ns);
 	return 0;
 }
 

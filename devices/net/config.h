@@ -10,6 +10,7 @@
 #define NET_MAX		 32u /* in a VM */
 #define NET_MAX_PAIRS	 16u /* of a receive and a transmit queue */
 #define NET_MAX_FORWARDS 64u
+#define NET_MAX_PPS	 1000000000u
 #define NET_MAC_LEN	 6u
 #define NET_STREAM_MTU	 1500u
 #define NET_PASST_DNS	 "169.254.1.1" /* where it answers for a name server on the host's loopback */
@@ -27,6 +28,9 @@ struct net_config {
 	char mac[18];	    /* "02:00:00:00:00:01"; empty: see net_mac() */
 	unsigned queues;    /* pairs, 1 to NET_MAX_PAIRS; more than 1 with a tap only */
 	unsigned mtu;	    /* that the guest is told; 0: what is usual there */
+	/* A second, 0 for no limit; to the guest, and from it; see struct rate_limits. */
+	uint64_t rx_bps, tx_bps, burst_ns;
+	unsigned rx_pps, tx_pps;
 };
 
 extern const struct device_options net_options;

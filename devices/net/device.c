@@ -122,9 +122,9 @@ static void net_stop_queue(struct virtio_dev *dev, unsigned q)
 	if (is_control(net, q))
 		return;
 	if (q % 2) {
-		p->tx.busy = p->waits = false;
+		p->tx.busy = p->waits = p->limited[NET_TX] = false;
 	} else {
-		p->receives = false;
+		p->receives = p->limited[NET_RX] = false;
 		net_receive_reset(&p->rx);
 		if (q)
 			net_enable_pair(net, q / 2, false);
@@ -207,8 +207,11 @@ static void net_destroy(struct virtio_dev *dev)
 	struct net_device *net = to_net(dev);
 
 	net_port_close(net->port);
+	for (unsigned i = 0; i < NET_DIRECTIONS; i++)
+		rate_destroy(&net->rate[i]);
 	for (unsigned i = 0; i < net->num_pairs; i++) {
 		loop_timer_close(&net->pair[i].patience);
+		loop_timer_close(&net->pair[i].rate_timer.timer);
 		free(net->pair[i].rx.frame);
 	}
 	free(net);
@@ -281,6 +284,18 @@ static void fill_config(struct net_device *net, const uint8_t mac[NET_MAC_LEN])
 	net_show_link(net);
 }
 
+/* What had to wait for the limits. */
+static void waited(struct loop_timer *t)
+{
+	struct net_pair *p = container_of(t, struct net_pair, rate_timer.timer);
+
+	p->rate_timer.due = 0;
+	if (p->limited[NET_RX])
+		net_receive(p);
+	if (p->limited[NET_TX])
+		net_transmit(p);
+}
+
 static int set_up(struct net_device *net, const struct gmem *mem, struct loop *const *loops,
 		  struct error *e)
 {
@@ -297,6 +312,8 @@ static int set_up(struct net_device *net, const struct gmem *mem, struct loop *c
 			r = watch_port(p, loops[i]);
 		if (r >= 0)
 			r = loop_timer_init(loops[i], &p->patience, net_receive_impatient);
+		if (r >= 0)
+			r = loop_timer_init(loops[i], &p->rate_timer.timer, waited);
 	}
 	if (r >= 0 && net->port->listener >= 0)
 		r = loop_watch(loops[0], &net->listener, net->port->listener, EPOLLIN,
@@ -319,8 +336,10 @@ int net_device_new(struct virtio_dev **ret, const struct gmem *mem, struct net_p
 	net->port = port;
 	net->gone = port->fd[0] < 0;
 	net->num_pairs = port->pairs;
+	for (unsigned i = 0; i < NET_DIRECTIONS; i++)
+		rate_init(&net->rate[i], &(struct rate_limits){0});
 	for (unsigned i = 0; i < port->pairs; i++)
-		net->pair[i].patience.watch.fd = -1;
+		net->pair[i].patience.watch.fd = net->pair[i].rate_timer.timer.watch.fd = -1;
 	net->link = true;
 	net->used_pairs = 1;
 	net->dev.features = net_features(port);

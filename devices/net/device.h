@@ -52,10 +52,12 @@ struct net_tx {
 struct net_pair {
 	struct net_device *net;
 	unsigned index;
-	struct loop_fd watch;	    /* of the port's descriptor; not before it has one */
-	struct loop_timer patience; /* of a packet that waits for buffers */
-	bool receives;		    /* the receive queue is active */
-	bool waits;		    /* for room in the port */
+	struct loop_fd watch;	      /* of the port's descriptor; not before it has one */
+	struct loop_timer patience;   /* of a packet that waits for buffers */
+	struct rate_timer rate_timer; /* of what waits for the limits */
+	bool limited[NET_DIRECTIONS]; /* it does */
+	bool receives;		      /* the receive queue is active */
+	bool waits;		      /* for room in the port */
 	struct net_rx rx;
 	struct net_tx tx;
 };
@@ -66,6 +68,7 @@ struct net_device {
 	struct loop_fd listener;
 	_Atomic bool link; /* up, as it was asked for */
 	_Atomic bool gone; /* the host took the tap away, or nobody is connected */
+	struct rate rate[NET_DIRECTIONS];
 	unsigned num_pairs;
 	uint16_t used_pairs; /* as the driver set */
 	uint64_t offloads;   /* feature bits in use ... */
@@ -103,6 +106,11 @@ void net_receive_give_back(struct net_pair *p);
 void net_receive_impatient(struct loop_timer *t);
 /* The same from the guest. */
 void net_transmit(struct net_pair *p);
+
+/* Whether the next packet has to wait for the limits; one of so many bytes did not. The pair's loop
+ * goes on when it may. */
+bool net_must_wait(struct net_pair *p, enum net_direction direction);
+void net_charge(struct net_pair *p, enum net_direction direction, size_t bytes);
 
 /* The control queue. */
 void net_control(struct net_device *net, unsigned q);

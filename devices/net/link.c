@@ -14,7 +14,7 @@ void net_watch(struct net_pair *p)
 
 	if (!p->watch.loop)
 		return;
-	if (p->receives && p->rx.num && !p->rx.frame_len)
+	if (p->receives && p->rx.num && !p->rx.frame_len && !p->limited[NET_RX])
 		events |= EPOLLIN;
 	if (p->waits || port->unsent)
 		events |= EPOLLOUT;

@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "base/rate.h"
 #include "config.h"
 #include "kvm/gmem.h"
 #include "virtio/type.h"
@@ -101,6 +102,19 @@ int net_device_new(struct virtio_dev **ret, const struct gmem *mem, struct net_p
 
 /* The cable: the guest sees a link that is down, and no packet passes. Any thread. */
 void net_set_link(struct virtio_dev *dev, bool up);
+
+/* How fast packets may come and go: all pairs together, at most a burst more. What has to wait stays
+ * in the guest's queue, or in the host's. New limits count at once. Any thread. */
+enum net_direction {
+	NET_RX, /* to the guest */
+	NET_TX,
+	NET_DIRECTIONS,
+};
+struct net_limits {
+	struct rate_limits of[NET_DIRECTIONS];
+};
+void net_set_limits(struct virtio_dev *dev, const struct net_limits *limits);
+void net_get_limits(const struct virtio_dev *dev, struct net_limits *ret);
 
 bool net_link(const struct virtio_dev *dev);
 /* The address that the driver uses. */

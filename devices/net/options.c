@@ -46,6 +46,16 @@ static const struct setting settings[] = {
 	 .help = "the largest packet that the guest sends (default: the tap's MTU, 65520 with "
 		 "passt, "
 		 "1500 on a socket)"},
+	{"rx-bps", .arg = "SIZE", BYTES_FIELD(net_config, rx_bps),
+	 .help = "bytes per second to the guest, like 100M (default: 0, no limit)"},
+	{"tx-bps", .arg = "SIZE", BYTES_FIELD(net_config, tx_bps),
+	 .help = "the same from the guest (default: 0, no limit)"},
+	{"rx-pps", .arg = "N", COUNT_FIELD(net_config, rx_pps), .max = NET_MAX_PPS,
+	 .help = "packets per second to the guest (default: 0, no limit)"},
+	{"tx-pps", .arg = "N", COUNT_FIELD(net_config, tx_pps), .max = NET_MAX_PPS,
+	 .help = "the same from the guest (default: 0, no limit)"},
+	{"burst", .arg = "TIME", DURATION_FIELD(net_config, burst_ns),
+	 .help = "for how long unused bytes and packets may be saved up (default: 100ms)"},
 	{.name = NULL},
 };
 
@@ -233,7 +243,7 @@ const struct device_options net_options = {
 		   .arg = "KIND[,OPTION...]",
 		   .help = "add a network device (repeatable); see below"},
 	.size = sizeof(struct net_config),
-	.defaults = &(const struct net_config){.queues = 1},
+	.defaults = &(const struct net_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
 	.settings = settings,
 	.named = true,
 	.check = check,

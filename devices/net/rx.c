@@ -224,11 +224,12 @@ static int receive_some(struct net_pair *p, const char **why)
 			return r;
 		if (p->rx.frame_len && !deliver_frame(p))
 			return 0;
-		if (!p->rx.num)
+		if (!p->rx.num || net_must_wait(p, NET_RX))
 			return 0;
 		n = read_packet(p);
 		if (n < 0)
 			return n == -EAGAIN || n == -EINTR ? 0 : (int)n;
+		net_charge(p, NET_RX, (size_t)n - MIN((size_t)n, NET_HEADER));
 		bytes += (size_t)n;
 	}
 	return 1;

@@ -43,6 +43,7 @@ static int next_packet(struct net_pair *p, const char **why)
 	if (tx->chain.out_bytes < NET_HEADER)
 		return -EBADMSG;
 	tx->busy = true;
+	net_charge(p, NET_TX, tx->chain.out_bytes - NET_HEADER);
 	return 1;
 }
 
@@ -55,6 +56,8 @@ static int transmit_some(struct net_pair *p, const char **why)
 	for (unsigned i = 0; i < NET_TURN_PACKETS && bytes < NET_TURN_BYTES; i++) {
 		int r = 1;
 
+		if (!tx->busy && net_must_wait(p, NET_TX))
+			return 0;
 		if (!tx->busy)
 			r = next_packet(p, why);
 		if (r <= 0)
@@ -93,6 +96,6 @@ void net_transmit(struct net_pair *p)
 		}
 		if (r == 1)
 			virtio_queue_kick_later(&p->net->dev, q->index);
-	} while (r == 0 && !p->waits && virtq_enable_kicks(&q->vq));
+	} while (r == 0 && !p->waits && !p->limited[NET_TX] && virtq_enable_kicks(&q->vq));
 	net_watch(p);
 }

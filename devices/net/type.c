@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* The network device as a device of a VM, and `skep control PATH link`. */
+/* The network device as a device of a VM. */
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/util.h"
+#include "commands.h"
 #include "net.h"
 #include "virtio/type.h"
 
@@ -53,6 +54,13 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 		net_port_close(port);
 	else
 		r = net_device_new(&d->dev, host->mem, port, mac, loop, e);
+	if (r == 0)
+		net_set_limits(
+			d->dev,
+			&(struct net_limits){{
+				[NET_RX] = {config->rx_bps, config->rx_pps, config->burst_ns},
+				[NET_TX] = {config->tx_bps, config->tx_pps, config->burst_ns},
+			}});
 	return r < 0 ? error_prefix(e, r, "%s%s", config->tap ? "tap " : "", net_name(config, name))
 		     : 0;
 }
@@ -83,12 +91,15 @@ static void describe(const struct vm_device *d, json_t *ret)
 static void add_status(const struct vm_device *d, json_t *ret)
 {
 	uint8_t mac[NET_MAC_LEN];
+	struct net_limits limits;
 
 	net_current_mac(d->dev, mac);
+	net_get_limits(d->dev, &limits);
 	json_object_set_new(ret, "mac",
 			    json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2],
 					 mac[3], mac[4], mac[5]));
 	json_object_set_new(ret, "link", json_string(net_link(d->dev) ? "up" : "down"));
+	net_add_limits(ret, &limits);
 }
 
 static void print_status(size_t i, const json_t *net, FILE *out)
@@ -105,68 +116,6 @@ static void print_status(size_t i, const json_t *net, FILE *out)
 		answer_bytes(net, "tx_bytes", sent), answer_number(net, "tx_dropped"));
 }
 
-/* The command */
-
-/* The device that "net" names, by its position or its name. */
-static struct vm_device *find(const struct device_request *request, struct error *e)
-{
-	const json_t *net = json_object_get(request->json, "net");
-	char name[NET_NAME_LEN];
-
-	for (unsigned i = 0; i < request->num; i++) {
-		net_name(request->devices[i].config, name);
-		if (json_is_string(net) ? strcmp(json_string_value(net), name) == 0
-					: json_is_integer(net) && json_integer_value(net) == i)
-			return &request->devices[i];
-	}
-	error_set(e, -ENODEV,
-		  "\"net\" must be the position of a network device, 0 for the first, or its name: "
-		  "see what \"status\" lists");
-	return NULL;
-}
-
-static json_t *set_link(const struct device_request *request, struct error *e)
-{
-	const char *state = json_string_value(json_object_get(request->json, "link"));
-	struct vm_device *d = find(request, e);
-
-	if (!d)
-		return NULL;
-	if (!state || (strcmp(state, "up") != 0 && strcmp(state, "down") != 0)) {
-		error_set(e, -EINVAL, "\"link\" must be \"up\" or \"down\"");
-		return NULL;
-	}
-	net_set_link(d->dev, strcmp(state, "up") == 0);
-	return json_pack("{s:I, s:s}", "net", (json_int_t)d->index, "link",
-			 net_link(d->dev) ? "up" : "down");
-}
-
-static int ask_link(const struct device_words *words, json_t *request, struct error *e)
-{
-	const char *net = words->operand[0], *link = words->operand[1];
-	bool position = strspn(net, "0123456789") == strlen(net) && strlen(net) < 10;
-
-	if (strcmp(link, "up") != 0 && strcmp(link, "down") != 0)
-		return error_set(e, -EINVAL, "'%.40s' is neither up nor down", link);
-	json_object_set_new(request, "net",
-			    position ? json_integer(strtol(net, NULL, 10)) : json_from_bytes(net));
-	json_object_set_new(request, "link", json_string(link));
-	return 0;
-}
-
-static const struct device_command commands[] = {
-	{
-		.name = "link",
-		.members = (const char *const[]){"net", "link", NULL},
-		.run = set_link,
-		.operands = "NET up|down",
-		.summary = "plug a network device in, or pull its plug",
-		.max_operands = 2,
-		.ask = ask_link,
-	},
-	{.name = NULL},
-};
-
 const struct device_type net_type = {
 	.name = "net",
 	.options = &net_options,
@@ -176,6 +125,6 @@ const struct device_type net_type = {
 	.describe = describe,
 	.add_status = add_status,
 	.print_status = print_status,
-	.commands = commands,
+	.commands = net_commands,
 	.check_host = net_check_host,
 };

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/util.h"
 #include "config/device_options.h"
 #include "virtio/type.h"
@@ -75,6 +78,35 @@ void devices_to_json(json_t *doc, const struct device_type *const *types,
 	for (; *types; types++)
 		if ((*types)->counters)
 			add_type(doc, *types, counts, num, with_status);
+}
+
+int request_number(const json_t *request, const char *name, json_int_t least, uint64_t *ret,
+		   struct error *e)
+{
+	const json_t *value = json_object_get(request, name);
+
+	if (!value)
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) < least)
+		return error_set(e, -EINVAL, "\"%s\" must be a whole number, %s", name,
+				 least ? "in bytes" : "0 for no limit");
+	*ret = (uint64_t)json_integer_value(value);
+	return 0;
+}
+
+void ask_device(json_t *request, const char *key, const char *device)
+{
+	bool position = strspn(device, "0123456789") == strlen(device) && strlen(device) < 10;
+
+	json_object_set_new(request, key,
+			    position ? json_integer(strtol(device, NULL, 10))
+				     : json_from_bytes(device));
+}
+
+void ask_number(json_t *request, const char *name, uint64_t value)
+{
+	if (value != UINT64_MAX)
+		json_object_set_new(request, name, json_integer((json_int_t)MIN(value, INT64_MAX)));
 }
 
 uint64_t answer_number(const json_t *answer, const char *name)

@@ -201,6 +201,15 @@ struct device_command {
 	bool (*more)(const json_t *first, const json_t *answer, json_t *request);
 };
 
+/* For run(): a member that is a whole number, `least` or more; *ret stays when it is not there.
+ * -EINVAL with a message. */
+int request_number(const json_t *request, const char *name, json_int_t least, uint64_t *ret,
+		   struct error *e);
+/* For ask(): adds a device that is named by its position or by some text; and a number, unless it is
+ * UINT64_MAX. */
+void ask_device(json_t *request, const char *key, const char *device);
+void ask_number(json_t *request, const char *name, uint64_t value);
+
 /* For print(): a member as a number, else 0; as text, else "?"; as a size like "1.5 GiB". */
 #define DEVICE_BYTES_LEN FORMAT_BYTES
 uint64_t answer_number(const json_t *answer, const char *name);

@@ -23,7 +23,7 @@ clean_up_network() {
 }
 
 test_network() {
-	local sum
+	local sum begin
 	web_pid=
 	modprobe tun 2>/dev/null || true
 	if ! ip tuntap add skep-net mode tap multi_queue 2>/dev/null; then
@@ -58,6 +58,12 @@ test_network() {
 	step replugged
 	is "the guest sees that, too" "$(value carrier.up)" 1
 	is "and pings pass again" "$(value pings.up)" 5
+	check "1 MiB a second" control limit-net skep-net --rx-bps 1M
+	begin=$SECONDS
+	go on
+	step slow
+	at_least "8 MiB take their time" $((SECONDS - begin)) 6
+	is "and are whole" "$(value sum.slow)" "$sum"
 	kill "$web_pid"
 	web_pid=
 	ip link delete skep-net

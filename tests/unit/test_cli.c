@@ -341,6 +341,10 @@ static void test_control(void **state)
 	expect_request(ARGS("p", "limit-disk", "root", "--bps=1M", "--burst=2s"),
 		       "{'command': 'limit-disk', 'disk': 'root', 'bps': 1048576, "
 		       "'burst_ns': 2000000000}");
+	expect_request(ARGS("p", "limit-net", "1", "--rx-bps=1M", "--tx-pps=7"),
+		       "{'command': 'limit-net', 'net': 1, 'rx_bps': 1048576, 'tx_pps': 7}");
+	expect_request(ARGS("p", "limit-net", "tap0", "--burst=1s"),
+		       "{'command': 'limit-net', 'net': 'tap0', 'burst_ns': 1000000000}");
 	expect_request(ARGS("p", "limit-disk", "0", "--iops", "0"),
 		       "{'command': 'limit-disk', 'disk': 0, 'iops': 0}");
 	assert_int_equal(cli_parse_control(ARGS("-h"), &c, NULL), -EHELP);
