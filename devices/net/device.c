@@ -13,75 +13,10 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 
-#include "base/log.h"
 #include "device.h"
-
-static void port_ready(struct loop_fd *w, uint32_t events)
-{
-	struct net_pair *p = container_of(w, struct net_pair, watch);
-	struct net_port *port = p->net->port;
-	int r = 0;
-
-	if (p->net->gone) {
-		net_watch(p);
-		return;
-	}
-	if (events & EPOLLOUT && port->unsent)
-		r = port->ops->flush(port);
-	if (net_port_is_gone(r)) {
-		net_lost(p, r);
-		return;
-	}
-	if (events & EPOLLOUT && p->waits)
-		net_transmit(p);
-	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-		net_receive(p);
-	net_watch(p);
-}
-
-/* Watches what there is for the first time, with nothing to wait for yet. */
-static int watch_port(struct net_pair *p, struct loop *loop)
-{
-	int r = loop_watch(loop, &p->watch, p->net->port->fd[p->index], EPOLLIN, port_ready);
-
-	if (r >= 0)
-		loop_pause(&p->watch);
-	return r;
-}
-
-/* Somebody connects: one at a time, as the second would see a link without anybody at its end. */
-static void listener_ready(struct loop_fd *w, uint32_t events)
-{
-	struct net_device *net = container_of(w, struct net_device, listener);
-	struct net_pair *p = &net->pair[0];
-	struct pollfd other = {.fd = net->port->fd[0]};
-	int r;
-
-	(void)events;
-	if (!net->gone && poll(&other, 1, 0) == 1 && other.revents & (POLLHUP | POLLERR))
-		net_lost(p, -ECONNRESET);
-	r = net->port->ops->accept(net->port);
-	if (r == 0)
-		r = watch_port(p, w->loop);
-	if (r == -EAGAIN || r == -EBUSY)
-		return;
-	if (r < 0) {
-		log_warn("%s: nobody can connect any more: %s", net->port->name, strerror(-r));
-		loop_pause(w);
-		return;
-	}
-	net->gone = false;
-	net_show_link(net);
-	log_info("%s: somebody has connected", net->port->name);
-	net_receive(p);
-	net_transmit(p);
-	net_watch(p);
-}
 
 static bool is_control(const struct net_device *net, unsigned q)
 {
@@ -207,6 +142,7 @@ static void net_destroy(struct virtio_dev *dev)
 	struct net_device *net = to_net(dev);
 
 	net_port_close(net->port);
+	loop_timer_close(&net->retry);
 	for (unsigned i = 0; i < NET_DIRECTIONS; i++)
 		rate_destroy(&net->rate[i]);
 	for (unsigned i = 0; i < net->num_pairs; i++) {
@@ -308,16 +244,12 @@ static int set_up(struct net_device *net, const struct gmem *mem, struct loop *c
 		p->net = net;
 		p->index = i;
 		net->dev.queue[2 * i].loop = net->dev.queue[2 * i + 1].loop = loops[i];
-		if (net->port->fd[i] >= 0)
-			r = watch_port(p, loops[i]);
-		if (r >= 0)
-			r = loop_timer_init(loops[i], &p->patience, net_receive_impatient);
+		r = loop_timer_init(loops[i], &p->patience, net_receive_impatient);
 		if (r >= 0)
 			r = loop_timer_init(loops[i], &p->rate_timer.timer, waited);
 	}
-	if (r >= 0 && net->port->listener >= 0)
-		r = loop_watch(loops[0], &net->listener, net->port->listener, EPOLLIN,
-			       listener_ready);
+	if (r >= 0)
+		r = net_watch_port(net, loops);
 	if (r < 0)
 		error_set(e, r, "cannot watch %s: %s", net->port->name, strerror(-r));
 	return r;
@@ -336,6 +268,7 @@ int net_device_new(struct virtio_dev **ret, const struct gmem *mem, struct net_p
 	net->port = port;
 	net->gone = port->fd[0] < 0;
 	net->num_pairs = port->pairs;
+	net->retry.watch.fd = -1;
 	for (unsigned i = 0; i < NET_DIRECTIONS; i++)
 		rate_init(&net->rate[i], &(struct rate_limits){0});
 	for (unsigned i = 0; i < port->pairs; i++)

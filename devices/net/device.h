@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* What device.c (configuration, queues, life), features.c, link.c, rx.c, tx.c and ctrl.c share. */
+/* What the files of the device share: device.c (configuration, queues, life), connect.c, features.c,
+ * link.c, rate.c, rx.c, tx.c and ctrl.c. */
 #ifndef SKEP_NET_DEVICE_H
 #define SKEP_NET_DEVICE_H
 
@@ -66,8 +67,10 @@ struct net_device {
 	struct virtio_dev dev;
 	struct net_port *port;
 	struct loop_fd listener;
-	_Atomic bool link; /* up, as it was asked for */
-	_Atomic bool gone; /* the host took the tap away, or nobody is connected */
+	struct loop_timer retry;	 /* to connect again ... */
+	uint64_t retry_ns, connected_at; /* ... after so long; CLOCK_MONOTONIC */
+	_Atomic bool link;		 /* up, as it was asked for */
+	_Atomic bool gone;		 /* the host took the tap away, or nobody is connected */
 	struct rate rate[NET_DIRECTIONS];
 	unsigned num_pairs;
 	uint16_t used_pairs; /* as the driver set */
@@ -91,10 +94,14 @@ static inline struct virtio_queue *net_tx_queue(const struct net_pair *p)
 	return &p->net->dev.queue[2 * (p - p->net->pair) + 1];
 }
 
+/* Watches what there is for the first time, with nothing to wait for yet. */
+int net_watch_port(struct net_device *net, struct loop *const *loops);
 /* What is to be waited for at the pair's port. On its loop, as all here. */
 void net_watch(struct net_pair *p);
 /* The port is gone: link down, and one line that says so. */
 void net_lost(struct net_pair *p, int error);
+/* Connects again after a while. */
+void net_try_later(struct net_device *net);
 /* What the guest sees of the link. Any thread. */
 void net_show_link(struct net_device *net);
 

@@ -7,6 +7,9 @@
 #include "base/log.h"
 #include "device.h"
 
+#define RETRY_MIN_NS (NSEC_PER_SEC / 8)
+#define RETRY_MAX_NS (4 * NSEC_PER_SEC)
+
 void net_watch(struct net_pair *p)
 {
 	const struct net_port *port = p->net->port;
@@ -34,6 +37,19 @@ void net_show_link(struct net_device *net)
 			      sizeof(le));
 }
 
+void net_try_later(struct net_device *net)
+{
+	loop_timer_set(&net->retry, net->retry_ns);
+	net->retry_ns = MIN(2 * net->retry_ns, RETRY_MAX_NS);
+}
+
+static const char *until_when(const struct net_port *port)
+{
+	if (port->reconnects)
+		return "until it is back";
+	return port->listener < 0 ? "from now on" : "until somebody connects";
+}
+
 void net_lost(struct net_pair *p, int error)
 {
 	struct net_device *net = p->net;
@@ -41,13 +57,16 @@ void net_lost(struct net_pair *p, int error)
 
 	if (!atomic_exchange(&net->gone, true)) {
 		log_warn("%s is gone (%s): the guest's link is down %s", port->name,
-			 strerror(-error),
-			 port->listener < 0 ? "from now on" : "until somebody connects");
+			 strerror(-error), until_when(port));
 		if (port->ops->hang_up) {
 			loop_unwatch(&p->watch);
 			port->ops->hang_up(port);
 		}
 		net_show_link(net);
+		if (!net->retry_ns || now_ns() - net->connected_at > RETRY_MAX_NS)
+			net->retry_ns = RETRY_MIN_NS;
+		if (port->reconnects)
+			net_try_later(net);
 		/* What waits for room is not for whoever comes next. */
 		virtio_queue_kick_later(&net->dev, 2 * p->index + 1);
 	}

@@ -29,6 +29,7 @@ struct net_port {
 	char *name;	       /* for messages: "tap tap0" */
 	int fd[NET_MAX_PAIRS]; /* of each pair, which do not block; -1: it is connected to nothing */
 	int listener;	       /* for the next connection; -1: there is none after this one */
+	bool reconnects;       /* when the other end has gone */
 	unsigned pairs;
 	unsigned mtu;
 	uint32_t offloads; /* TUN_F_* that it can do */
@@ -55,6 +56,8 @@ struct net_port_ops {
 	int (*enable)(const struct net_port *port, unsigned pair, bool enable);
 	/* With a listener: takes a connection that came. */
 	int (*accept)(struct net_port *port);
+	/* Where it reconnects: does so. */
+	int (*connect)(struct net_port *port);
 	/* Closes the descriptor, which is gone or of no use. */
 	void (*hang_up)(struct net_port *port);
 	/* Any thread, when all loops have ended; NULL: there is nothing but descriptors, and
@@ -91,6 +94,10 @@ int net_tap_take(struct net_port **ret, int fd, const struct ifreq *interface, s
  */
 int net_stream_new(struct net_port **ret, int fd, int listener, const char *name, unsigned mtu,
 		   struct error *e);
+
+/* When the other end has gone, such a port connects to this address again. */
+struct sockaddr_un;
+void net_stream_reconnects(struct net_port *port, const struct sockaddr_un *peer);
 
 /* passt (passt(1)), which goes when the port is closed: at the latest when the process has ended. */
 int net_passt_open(struct net_port **ret, const struct net_config *config, struct error *e);

@@ -14,15 +14,14 @@
 #include "base/unixsocket.h"
 #include "device.h"
 
-static int connect_to(const char *path, struct error *e)
+static int connect_to(struct sockaddr_un *addr, const char *path, struct error *e)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
-	struct sockaddr_un addr;
 
 	if (fd < 0)
 		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
-	r = unix_address(&addr, path, e);
-	if (r == 0 && connect(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
+	r = unix_address(addr, path, e);
+	if (r == 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
 		r = -errno;
 		if (r == -ENOENT || r == -ECONNREFUSED)
 			error_set(e, r,
@@ -42,14 +41,20 @@ static int connect_to(const char *path, struct error *e)
 
 static int open_socket(struct net_port **ret, const struct net_config *config, struct error *e)
 {
-	int fd = config->listen ? unix_listen(config->socket, 8, e) : connect_to(config->socket, e);
+	struct sockaddr_un peer;
+	int fd = config->listen ? unix_listen(config->socket, 8, e)
+				: connect_to(&peer, config->socket, e),
+	    r;
 	char name[256];
 
 	if (fd < 0)
 		return fd;
 	snprintf(name, sizeof(name), "socket %.200s", config->socket);
-	return net_stream_new(ret, config->listen ? -1 : fd, config->listen ? fd : -1, name,
-			      config->mtu ? config->mtu : NET_STREAM_MTU, e);
+	r = net_stream_new(ret, config->listen ? -1 : fd, config->listen ? fd : -1, name,
+			   config->mtu ? config->mtu : NET_STREAM_MTU, e);
+	if (r == 0 && !config->listen)
+		net_stream_reconnects(*ret, &peer);
+	return r;
 }
 
 static int open_descriptor(struct net_port **ret, const struct net_config *config, struct error *e)

@@ -6,9 +6,10 @@
 #include "base/util.h"
 #include "sandbox/rows.h"
 
-#define TAP    OWN(0)
-#define STREAM (OWN(1) | LISTEN)
-#define LISTEN OWN(2) /* on a socket that listens */
+#define TAP	OWN(0)
+#define STREAM	(OWN(1) | LISTEN | CONNECT)
+#define LISTEN	OWN(2) /* on a socket that listens */
+#define CONNECT OWN(3) /* on one that connects again */
 
 static const struct sandbox_row rows[] = {
 	EPOLL_LOOP(TAP | STREAM),  /* frames of a stream are read by read() */
@@ -17,10 +18,13 @@ static const struct sandbox_row rows[] = {
 	IOCTL(TAP, TUNSETQUEUE),   /* the driver uses more pairs, or fewer */
 	CALL(STREAM, close),	   /* a connection has ended, or was refused */
 	CALL_IF(LISTEN, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	CALL(CONNECT, connect), /* a filter cannot see to where */
+	CALL_IF2(CONNECT, socket, INT_IS(0, AF_UNIX),
+		 INT_IS(1, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)),
 };
 
 const struct sandbox_rows net_sandbox = {
-	.roles = {"net-tap", "net-stream", "net-listen"},
+	.roles = {"net-tap", "net-stream", "net-listen", "net-connect"},
 	.rows = rows,
 	.num = ARRAY_SIZE(rows),
 };

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -23,8 +24,9 @@
 
 struct stream {
 	struct net_port port;
-	size_t at, end; /* of what is in `in` */
-	size_t out_at;	/* port.unsent bytes of `out` from here */
+	size_t at, end;		 /* of what is in `in` */
+	struct sockaddr_un peer; /* to connect to again */
+	size_t out_at;		 /* port.unsent bytes of `out` from here */
 	uint8_t out[LENGTH + NET_MAX_PACKET];
 	uint8_t in[2 * (LENGTH + NET_MAX_PACKET)];
 };
@@ -208,11 +210,28 @@ static int stream_accept(struct net_port *port)
 	return 0;
 }
 
+static int stream_connect(struct net_port *port)
+{
+	const struct sockaddr_un *peer = &to_stream(port)->peer;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)peer, sizeof(*peer)) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	port->fd[0] = fd;
+	return 0;
+}
+
 static const struct net_port_ops stream_ops = {
 	.receive = stream_receive,
 	.send = stream_send,
 	.flush = stream_flush,
 	.accept = stream_accept,
+	.connect = stream_connect,
 	.hang_up = stream_hang_up,
 };
 
@@ -240,4 +259,10 @@ int net_stream_new(struct net_port **ret, int fd, int listener, const char *name
 	s->at = s->end = s->out_at = 0;
 	*ret = &s->port;
 	return 0;
+}
+
+void net_stream_reconnects(struct net_port *port, const struct sockaddr_un *peer)
+{
+	to_stream(port)->peer = *peer;
+	port->reconnects = true;
 }

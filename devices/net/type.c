@@ -34,6 +34,8 @@ static const char *role_of(const struct net_port *port)
 {
 	if (port->ops == &net_tap_ops)
 		return "net-tap";
+	if (port->reconnects)
+		return "net-connect";
 	return port->listener >= 0 ? "net-listen" : "net-stream";
 }
 

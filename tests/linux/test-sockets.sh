@@ -158,3 +158,50 @@ test_cable() {
 	ends "and goes on, to its own end" 0
 	exec 8>&-
 }
+
+# Somebody at the other end, who sends nothing.
+plug() {
+	rm -f "$work/switch"
+	python3 - "$work/switch" <<'PYTHON' &
+import signal, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+c = s.accept()
+signal.pause()
+PYTHON
+	switch_pid=$!
+	eventually test -S "$work/switch"
+}
+unplug() {
+	[ -z "$switch_pid" ] || kill "$switch_pid"
+	switch_pid=
+}
+
+# shellcheck disable=SC2317 # the trap calls it
+clean_up_switch() {
+	end_vm
+	unplug
+}
+
+test_reconnect() {
+	local round
+	switch_pid=
+	trap clean_up_switch EXIT
+	plug
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -n "socket=$work/switch" -a 'skep.mount=off ip=off -- /t/plugs'
+	for round in 1 2 3; do
+		step "up.$round"
+		is "$round: the other end is there: link" "$(value "carrier.up.$round")" 1
+		unplug
+		go on
+		step "down.$round"
+		is "$round: the other end has gone: no link" "$(value "carrier.down.$round")" 0
+		[ "$round" = 3 ] || plug
+		go on
+	done
+	finish
+	ends "and goes on, to its own end" 0
+	is "with a message each time that it goes" "$(grep -c 'switch is gone .*until it is back' "$vm/err")" 3
+	is "and each time that it comes" "$(grep -c 'switch is back: ' "$vm/err")" 2
+}

@@ -54,6 +54,7 @@ enum role {
 	NET_TAP,
 	NET_STREAM,
 	NET_LISTEN,
+	NET_CONNECT,
 	VSOCK,
 	ROLES
 };
@@ -68,6 +69,7 @@ static const char *const role_name[ROLES] = {
 	[NET_TAP] = "net-tap",
 	[NET_STREAM] = "net-stream",
 	[NET_LISTEN] = "net-listen",
+	[NET_CONNECT] = "net-connect",
 	[VSOCK] = "vsock",
 };
 

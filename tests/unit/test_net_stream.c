@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <sys/un.h>
 
+#include "base/unixsocket.h"
+
 #define MTU 1500u
 #define LEN sizeof(uint32_t)
 
@@ -459,6 +461,60 @@ static void test_a_socket_that_listens(void **state)
 	rmdir(dir);
 }
 
+static int listen_at(const char *path)
+{
+	struct error e = {""};
+	int fd = unix_listen(path, 8, &e);
+
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_SETFL, 0), 0);
+	return fd;
+}
+
+/* The other end goes in the middle of a frame, from one peer to the next, and with its socket. */
+static void test_a_connection_that_comes_back(void **state)
+{
+	char dir[] = "/tmp/skep-net.XXXXXX", path[64];
+	struct net_config config = {.socket = path, .queues = 1};
+	struct net_port *port;
+	struct error e = {""};
+	struct fixture *f;
+	int listener, peer;
+	gpa_t at;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/socket", dir);
+	assert_int_equal(net_port_open(&port, &config, &e), -ENOENT);
+	listener = listen_at(path);
+	if (net_port_open(&port, &config, &e) < 0)
+		fail_msg("%s", e.msg);
+	f = start_on(port, ALL);
+	at = offer(f, 64, 1600);
+	for (uint8_t i = 0; i < 4; i++) {
+		peer = accept(listener, NULL, NULL);
+		await_link(f, VIRTIO_NET_S_LINK_UP);
+		peer_sends(peer, 100, i);
+		guest_gets(f, GPA(at.v + i * 1600u), 1600, 100, i);
+		guest_sends_frame(f, 200, i);
+		peer_gets_in_the_end(peer, 200, i);
+		put(peer, "abc", 3);
+		if (i == 1)
+			fill_up(f);
+		if (i == 2)
+			close(listener);
+		close(peer);
+		await_link(f, 0);
+		guest_sends_frame(f, 100, 1); /* is dropped */
+		if (i == 2)
+			listener = listen_at(path);
+	}
+	end(f);
+	close(listener);
+	unlink(path);
+	rmdir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -475,6 +531,7 @@ int main(void)
 		cmocka_unit_test(test_reset_in_the_middle_of_a_frame),
 		cmocka_unit_test(test_the_rest_of_a_frame_without_a_driver),
 		cmocka_unit_test(test_a_socket_that_listens),
+		cmocka_unit_test(test_a_connection_that_comes_back),
 	};
 
 	log_set_level(LOG_ERROR);
