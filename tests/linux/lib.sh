@@ -201,3 +201,11 @@ host_file_systems() {
 }
 
 sha() { sha256sum <"$1" | cut -d ' ' -f 1; }
+
+# Of loop devices. One that something else had open detaches by itself once that has closed it.
+detach() {
+	local loop
+	for loop; do
+		losetup -d "$loop" 2>/dev/null || ! losetup "$loop" >/dev/null 2>&1
+	done
+}

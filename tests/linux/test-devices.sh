@@ -64,7 +64,7 @@ clean_up_devices() {
 	end_vm
 	dmsetup remove --retry skep-thin 2>/dev/null || true
 	dmsetup remove --retry skep-pool 2>/dev/null || true
-	[ -z "${thin_loops[*]}$loop" ] || losetup -d "${thin_loops[@]}" ${loop:+"$loop"}
+	detach "${thin_loops[@]}" ${loop:+"$loop"}
 	rm -f "$work"/thin.* "$work/on/ext4/loop.disk"
 }
 
@@ -201,7 +201,7 @@ clean_up_suspended() {
 	dmsetup resume "$suspended" 2>/dev/null || true
 	end_vm
 	dmsetup remove --deferred "$suspended" 2>/dev/null || true
-	[ -z "$suspended_loop" ] || losetup -d "$suspended_loop"
+	detach ${suspended_loop:+"$suspended_loop"}
 	suspended_loop=
 	rm -f "$work/$suspended"
 }

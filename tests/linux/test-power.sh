@@ -84,7 +84,7 @@ clean_up_power() {
 	end_vm
 	umount "$work/power" 2>/dev/null || true
 	until_ok dmsetup remove skep-power
-	losetup -d "$loop"
+	detach "$loop"
 }
 
 # power_failures NAME raw|ext4 OPTIONS

@@ -9,7 +9,7 @@
 clean_up_replay() {
 	end_vm
 	dmsetup remove --retry skep-log 2>/dev/null || true
-	[ ${#log_loops[@]} = 0 ] || losetup -d "${log_loops[@]}"
+	detach "${log_loops[@]}"
 	rm -f "$work"/log.*
 }
 
@@ -29,7 +29,7 @@ replay() {
 	ends "replay, $1: the guest powered off" 0
 	is "replay, $1: the guest made its files" "$(value files)" $files
 	dmsetup remove --retry skep-log
-	losetup -d "${log_loops[@]}"
+	detach "${log_loops[@]}"
 	log_loops=()
 	mkdir -p "$work/replayed"
 	check "replay, $1: at each flush, all is there that was stable" python3 "$here/replay.py" "$work/log.log" \
