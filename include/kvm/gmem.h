@@ -4,12 +4,17 @@
  * physical address to a host pointer.
  *
  * DOC: Any byte may change at any time. So: slice a range as a whole; copy a header once and check
- * the copy. The map is built before the vCPUs start and immutable after that, so look-ups need no
- * lock and can be made by any thread.
+ * the copy. The map is built before the vCPUs start and, but for hotplug memory, immutable after
+ * that, so look-ups need no lock and can be made by any thread.
+ *
+ * Hotplug memory is a range of blocks above all RAM. The guest has those that are plugged; no device
+ * is given a pointer to the others. All of the range is mapped here: what a device is writing to when
+ * its block is unplugged goes to pages that nobody reads, until gmem_discard_unplugged().
  */
 #ifndef SKEP_GMEM_H
 #define SKEP_GMEM_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,9 +41,20 @@ struct gmem_region {
 	uint8_t *host; /* 2 MiB aligned, private anonymous memory with MADV_HUGEPAGE */
 };
 
+#define GMEM_MAX_BLOCKS 256u
+
+/* Blocks of memory that come and go; `size` is a multiple of `block`, a power of two. */
+struct gmem_hotplug {
+	gpa_t base;
+	uint64_t size, block; /* bytes; none: 0 */
+	uint8_t *host;
+	_Atomic uint64_t plugged[GMEM_MAX_BLOCKS / 64]; /* a bit for each block */
+};
+
 struct gmem {
 	struct gmem_region region[GMEM_MAX_REGIONS];
 	unsigned num_regions;
+	struct gmem_hotplug hotplug;
 };
 
 /* Maps `bytes` (a multiple of 4096, at least 1 MiB) of guest RAM. -ENOMEM, -EINVAL with a message.
@@ -46,8 +62,24 @@ struct gmem {
 int gmem_create(struct gmem *ret, uint64_t bytes, struct error *e);
 void gmem_destroy(struct gmem *mem);
 
-/* Total bytes of RAM. */
+/* Total bytes of RAM, without hotplug memory. */
 uint64_t gmem_size(const struct gmem *mem);
+
+/* Adds hotplug memory, at least `bytes`, of which no block is plugged. It takes memory of the host
+ * only where it is used. Once, before the vCPUs start; -ENOMEM with a message. */
+int gmem_add_hotplug(struct gmem *mem, uint64_t bytes, struct error *e);
+
+static inline unsigned gmem_num_blocks(const struct gmem *mem)
+{
+	return mem->hotplug.size ? (unsigned)(mem->hotplug.size / mem->hotplug.block) : 0;
+}
+
+/* Whether the block is plugged, and sets that; the latter is one thread's. */
+bool gmem_is_plugged(const struct gmem *mem, unsigned block);
+void gmem_set_plugged(struct gmem *mem, unsigned block, bool plugged);
+
+/* Gives back to the host all of hotplug memory that is not plugged. */
+void gmem_discard_unplugged(const struct gmem *mem);
 
 /* Where RAM below the hole ends. */
 static inline uint64_t gmem_low_end(const struct gmem *mem)
@@ -56,9 +88,9 @@ static inline uint64_t gmem_low_end(const struct gmem *mem)
 }
 
 /*
- * The host address of [addr, addr + len), all of which must lie in one region: the whole range or
- * -EFAULT (out of RAM, wrapping, crossing a region's end). A length of 0 is valid at any RAM
- * address.
+ * The host address of [addr, addr + len), all of which must lie in one region, or in blocks that are
+ * plugged: the whole range or -EFAULT (out of RAM, wrapping, crossing a region's end). A length of 0
+ * is valid at any RAM address.
  */
 int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret);
 

@@ -64,7 +64,7 @@ struct vcpu {
 struct machine {
 	int kvm_fd;
 	int vm_fd;
-	const struct gmem *mem;
+	struct gmem *mem;
 	struct bus mmio;
 	struct bus pio;
 	struct ioapic ioapic;
@@ -106,9 +106,13 @@ const char *machine_open_remedy(int error);
  * Messages name the remedy, as for a missing /dev/kvm, permission or capability. machine_destroy()
  * undoes it, on error too.
  */
-int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
+int machine_create(struct machine *m, struct gmem *mem, unsigned cpus, unsigned devices,
 		   bool register_page, struct error *e);
 void machine_destroy(struct machine *m);
+
+/* Gives the guest a block of hotplug memory, or takes it. -ENOMEM and what else KVM says, with a
+ * message: nothing has changed. One thread at a time. */
+int machine_plug(struct machine *m, unsigned block, bool plugged, struct error *e);
 
 /* What device `index` is given: its register page, and the eventfd that interrupts. */
 uint8_t *machine_register_page(const struct machine *m, unsigned index);

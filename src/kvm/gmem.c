@@ -67,10 +67,79 @@ int gmem_create(struct gmem *ret, uint64_t bytes, struct error *e)
 	return 0;
 }
 
+/*
+ * Linux adds and removes memory in units of 128 MiB, or of up to 2 GiB where it starts with 64 GiB or
+ * more (probe_memory_block_size()), and leaves out units that are not whole. With blocks of less than
+ * 4 MiB it does not work.
+ */
+#define LINUX_UNIT(ram) ((ram) < 64 * GIB ? 128 * MIB : 2 * GIB)
+#define LARGEST_UNIT	(2 * GIB)
+#define SMALLEST_BLOCK	(4 * MIB)
+
+int gmem_add_hotplug(struct gmem *mem, uint64_t bytes, struct error *e)
+{
+	const struct gmem_region *last = &mem->region[mem->num_regions - 1];
+	struct gmem_hotplug *h = &mem->hotplug;
+	uint64_t size = ALIGN_UP(bytes, LINUX_UNIT(gmem_size(mem))), block = SMALLEST_BLOCK;
+	struct gmem_region region;
+	gpa_t base;
+	int r;
+
+	while (size > block * GMEM_MAX_BLOCKS)
+		block *= 2;
+	size = ALIGN_UP(size, block);
+	base = GPA(
+		ALIGN_UP(MAX(last->base.v + last->size, GMEM_HOLE_END), MAX(block, LARGEST_UNIT)));
+	r = map_region(&region, base, size);
+	if (r)
+		return error_set(
+			e, r,
+			"cannot map %llu MiB for memory to be added: %m; ask for less with "
+			"--memory, or raise the limit (ulimit -v)",
+			(unsigned long long)(size / MIB));
+	h->base = base;
+	h->size = size;
+	h->block = block;
+	h->host = region.host;
+	return 0;
+}
+
+bool gmem_is_plugged(const struct gmem *mem, unsigned block)
+{
+	return atomic_load_explicit(&mem->hotplug.plugged[block / 64], memory_order_relaxed) >>
+		       block % 64 &
+	       1;
+}
+
+void gmem_set_plugged(struct gmem *mem, unsigned block, bool plugged)
+{
+	_Atomic uint64_t *word = &mem->hotplug.plugged[block / 64];
+	uint64_t bit = (uint64_t)1 << block % 64;
+
+	if (plugged)
+		atomic_fetch_or(word, bit);
+	else
+		atomic_fetch_and(word, ~bit);
+}
+
+void gmem_discard_unplugged(const struct gmem *mem)
+{
+	const struct gmem_hotplug *h = &mem->hotplug;
+	unsigned num = gmem_num_blocks(mem), end;
+
+	for (unsigned i = 0; i < num; i = end + 1) {
+		for (end = i; end < num && !gmem_is_plugged(mem, end);)
+			end++;
+		gmem_discard(h->host + i * h->block, (end - i) * h->block);
+	}
+}
+
 void gmem_destroy(struct gmem *mem)
 {
 	if (!mem)
 		return;
+	if (mem->hotplug.size)
+		munmap(mem->hotplug.host, mem->hotplug.size);
 	for (unsigned i = 0; i < mem->num_regions; i++)
 		munmap(mem->region[i].host, mem->region[i].size);
 	memset(mem, 0, sizeof(*mem));
@@ -83,6 +152,20 @@ uint64_t gmem_size(const struct gmem *mem)
 	for (unsigned i = 0; i < mem->num_regions; i++)
 		bytes += mem->region[i].size;
 	return bytes;
+}
+
+static int slice_hotplug(const struct gmem *mem, gpa_t addr, size_t len, void **ret)
+{
+	const struct gmem_hotplug *h = &mem->hotplug;
+	uint64_t offset = addr.v - h->base.v;
+
+	if (addr.v < h->base.v || offset >= h->size || len > h->size - offset)
+		return -EFAULT;
+	for (uint64_t i = offset / h->block; i * h->block < offset + MAX(len, 1u); i++)
+		if (!gmem_is_plugged(mem, (unsigned)i))
+			return -EFAULT;
+	*ret = h->host + offset;
+	return 0;
 }
 
 int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret)
@@ -98,7 +181,7 @@ int gmem_slice(const struct gmem *mem, gpa_t addr, size_t len, void **ret)
 		*ret = r->host + offset;
 		return 0;
 	}
-	return -EFAULT;
+	return slice_hotplug(mem, addr, len, ret);
 }
 
 int gmem_write(const struct gmem *mem, gpa_t addr, const void *src, size_t len)

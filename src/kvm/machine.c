@@ -17,11 +17,15 @@
 
 #define CPUID_ENTRIES 256u
 
-/* Memory slots: RAM first, then the register pages. */
+/* Memory slots: RAM first, then the register pages, then each block of hotplug memory. */
 #define SLOT_REGISTERS GMEM_MAX_REGIONS
+#define SLOT_BLOCK(i)  (SLOT_REGISTERS + 1 + (i))
 
 /* Linux: KVM_MAX_IRQ_ROUTES */
 #define MAX_ROUTES 4096u
+
+/* Linux: KVM_USER_MEM_SLOTS, where it was smallest. */
+#define MAX_SLOTS 509u
 
 static_assert(LAYOUT_VIRTIO_MMIO >= GMEM_HOLE_START, "register pages lie in the hole");
 static_assert(LAYOUT_VIRTIO_MMIO + LAYOUT_MAX_DEVICES * LAYOUT_VIRTIO_MMIO_STRIDE <= LAYOUT_IOAPIC,
@@ -31,6 +35,7 @@ static_assert(LAYOUT_LAPIC < LAYOUT_KVM_IDENTITY_MAP && LAYOUT_KVM_IDENTITY_MAP 
 		      LAYOUT_KVM_TSS < GMEM_HOLE_END,
 	      "KVM's own pages lie above the APICs, in the hole");
 static_assert(LAYOUT_MAX_GSIS <= IOAPIC_MAX_PINS, "each interrupt has a pin");
+static_assert(SLOT_BLOCK(GMEM_MAX_BLOCKS) <= MAX_SLOTS, "each block has a slot");
 static_assert(IOAPIC_MAX_PINS <= MAX_ROUTES, "each pin has a route");
 static_assert(LAYOUT_MAX_DEVICES + 1 <= BUS_MAX_RANGES, "devices and the I/O APIC are on the bus");
 static_assert(LAYOUT_MAX_CPUS < UINT8_MAX, "APIC IDs have 8 bits, and the last means all CPUs");
@@ -138,6 +143,21 @@ static int add_memory(struct machine *m, struct error *e)
 	return m->register_page ? add_slot(m, SLOT_REGISTERS, KVM_MEM_READONLY, LAYOUT_VIRTIO_MMIO,
 					   size, m->pages, e)
 				: 0;
+}
+
+int machine_plug(struct machine *m, unsigned block, bool plugged, struct error *e)
+{
+	const struct gmem_hotplug *h = &m->mem->hotplug;
+	uint64_t offset = block * h->block;
+	int r;
+
+	/* Devices have it when the guest does, and not a moment longer. */
+	if (!plugged)
+		gmem_set_plugged(m->mem, block, false);
+	r = add_slot(m, SLOT_BLOCK(block), 0, h->base.v + offset, plugged ? h->block : 0,
+		     h->host + offset, e);
+	gmem_set_plugged(m->mem, block, plugged == (r == 0));
+	return r;
 }
 
 static int set_routes(void *ctx, const struct ioapic_route *route, unsigned pins)
@@ -271,7 +291,7 @@ static int create_vm(struct machine *m, struct error *e)
 	return 0;
 }
 
-int machine_create(struct machine *m, const struct gmem *mem, unsigned cpus, unsigned devices,
+int machine_create(struct machine *m, struct gmem *mem, unsigned cpus, unsigned devices,
 		   bool register_page, struct error *e)
 {
 	static int (*const steps[])(struct machine * m, struct error * e) = {

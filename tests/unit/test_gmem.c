@@ -62,6 +62,69 @@ static void test_bad_sizes_are_refused(void **state)
 	assert_non_null(strstr(e.msg, "--memory"));
 }
 
+/* Linux wants the region and its parts aligned; and there is room for all sizes. */
+static void test_hotplug_memory_has_its_place(void **state)
+{
+	static const struct {
+		uint64_t ram, bytes, base, size, block;
+	} cases[] = {
+		{256 * MIB, 2 * MIB, 4 * GIB, 128 * MIB, 4 * MIB},
+		{1 * GIB, 1 * GIB, 4 * GIB, 1 * GIB, 4 * MIB},
+		{1 * GIB, 7 * GIB, 4 * GIB, 7 * GIB, 32 * MIB},
+		{4 * GIB, 4 * GIB, 6 * GIB, 4 * GIB, 16 * MIB},
+		{6 * GIB, 129 * MIB, 8 * GIB, 256 * MIB, 4 * MIB},
+		{64 * GIB, 1 * GIB, 66 * GIB, 2 * GIB, 8 * MIB},
+		{2 * GIB, 1024 * GIB - 2 * GIB, 4 * GIB, 1024 * GIB, 4 * GIB},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct error e = {""};
+		struct gmem mem;
+
+		assert_int_equal(gmem_create(&mem, cases[i].ram, NULL), 0);
+		if (gmem_add_hotplug(&mem, cases[i].bytes, &e) < 0)
+			fail_msg("%s", e.msg);
+		assert_int_equal(mem.hotplug.base.v, cases[i].base);
+		assert_int_equal(mem.hotplug.size, cases[i].size);
+		assert_int_equal(mem.hotplug.block, cases[i].block);
+		assert_true(gmem_num_blocks(&mem) <= GMEM_MAX_BLOCKS);
+		assert_int_equal(gmem_size(&mem), cases[i].ram);
+		gmem_destroy(&mem);
+	}
+}
+
+static void test_only_plugged_blocks_are_there(void **state)
+{
+	struct gmem mem;
+	uint64_t base, block;
+	void *p;
+
+	(void)state;
+	assert_int_equal(gmem_create(&mem, 4 * MIB, NULL), 0);
+	assert_int_equal(gmem_add_hotplug(&mem, GIB, NULL), 0);
+	base = mem.hotplug.base.v;
+	block = mem.hotplug.block;
+	assert_int_equal(gmem_slice(&mem, GPA(base), 0, &p), -EFAULT);
+	gmem_set_plugged(&mem, 63, true);
+	gmem_set_plugged(&mem, 64, true);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 63 * block), 2 * block, &p), 0);
+	assert_ptr_equal(p, mem.hotplug.host + 63 * block);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 63 * block), 2 * block + 1, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 63 * block - 1), 2, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 65 * block - 1), 1, &p), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 65 * block), 0, &p), -EFAULT);
+	gmem_set_plugged(&mem, 255, true);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 256 * block - 1), 1, &p), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 256 * block - 1), 2, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 256 * block), 0, &p), -EFAULT);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 255 * block), SIZE_MAX, &p), -EFAULT);
+	gmem_set_plugged(&mem, 64, false);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 63 * block), block, &p), 0);
+	assert_int_equal(gmem_slice(&mem, GPA(base + 63 * block), block + 1, &p), -EFAULT);
+	gmem_destroy(&mem);
+}
+
 struct probe {
 	uint64_t offset;
 	uint32_t len;
@@ -115,6 +178,8 @@ int main(void)
 		cmocka_unit_test(test_slice_is_whole_or_nothing),
 		cmocka_unit_test(test_ram_splits_around_the_hole),
 		cmocka_unit_test(test_bad_sizes_are_refused),
+		cmocka_unit_test(test_hotplug_memory_has_its_place),
+		cmocka_unit_test(test_only_plugged_blocks_are_there),
 		cmocka_unit_test(test_bus_finds_ranges),
 	};
 
