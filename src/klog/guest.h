@@ -53,11 +53,15 @@ struct klog_facts {
 /* Parses a page of guest memory: whether it is vmcoreinfo, and has all facts. */
 bool klog_parse(struct klog_facts *ret, const struct gmem *mem, gpa_t page);
 
+/* What a log is worth. One that has ended stays in memory after a kexec. */
+enum klog_worth { KLOG_NONE, KLOG_ENDED, KLOG_LIVES };
+
 /*
- * Finds the vmcoreinfo for which usable() holds: where it was last time, or by a search, in which
- * pages that the guest never touched are left out, and which goes on next time. 0 or -ENOENT.
+ * Finds the vmcoreinfo of a log that lives, else of one that has ended: where it was last time, or by
+ * a search, in which pages that the guest never touched are left out, and which goes on next time.
+ * 0 or -ENOENT.
  */
 int klog_find(struct klog *log, struct klog_facts *ret,
-	      bool (*usable)(const struct klog_facts *facts));
+	      enum klog_worth (*judge)(const struct klog_facts *facts));
 
 #endif

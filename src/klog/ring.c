@@ -28,6 +28,7 @@ enum { RESERVED, COMMITTED, FINALIZED, REUSABLE };
 #define TEXT_MAX    4096u /* Linux cuts messages at 1 or 2 KiB */
 #define MAX_RECORDS (KLOG_MAX_BYTES / RECORD_COST)
 #define HEAD_PROBES 1024u /* newest records of which one must be whole */
+#define LAST_WORDS  8u	  /* messages that may follow that of a kexec, and one */
 
 struct ring {
 	struct klog_facts facts;
@@ -80,13 +81,6 @@ static bool open_ring(struct ring *ret, const struct klog_facts *facts)
 	ret->tail &= ID_MASK;
 	return ret->count_bits && ret->count_bits <= MAX_COUNT_BITS && ret->size_bits &&
 	       ret->size_bits <= MAX_SIZE_BITS;
-}
-
-static bool is_usable(const struct klog_facts *facts)
-{
-	struct ring ring;
-
-	return open_ring(&ring, facts);
 }
 
 static uint64_t index_of(const struct ring *ring, uint64_t id)
@@ -150,6 +144,39 @@ static size_t find_text(const struct ring *ring, uint64_t id, const struct recor
 		return 0;
 	*at = ring->data + begin + sizeof(block_id);
 	return MIN((size_t)rec->text_len, end - begin - sizeof(block_id));
+}
+
+/* Whether it says that the kernel makes way for another. */
+static bool is_farewell(const struct ring *ring, uint64_t id, const struct record *rec)
+{
+	char text[48] = "";
+	uint64_t at = 0;
+	size_t len = MIN(find_text(ring, id, rec, &at), sizeof(text) - 1);
+
+	return len && get(&ring->facts, at, text, len) && strstr(text, "Starting new kernel");
+}
+
+/* By the newest records that are whole. Without one it is what is left of a log. */
+static enum klog_worth judge(const struct klog_facts *facts)
+{
+	struct ring ring;
+	struct record rec;
+	unsigned whole = 0;
+
+	if (!open_ring(&ring, facts))
+		return KLOG_NONE;
+	for (uint64_t i = 0; i < HEAD_PROBES && whole < LAST_WORDS; i++) {
+		uint64_t id = (ring.head - i) & ID_MASK;
+
+		if (get_record(&ring, id, &rec)) {
+			whole++;
+			if (is_farewell(&ring, id, &rec))
+				return KLOG_ENDED;
+		}
+		if (id == ring.tail)
+			break;
+	}
+	return whole ? KLOG_LIVES : KLOG_ENDED;
 }
 
 static size_t cost_of(const struct ring *ring, uint64_t id)
@@ -292,7 +319,7 @@ int klog_read(struct klog *log, const struct klog_range *range, struct klog_page
 	int r;
 
 	*ret = (struct klog_page){.num = 0};
-	r = klog_find(log, &facts, is_usable);
+	r = klog_find(log, &facts, judge);
 	if (r < 0)
 		return r;
 	/* It may have changed since. */

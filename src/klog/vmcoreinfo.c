@@ -96,17 +96,24 @@ bool klog_parse(struct klog_facts *ret, const struct gmem *mem, gpa_t page)
 struct search {
 	struct klog *log;
 	struct klog_facts *facts;
-	bool (*usable)(const struct klog_facts *facts);
+	enum klog_worth (*judge)(const struct klog_facts *facts);
 	uint64_t left; /* of the budget */
+	gpa_t ended;   /* the first of the kind */
 };
 
 static bool try_page(struct search *s, gpa_t at)
 {
 	s->left -= MIN(s->left, CANDIDATE_COST);
-	if (!klog_parse(s->facts, s->log->mem, at) || !s->usable(s->facts))
+	switch (klog_parse(s->facts, s->log->mem, at) ? s->judge(s->facts) : KLOG_NONE) {
+	case KLOG_LIVES:
+		s->log->found = at;
+		return true;
+	case KLOG_ENDED:
+		s->ended = s->ended.v ? s->ended : at;
 		return false;
-	s->log->found = at;
-	return true;
+	default:
+		return false;
+	}
 }
 
 /* Of one step, the pages that are there: true when the one that is searched for is among them. */
@@ -143,13 +150,13 @@ static const struct gmem_region *region_at(const struct gmem *mem, uint64_t at, 
 }
 
 int klog_find(struct klog *log, struct klog_facts *ret,
-	      bool (*usable)(const struct klog_facts *facts))
+	      enum klog_worth (*judge)(const struct klog_facts *facts))
 {
-	struct search s = {log, ret, usable, BUDGET};
+	struct search s = {log, ret, judge, BUDGET, GPA(0)};
 	const struct gmem_region *r;
 	uint64_t offset;
 
-	if (log->found.v && klog_parse(ret, log->mem, log->found) && usable(ret))
+	if (log->found.v && try_page(&s, log->found))
 		return 0;
 	if (log->found.v)
 		*log = (struct klog){.mem = log->mem};
@@ -162,5 +169,5 @@ int klog_find(struct klog *log, struct klog_facts *ret,
 	}
 	if (s.left)
 		log->search = 0;
-	return -ENOENT;
+	return s.ended.v && klog_parse(ret, log->mem, s.ended) ? 0 : -ENOENT;
 }

@@ -305,6 +305,64 @@ static void test_a_log_that_moves_is_found_again(void **state)
 	expect_many(f, 0, 2);
 }
 
+/* The log as it is, as another kernel's, whose page is behind. */
+static void copy_log(struct fixture *f)
+{
+	const size_t away = 0x80000; /* from each ring to its copy */
+	uint8_t *ram = f->image.ram;
+	struct klog_image_ring *ring = (void *)(ram + KLOG_IMAGE_KERNEL + 0x1040);
+	char *page = (char *)ram + KLOG_IMAGE_INFO + 0x1000, *address;
+	uint64_t at;
+
+	memcpy(page, f->image.vmcoreinfo, 4096);
+	address = strstr(page, "SYMBOL(prb)=ffffffff84000000");
+	assert_non_null(address);
+	address[strlen("SYMBOL(prb)=ffffffff8400")] = '1';
+	memcpy(&at, ram + KLOG_IMAGE_KERNEL, sizeof(at));
+	at += 0x1000;
+	memcpy(ram + KLOG_IMAGE_KERNEL + 0x1000, &at, sizeof(at));
+	*ring = *f->image.ring;
+	ring->desc_ring.descs += away;
+	ring->desc_ring.infos += away;
+	ring->text_ring.data += away;
+	for (at = KLOG_IMAGE_DESCS; at <= KLOG_IMAGE_DATA; at += KLOG_IMAGE_DATA - KLOG_IMAGE_INFOS)
+		memcpy(ram + at + away, ram + at, away);
+}
+
+/* After a kexec the log of the kernel before is in memory, too. */
+static void test_after_a_kexec_it_is_the_new_kernels_log(void **state)
+{
+	struct fixture *f = *state;
+
+	say_many(f, 0, 3);
+	read_all(f);
+	copy_log(f);
+	klog_image_say(&f->image, 6, 5, "message 3");
+	klog_image_say(&f->image, 0, 6, "kexec_core: Starting new kernel");
+	klog_image_say(&f->image, 6, 7, "kvm-clock: disabled");
+	read_all(f);
+	expect_many(f, 0, 2);
+	read_all(f);
+	expect_many(f, 0, 2);
+	memset(f->image.ram + KLOG_IMAGE_INFO + 0x1000, 0, 4096); /* before that has one */
+	read_all(f);
+	assert_int_equal(f->page.num, 6);
+	expect(f, 4, 4, "kexec_core: Starting new kernel");
+}
+
+/* The old one's memory is used for something else. */
+static void test_what_is_left_of_a_log_hides_none(void **state)
+{
+	struct fixture *f = *state;
+
+	say_many(f, 0, 3);
+	read_all(f);
+	copy_log(f);
+	memset(f->image.ram + KLOG_IMAGE_DESCS, 0xff, 0x80000);
+	read_all(f);
+	expect_many(f, 0, 2);
+}
+
 /* What begins like a log, but is none, hides none; nor does it make the search long. */
 static void test_decoys_are_passed_over_and_bounded(void **state)
 {
@@ -374,6 +432,8 @@ int main(void)
 		T(lies_of_the_ring_are_survived),
 		T(facts_that_are_missing_or_wrong_are_no_log),
 		T(a_log_that_moves_is_found_again),
+		T(after_a_kexec_it_is_the_new_kernels_log),
+		T(what_is_left_of_a_log_hides_none),
 		T(decoys_are_passed_over_and_bounded),
 		cmocka_unit_test(test_untouched_memory_stays_untouched),
 	};
