@@ -17,7 +17,7 @@ struct vm_config {
 	char **initrds;		  /* ends with NULL; NULL: none, or the default guest's */
 	char *append;		  /* added to the default command line; NULL: nothing */
 	unsigned cpus;		  /* 1 to CONFIG_MAX_CPUS */
-	uint64_t memory;	  /* bytes, a multiple of 2 MiB */
+	struct ram_size memory;	  /* multiples of 2 MiB */
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */

@@ -10,6 +10,8 @@
 
 #include "config/settings.h"
 
+struct vm_config;
+
 #define DEVICE_MAX_SETTINGS 64u /* of a type, and the row that ends them */
 
 /* What becomes of a file of the host. */
@@ -45,6 +47,8 @@ struct device_options {
 
 	/* The rest may be NULL. */
 	bool (*is_off)(const void *config); /* there is no device */
+	/* For a type without an option: whether other settings want the device. */
+	bool (*is_there)(const struct vm_config *config);
 	/* What becomes of the file that the first setting names; NULL: it names none. */
 	enum file_use (*file_use)(const void *config);
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */

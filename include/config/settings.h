@@ -22,7 +22,7 @@ enum setting_type {
 	SETTING_LIST,	  /* char ** that ends with NULL, or NULL; each time one is added */
 	SETTING_TEXT,	  /* char[max + 1], printable ASCII */
 	SETTING_COUNT,	  /* unsigned, min to max */
-	SETTING_MEMORY,	  /* uint64_t bytes of guest RAM; a bare number is MiB */
+	SETTING_MEMORY,	  /* struct ram_size; a bare number is MiB */
 	SETTING_BYTES,	  /* uint64_t bytes; so is a bare number */
 	SETTING_DURATION, /* uint64_t nanoseconds; a bare number is seconds */
 	SETTING_BOOL,	  /* bool */
@@ -32,6 +32,11 @@ enum setting_type {
 	SETTING_CONFIG,
 	SETTING_DRY_RUN,
 	SETTING_HELP,
+};
+
+/* Bytes of guest RAM: when it starts, and at most. */
+struct ram_size {
+	uint64_t start, max; /* the same: it does not grow */
 };
 
 struct setting {
@@ -59,7 +64,7 @@ struct setting {
 #define APPEND_FIELD(s, member)	  .type = SETTING_APPEND, SETTING_FIELD(s, member, char *)
 #define LIST_FIELD(s, member)	  .type = SETTING_LIST, SETTING_FIELD(s, member, char **)
 #define COUNT_FIELD(s, member)	  .type = SETTING_COUNT, SETTING_FIELD(s, member, unsigned)
-#define MEMORY_FIELD(s, member)	  .type = SETTING_MEMORY, SETTING_FIELD(s, member, uint64_t)
+#define MEMORY_FIELD(s, member)	  .type = SETTING_MEMORY, SETTING_FIELD(s, member, struct ram_size)
 #define BYTES_FIELD(s, member)	  .type = SETTING_BYTES, SETTING_FIELD(s, member, uint64_t)
 #define DURATION_FIELD(s, member) .type = SETTING_DURATION, SETTING_FIELD(s, member, uint64_t)
 #define BOOL_FIELD(s, member)	  .type = SETTING_BOOL, SETTING_FIELD(s, member, bool)

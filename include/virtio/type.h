@@ -30,6 +30,9 @@ struct device_host {
 	const struct gmem *mem;
 	struct loop *loop;	 /* the control loop, for a device without a loop of its own */
 	void (*quit)(void *ctx); /* the user ends the VM; the control loop's thread */
+	/* Gives the guest a block of mem->hotplug, or takes it: then gmem_is_plugged() is as asked.
+	 * Or a negative errno, and nothing has changed. One thread at a time. */
+	int (*plug)(void *ctx, unsigned block, bool plugged);
 	void *ctx;
 };
 

@@ -82,6 +82,9 @@ int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, 
 	for (unsigned i = 0; config->mmio_cmdline && i < devices; i++)
 		fprintf(f, " virtio_mmio.device=4K@0x%x:%u",
 			LAYOUT_VIRTIO_MMIO + i * LAYOUT_VIRTIO_MMIO_STRIDE, LAYOUT_GSI_DEVICE + i);
+	/* All that is added can be taken away: the kernel keeps nothing there that cannot be moved. */
+	if (config->memory.max > config->memory.start)
+		fputs(" memhp_default_state=online_movable", f);
 	if (append && *append) {
 		warn(append);
 		fprintf(f, " %s", append);

@@ -22,6 +22,10 @@ const void *config_devices(const struct vm_config *config, const struct device_o
 	const struct device_configs *devices = configs_of(config, type);
 	const void *one = devices && devices->num ? devices->all : type->defaults;
 
+	if (type->is_there) {
+		*ret_num = type->is_there(config);
+		return one;
+	}
 	if (type->plural) {
 		*ret_num = devices ? devices->num : 0;
 		return devices ? devices->all : NULL;
@@ -127,7 +131,7 @@ int config_init(struct vm_config *config, const struct device_options *const *ty
 		num_settings++;
 	*config = (struct vm_config){
 		.cpus = 1,
-		.memory = 256 * MIB,
+		.memory = {256 * MIB, 256 * MIB},
 		.stop_timeout_ns = 30 * NSEC_PER_SEC,
 		.kaslr = true,
 		.cache = true,

@@ -134,7 +134,8 @@ static const char *value_text(const struct setting *s, const json_t *value, char
 static const char *const type_names[] = {
 	[SETTING_BOOL] = "true or false",
 	[SETTING_COUNT] = "a whole number",
-	[SETTING_MEMORY] = "a string like \"512M\", or a whole number of MiB",
+	[SETTING_MEMORY] =
+		"a string like \"512M\" or \"start=1G,max=8G\", or a whole number of MiB",
 	[SETTING_BYTES] = "a string like \"10M\", or a whole number of bytes",
 	[SETTING_DURATION] = "a string like \"90s\", or a whole number of seconds",
 	[SETTING_LIST] = "a string or an array of strings",
@@ -321,6 +322,16 @@ static json_t *list_value(char *const *list)
 	return array;
 }
 
+static json_t *memory_value(const struct ram_size *size)
+{
+	char start[32], max[32];
+
+	setting_format_size(size->start, start);
+	setting_format_size(size->max, max);
+	return size->max == size->start ? json_string(start)
+					: json_sprintf("start=%s,max=%s", start, max);
+}
+
 static json_t *field_value(const void *base, const struct setting *s)
 {
 	const void *field = (const char *)base + s->offset;
@@ -335,6 +346,7 @@ static json_t *field_value(const void *base, const struct setting *s)
 	case SETTING_COUNT:
 		return json_integer(*(const unsigned *)field);
 	case SETTING_MEMORY:
+		return memory_value(field);
 	case SETTING_BYTES:
 		setting_format_size(*(const uint64_t *)field, text);
 		return json_string(text);

@@ -108,7 +108,7 @@ static int set_count(unsigned *field, const struct setting *s, const char *text,
 static_assert(CONFIG_MEMORY_UNIT == 2 * MIB && CONFIG_MAX_MEMORY == 16384 * GIB,
 	      "from 2M to 16T, a multiple of 2 MiB");
 
-static int set_memory(uint64_t *field, const char *text, struct error *e)
+static int parse_memory(uint64_t *ret, const char *text, struct error *e)
 {
 	uint64_t bytes = 0;
 	int r = config_parse_size(text, MIB, &bytes, e);
@@ -121,7 +121,38 @@ static int set_memory(uint64_t *field, const char *text, struct error *e)
 	if (bytes % CONFIG_MEMORY_UNIT != 0)
 		return error_set(e, -EINVAL, "'%.40s' is not a multiple of 2 MiB: try %lluM", text,
 				 (unsigned long long)(ALIGN_UP(bytes, CONFIG_MEMORY_UNIT) / MIB));
-	*field = bytes;
+	*ret = bytes;
+	return 0;
+}
+
+/* SIZE, or "start=SIZE,max=SIZE" in either order. */
+static int set_memory(struct ram_size *field, const char *text, struct error *e)
+{
+	_cleanup_free_ char *copy = strdup(text);
+	struct ram_size size = {0};
+	char *rest = copy, *part;
+
+	if (!copy)
+		return -ENOMEM;
+	while ((part = strsep(&rest, ","))) {
+		bool is_start = !strncmp(part, "start=", 6), is_max = !strncmp(part, "max=", 4);
+		uint64_t *which = is_max ? &size.max : &size.start;
+		int r;
+
+		if (!is_start && !is_max && (part > copy || rest))
+			return error_set(e, -EINVAL, "'%.40s' is neither start=SIZE nor max=SIZE",
+					 part);
+		if (*which)
+			return error_set(e, -EINVAL, "'%.40s' is given twice", part);
+		r = parse_memory(which, is_start ? part + 6 : is_max ? part + 4 : part, e);
+		if (r < 0)
+			return r;
+	}
+	if (strchr(text, '=') && (!size.start || size.max < size.start))
+		return error_set(e, -EINVAL,
+				 "write how much memory there is at the start, and at most: "
+				 "start=1G,max=8G");
+	*field = (struct ram_size){size.start, MAX(size.start, size.max)};
 	return 0;
 }
 

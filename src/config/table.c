@@ -24,7 +24,8 @@ const struct setting vm_settings[] = {
 	{"cpus", 'c', .arg = "N", .group = GUEST, COUNT_FIELD(vm_config, cpus), .min = 1,
 	 .max = CONFIG_MAX_CPUS, .help = "virtual CPUs, 1 to 64 (default: 1)"},
 	{"memory", 'm', .arg = "SIZE", .group = GUEST, MEMORY_FIELD(vm_config, memory),
-	 .help = "guest RAM, like 512M or 4G; a bare number is MiB (default: 256M)"},
+	 .help = "guest RAM, like 512M or 4G; a bare number is MiB (default: 256M); with "
+		 "start=SIZE,max=SIZE 'skep control PATH memory' changes it while the guest runs"},
 	{"kaslr", .inverted = true, .group = GUEST, BOOL_FIELD(vm_config, kaslr),
 	 .help = "do not load the kernel at a random address"},
 	{"mmio-cmdline", .group = GUEST, BOOL_FIELD(vm_config, mmio_cmdline),

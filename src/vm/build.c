@@ -185,7 +185,9 @@ int vm_build(struct vm *vm, struct error *e)
 	if (!r)
 		r = contact_open(vm, e);
 	if (!r)
-		r = gmem_create(&vm->mem, config->memory, e);
+		r = gmem_create(&vm->mem, config->memory.start, e);
+	if (!r && config->memory.max > config->memory.start)
+		r = gmem_add_hotplug(&vm->mem, config->memory.max - config->memory.start, e);
 	if (!r)
 		r = boot_open(&vm->files, &vm->request, e);
 	if (!r)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/util.h"
 #include "config/device_options.h"
 #include "inside.h"
@@ -38,6 +39,17 @@ static int alloc_list(struct vm *vm, size_t num, struct error *e)
 	return 0;
 }
 
+static int plug(void *ctx, unsigned block, bool plugged)
+{
+	struct vm *vm = ctx;
+	struct error e = {""};
+	int r = machine_plug(&vm->machine, block, plugged, &e);
+
+	if (r < 0)
+		log_guest("%s", e.msg);
+	return r;
+}
+
 int devices_list(struct vm *vm, struct error *e)
 {
 	const struct device_type *const *type;
@@ -62,6 +74,7 @@ int devices_list(struct vm *vm, struct error *e)
 	}
 	vm->host.config = vm->config;
 	vm->host.mem = &vm->mem;
+	vm->host.plug = plug;
 	devices_count(vm, false);
 	return r;
 }
@@ -166,7 +179,7 @@ void devices_count(struct vm *vm, bool wait)
 
 void devices_explain_end(struct vm *vm)
 {
-	struct guest_facts facts = {.memory = vm->config->memory,
+	struct guest_facts facts = {.memory = vm->config->memory.start,
 				    .initrd = vm->entry.initrd_size,
 				    .is_linux = vm->entry.is_linux};
 

@@ -86,6 +86,8 @@ else
 fi
 ok "pin without io_uring, asked for" complains 2 'pin is for io_uring' \
 	run -k "$payload" -d "$tmp/disk,pin,engine=sync"
+ok "pin of memory that grows" complains 125 '^skep: --memory: max: a disk pins' \
+	run -k "$payload" -m start=64M,max=1G -d "$tmp/disk,pin"
 # It fails later, before it needs /dev/kvm.
 status=0
 "$no_uring" "$skep" run -k "$payload" -d "$tmp/disk,pin,queues=4" --control "$tmp/none/socket" \

@@ -49,6 +49,7 @@ ok "a number out of range" complains 2 'from 1 to 64' run -c 65
 ok "a number that overflows" complains 2 'too large a size' run -m 18446744073709551616G
 ok "a number that is none" complains 2 'write it like 512M' run -m much
 ok "memory in pieces too small" complains 2 'try 4M' run -m 3M
+ok "memory that grows: the start is missing" complains 2 'start=1G,max=8G' run -m max=1G
 ok "a negative time" complains 2 'write it like 90s' run --timeout -5
 ok "an unknown option of a disk" complains 2 "did you mean 'readonly'" run -d x,readnly
 ok "a bad option of a disk" complains 2 'from 1 to 16' run -d x,queues=0

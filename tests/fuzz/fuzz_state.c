@@ -14,6 +14,7 @@
 #include "blk/disk.h"
 #include "console/console.h"
 #include "device.h"
+#include "mem.h"
 #include "net/net.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
@@ -95,12 +96,20 @@ static void open_balloon(void)
 	      0);
 }
 
+static void open_mem(void)
+{
+	static struct mem_host mem;
+
+	guest.dev = mem_open(&mem, &guest.drv, guest.loop);
+	check(guest.dev && mem_set_size(guest.dev, RAM + MEM_MAX, NULL) == 0);
+}
+
 static const struct kind {
 	void (*open)(void);
 	void (*work)(void); /* besides kicks; NULL: nothing */
 } kinds[] = {
 	{open_rng, NULL}, {open_console, NULL}, {open_blk, work_blk},
-	{open_net, NULL}, {open_balloon, NULL},
+	{open_net, NULL}, {open_balloon, NULL}, {open_mem, NULL},
 };
 
 static void up(const struct kind *kind)

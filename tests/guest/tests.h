@@ -38,6 +38,8 @@
 	X(end_while_reset)                                                                         \
 	X(end_busy)                                                                                \
 	X(end_writing)                                                                             \
+	X(memory)                                                                                  \
+	X(memory_race)                                                                             \
 	X(crash)                                                                                   \
 	X(bench)
 

@@ -26,7 +26,7 @@ ROOMS = [
 	["kvm"],
 	["boot", "klog"],
 	["virtio"],
-	["console", "rng", "blk", "net", "balloon", "vsock"],
+	["console", "rng", "blk", "net", "balloon", "vsock", "mem"],
 	["control"],
 	["vm"],
 	["cli"],

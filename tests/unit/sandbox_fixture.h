@@ -56,6 +56,7 @@ enum role {
 	NET_LISTEN,
 	NET_CONNECT,
 	VSOCK,
+	MEM,
 	ROLES
 };
 static const char *const role_name[ROLES] = {
@@ -71,6 +72,7 @@ static const char *const role_name[ROLES] = {
 	[NET_LISTEN] = "net-listen",
 	[NET_CONNECT] = "net-connect",
 	[VSOCK] = "vsock",
+	[MEM] = "mem",
 };
 
 static inline bool is_sanitized(void)

@@ -27,6 +27,7 @@
 #include "disk.h"
 #include "driver.h"
 #include "echo.h"
+#include "mem.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
 #include "vsock/vsock.h"
@@ -53,6 +54,8 @@ struct fixture {
 	struct loop *loop[2], *worker;
 	struct virtio_dev *dev;
 	struct echo *echo;
+	struct mem_host mem;
+	uint32_t plugged; /* as the driver has it */
 	struct tty tty;
 	int out; /* what the console wrote */
 	char *image;
@@ -209,6 +212,32 @@ static inline void check_vsock(struct fixture *f, unsigned n, uint32_t len)
 	assert_int_equal(len, 0);
 }
 
+static inline void open_mem(struct fixture *f)
+{
+	f->dev = mem_open(&f->mem, &f->d, f->loop[0]);
+	assert_non_null(f->dev);
+	assert_int_equal(mem_set_size(f->dev, gmem_size(&f->d.mem) + MEM_MAX, NULL), 0);
+}
+
+/* A block comes, or goes if it is there. */
+static inline void send_mem(struct fixture *f, unsigned n)
+{
+	bool there = f->plugged >> n % 32 & 1;
+
+	mem_request(&f->d, f->data, there ? VIRTIO_MEM_REQ_UNPLUG : VIRTIO_MEM_REQ_PLUG, n % 32, 1);
+	assert_true(drv_add(&f->d.queue[0],
+			    (struct drv_buf[]){{f->buffer, 24, false},
+					       {GPA(f->buffer.v + 64), 10, true}},
+			    2) >= 0);
+}
+
+static inline void check_mem(struct fixture *f, unsigned n, uint32_t len)
+{
+	assert_int_equal(len, 10);
+	assert_int_equal(f->data[64], VIRTIO_MEM_RESP_ACK);
+	f->plugged ^= 1u << n % 32;
+}
+
 static const struct kind kinds[] = {
 	{"echo", open_echo, send_echo, check_echo, 0, ENGINE_SYNC},
 	{"rng", open_rng, send_rng, check_rng, 0, ENGINE_SYNC},
@@ -216,6 +245,7 @@ static const struct kind kinds[] = {
 	{"blk, sync", open_blk, send_blk, check_blk, 1, ENGINE_SYNC},
 	{"blk, auto", open_blk, send_blk, check_blk, 1, ENGINE_AUTO},
 	{"vsock", open_vsock, send_vsock, check_vsock, 1, ENGINE_SYNC},
+	{"mem", open_mem, send_mem, check_mem, 0, ENGINE_SYNC},
 };
 
 /* Their lives */

@@ -45,7 +45,7 @@ static void test_defaults(void **state)
 	(void)state;
 	assert_int_equal(cli_parse_run(0, NULL, &o, NULL), 0);
 	assert_int_equal(o.config.cpus, 1);
-	assert_int_equal(o.config.memory, 256 * MIB);
+	assert_int_equal(o.config.memory.start, 256 * MIB);
 	assert_int_equal(o.config.stop_timeout_ns, 30 * NSEC_PER_SEC);
 	assert_true(o.config.kaslr && o.config.cache && o.config.sandbox);
 	assert_false(o.config.verbose || o.dry_run);
@@ -75,7 +75,7 @@ static void test_every_spelling(void **state)
 	assert_true(o.dry_run);
 	assert_false(o.config.kaslr || o.config.cache || o.config.sandbox);
 	assert_int_equal(o.config.cpus, 4);
-	assert_int_equal(o.config.memory, GIB);
+	assert_int_equal(o.config.memory.start, GIB);
 	assert_int_equal(num_disks(&o.config), 2);
 	assert_true(disk_at(&o.config, 1)->readonly);
 	assert_int_equal(console_config(&o.config)->mode, CONSOLE_OFF);
@@ -190,8 +190,8 @@ static void test_config_applies_at_its_place(void **state)
 					    "c", "-d3"),
 				       &o, &e),
 			 0);
-	assert_int_equal(o.config.cpus, 8);	/* the option after it */
-	assert_int_equal(o.config.memory, GIB); /* the file replaced the option before it */
+	assert_int_equal(o.config.cpus, 8);	      /* the option after it */
+	assert_int_equal(o.config.memory.start, GIB); /* the file replaced the option before it */
 	assert_string_equal(o.config.append, "a b c");
 	assert_int_equal(num_disks(&o.config), 3);
 	assert_string_equal(disk_at(&o.config, 1)->path, "2");

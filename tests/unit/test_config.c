@@ -147,7 +147,7 @@ static void test_settings_check_their_range(void **state)
 	assert_int_equal(c.cpus, 64);
 
 	assert_int_equal(set(&c, "memory", "512", &e), 0);
-	assert_int_equal(c.memory, 512 * MIB);
+	assert_int_equal(c.memory.start, 512 * MIB);
 	assert_int_equal(set(&c, "memory", "16T", &e), 0);
 	assert_int_equal(set(&c, "memory", "0", &e), -ERANGE);
 	assert_int_equal(set(&c, "memory", "17T", &e), -ERANGE);
@@ -156,6 +156,9 @@ static void test_settings_check_their_range(void **state)
 	assert_int_equal(set(&c, "memory", "3M", &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "4M"));
 
+	assert_int_equal(set(&c, "memory", "4096", &e), 0);
+	assert_int_equal(c.memory.max, 4 * GIB);
+
 	assert_int_equal(set(&c, "kernel", "", &e), -EINVAL);
 	assert_int_equal(set(&c, "sandbox", "no", &e), -EINVAL);
 	assert_int_equal(set(&c, "sandbox", "off", &e), 0);
@@ -163,6 +166,31 @@ static void test_settings_check_their_range(void **state)
 	config_destroy(&c);
 	config_destroy(&c); /* idempotent */
 	config_destroy(NULL);
+}
+
+static void test_memory_that_grows(void **state)
+{
+	static const char *const bad[] = {
+		"max=8G",      "start=1G,start=2G", "start=8G,max=1G", "1G,max=8G",
+		"start=1G,8G", "start=1G,max=17T",  "max=3M,start=2M", "start=,max=8G",
+		"size=1G",     "start=1G,max=8G,",
+	};
+	struct vm_config c;
+	struct error e;
+
+	(void)state;
+	config_init(&c, vm_device_options);
+	assert_int_equal(set(&c, "memory", "max=8G,start=1G", &e), 0);
+	assert_int_equal(c.memory.start, GIB);
+	assert_int_equal(c.memory.max, 8 * GIB);
+	assert_int_equal(set(&c, "memory", "start=512,max=512", &e), 0);
+	assert_int_equal(c.memory.start, 512 * MIB);
+	assert_int_equal(c.memory.max, 512 * MIB);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		if (set(&c, "memory", bad[i], &e) >= 0 || !e.msg[0])
+			fail_msg("%s is taken", bad[i]);
+	assert_int_equal(c.memory.start, 512 * MIB);
+	config_destroy(&c);
 }
 
 static void test_console_forms(void **state)
@@ -415,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_sizes_and_durations_format_exactly),
 		cmocka_unit_test(test_settings_check_their_range),
+		cmocka_unit_test(test_memory_that_grows),
 		cmocka_unit_test(test_console_forms),
 		cmocka_unit_test(test_append_adds),
 		cmocka_unit_test(test_disks),

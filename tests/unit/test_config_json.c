@@ -38,7 +38,7 @@ static void test_json_sets_everything(void **state)
 	assert_null(c.initrds[2]);
 	assert_string_equal(c.append, "quiet");
 	assert_int_equal(c.cpus, 4);
-	assert_int_equal(c.memory, GIB);
+	assert_int_equal(c.memory.start, GIB);
 	assert_false(c.kaslr || c.cache || c.sandbox || c.quiet);
 	assert_true(c.mmio_cmdline && c.verbose && c.trap_registers);
 	assert_int_equal(console_config(&c)->mode, CONSOLE_FILE);
@@ -192,8 +192,11 @@ static void random_config(struct vm_config *c)
 	c->mmio_cmdline = r & 512;
 	c->trap_registers = r & 1024;
 	c->cpus = 1 + (unsigned)(random_u64() % CONFIG_MAX_CPUS);
-	c->memory =
+	c->memory.start = c->memory.max =
 		(1 + random_u64() % (CONFIG_MAX_MEMORY / CONFIG_MEMORY_UNIT)) * CONFIG_MEMORY_UNIT;
+	if (r & 4096)
+		c->memory.start = (1 + random_u64() % (c->memory.max / CONFIG_MEMORY_UNIT)) *
+				  CONFIG_MEMORY_UNIT;
 	c->timeout_ns = (random_u64() & INT64_MAX) >> (random_u64() % 64);
 	c->stop_timeout_ns = random_u64() % 100 * NSEC_PER_SEC;
 	console.mode = (enum console_mode)(random_u64() % 3);
@@ -247,7 +250,8 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(console_config(a)->path, console_config(b)->path);
 	assert_int_equal(console_config(a)->fresh, console_config(b)->fresh);
 	assert_int_equal(a->cpus, b->cpus);
-	assert_int_equal(a->memory, b->memory);
+	assert_int_equal(a->memory.start, b->memory.start);
+	assert_int_equal(a->memory.max, b->memory.max);
 	assert_int_equal(console_config(a)->mode, console_config(b)->mode);
 	assert_int_equal(a->timeout_ns, b->timeout_ns);
 	assert_int_equal(a->stop_timeout_ns, b->stop_timeout_ns);

@@ -168,7 +168,6 @@ static const struct call forbidden[] = {
 	SYS(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
 	SYS(ioctl, 0, TIOCSTI),
 	SYS(ioctl, 0, KVM_CREATE_VM),
-	SYS(ioctl, 0, KVM_SET_USER_MEMORY_REGION),
 	SYS(ioctl, 0, KVM_IOEVENTFD),
 	SYS(ioctl, 0, KVM_ENABLE_CAP),
 	SYS(ioctl, 0, FS_IOC_SETFLAGS),
@@ -196,6 +195,7 @@ static const struct {
 	{ONLY(GUARD), SYS(rt_sigtimedwait, 0, 0, 0, 0), EINVAL},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_SET_GSI_ROUTING), EBADF},
+	{ONLY(MEM), SYS(ioctl, -1, KVM_SET_USER_MEMORY_REGION), EBADF},
 	{ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(preadv2, -1), EBADF},
 	{ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(pwritev2, -1), EBADF},
 	{ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fdatasync, -1), EBADF},
@@ -218,10 +218,11 @@ static const struct {
 	{ONLY(NET_TAP) | ONLY(VSOCK), SYS(readv, -1), EBADF},
 	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
 	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK), SYS(epoll_wait, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK), SYS(read, -1), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK), SYS(timerfd_settime, -1),
-	 EFAULT},
+	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK) | ONLY(MEM), SYS(epoll_wait, -1), EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK) | ONLY(MEM), SYS(read, -1),
+	 EBADF},
+	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK) | ONLY(MEM),
+	 SYS(timerfd_settime, -1), EFAULT},
 };
 
 struct attempt {

@@ -39,7 +39,8 @@ static void test_registers_stay(void **state)
 		memcpy(before, f->d.page, sizeof(before));
 		replace(f);
 		restore(f);
-		if (kinds[i].open == open_console) /* its terminal was asked anew */
+		/* Its terminal was asked anew; its memory came back after the rest. */
+		if (kinds[i].open == open_console || kinds[i].open == open_mem)
 			memcpy(before + VIRTIO_MMIO_CONFIG_GENERATION,
 			       f->d.page + VIRTIO_MMIO_CONFIG_GENERATION, 4);
 		assert_memory_equal(before, f->d.page, VIRTIO_MMIO_INTERRUPT_STATUS);

@@ -19,6 +19,7 @@
 #include "base/unixsocket.h"
 #include "console/console.h"
 #include "disk.h"
+#include "mem.h"
 #include "pages.h"
 #include "rng/rng.h"
 #include "vsock/vsock.h"
@@ -36,6 +37,7 @@ enum {
 	BLK = (BLK_READONLY & ~BIT(VIRTIO_BLK_F_RO)) | BIT(VIRTIO_BLK_F_CONFIG_WCE) |
 	      BIT(VIRTIO_BLK_F_DISCARD) | BIT(VIRTIO_BLK_F_WRITE_ZEROES),
 	CONSOLE = BIT(VIRTIO_CONSOLE_F_EMERG_WRITE),
+	MEM = BIT(1),		 /* what is unplugged is inaccessible */
 	VSOCK = BIT(0) | BIT(2), /* streams, and nothing else is meant by nothing */
 };
 
@@ -47,6 +49,7 @@ struct fixture {
 	struct loop *loop;
 	struct tty tty;
 	int user, input[2];
+	struct mem_host mem;
 	struct virtio_dev *dev;
 };
 
@@ -89,6 +92,7 @@ static const struct kind kinds[] = {
 	 .terminal = true},
 	{.name = "rng", .id = VIRTIO_ID_RNG, .queues = 1},
 	{.name = "vsock", .id = VIRTIO_ID_VSOCK, .features = VSOCK, .queues = 3},
+	{.name = "mem", .id = VIRTIO_ID_MEM, .features = MEM, .queues = 1},
 };
 
 static void open_disk(struct fixture *f, const struct kind *kind)
@@ -151,6 +155,8 @@ static void open_other(struct fixture *f, const struct kind *kind)
 				 0);
 	else if (kind->id == VIRTIO_ID_VSOCK)
 		open_vsock(f);
+	else if (kind->id == VIRTIO_ID_MEM)
+		f->dev = mem_open(&f->mem, f->d, f->loop);
 	else
 		assert_int_equal(rng_device_new(&f->dev, &f->d->mem, f->loop, NULL), 0);
 	drv_attach(f->d, f->dev);
@@ -394,7 +400,10 @@ static void watch_disk(struct fixture *f)
 static void watch_other(struct fixture *f)
 {
 	gpa_t pages = drv_alloc(f->d, 2 * 4096, 4096);
-	struct drv_buf bufs[] = {{pages, 4096, true}, {GPA(pages.v + 4096), 4096, true}};
+	/* What is read is empty, but where the device wants a request. */
+	struct drv_buf bufs[] = {{drv_alloc(f->d, 64, 16), f->mem.host.mem ? 64 : 0, false},
+				 {pages, 4096, true},
+				 {GPA(pages.v + 4096), 4096, true}};
 	struct watch w;
 
 	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);

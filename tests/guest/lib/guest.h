@@ -100,6 +100,8 @@ extern unsigned num_ram;
 extern uint64_t ram_top; /* end of the highest range, above 4 GiB too */
 void memory_init(uint64_t memmap, uint32_t entries);
 bool is_ram(uint64_t address);
+/* Identity-maps whole GiB, at 4 GiB or above, up to 512 GiB. */
+void map_high(uint64_t base, uint64_t size);
 void *alloc(size_t size, size_t align); /* zeroed; panics when there is no more */
 size_t heap_mark(void);
 void heap_release(size_t mark); /* forgets everything allocated since */

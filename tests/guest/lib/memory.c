@@ -15,6 +15,7 @@ unsigned num_ram;
 uint64_t ram_top;
 
 extern char payload_end[];
+extern uint64_t pdpt[512]; /* start.S */
 static uint64_t heap_next, heap_end;
 
 void memory_init(uint64_t memmap, uint32_t entries)
@@ -50,6 +51,22 @@ bool is_ram(uint64_t address)
 		if (address >= ram[i].base && address - ram[i].base < ram[i].size)
 			return true;
 	return false;
+}
+
+#define GIB	  (1ull << 30)
+#define HUGE	  (2ull << 20)
+#define PTE_FLAGS 0x67ull /* present, writable, of level 3, accessed, dirty */
+#define PTE_HUGE  0x80ull
+
+void map_high(uint64_t base, uint64_t size)
+{
+	for (uint64_t at = base; at < base + size; at += GIB) {
+		uint64_t *table = alloc(4096, 4096);
+
+		for (uint64_t i = 0; i < 512; i++)
+			table[i] = (at + i * HUGE) | PTE_FLAGS | PTE_HUGE;
+		pdpt[at / GIB] = (uint64_t)table | PTE_FLAGS;
+	}
 }
 
 void *alloc(size_t size, size_t align)

@@ -47,6 +47,7 @@
 	.balign 4096
 pml4:	.quad pdpt + PTE_TABLE
 	.fill 511, 8, 0
+	.globl pdpt
 pdpt:	.quad pd + PTE_TABLE
 	.quad pd + 0x1000 + PTE_TABLE
 	.quad pd + 0x2000 + PTE_TABLE
