@@ -62,3 +62,58 @@ b = json.load(open(sys.argv[1]))["balloon"]
 sys.exit(not (b["reported_bytes"] >= b["returned_bytes"] - b["inflated_bytes"] > 160 << 20 and b["inflated_bytes"] >= 200 << 20))' "$vm/result"
 	rm -f "$work/socket"
 }
+
+# gets_to MIB: in the end the guest has so much memory, as it was asked for.
+gets_to() {
+	check "asked for $1 MiB" control memory "$1"
+	eventually has_memory "$1" || true
+	check "the guest has $1 MiB" has_memory "$1"
+}
+has_memory() { control status --json && python3 -c '
+import json, sys
+m = json.load(open(sys.argv[1]))["memory"]
+sys.exit(not m["size"] == m["target"] == int(sys.argv[2]) << 20)' "$work/control" "$1"; }
+
+test_hotplug() {
+	local mib=1024 idle used shrunk
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m start=256M,max=1G -c 2 --control "$work/socket" \
+		-a 'skep.mount=off -- /t/hotplug'
+	step start
+	idle=$(resident)
+	gets_to 768
+	go on
+	step used
+	used=$(resident)
+	is "what is added can be used" "$(value same)" 24
+	at_least "the guest sees it (KiB)" "$(value total.grown)" $(($(value total) + 500 * mib))
+	at_least "it is the host's memory" $((used - idle)) $((360 * mib))
+	go on
+	step freed
+	gets_to 384
+	shrunk=$((idle + (64 + 16 + 96) * mib))
+	shrinks "what was taken away, under load, is the host's again" $shrunk
+	go on
+	step shrunk
+	is "nothing that was in use is lost" "$(value same.shrunk)" 4
+	at_most "the guest sees that (KiB)" "$(value total.shrunk)" $(($(value total.grown) - 380 * mib))
+	gets_to 1024
+	go on
+	step again
+	is "it grows again" "$(value same.again)" 12
+	gets_to 256
+	go on
+	step bound
+	is "under load all was well" "$(value broken)" no
+	is "in the end it has what it began with" "$(value total.end)" "$(value total)"
+	gets_to 512
+	go on
+	finish
+	ends "the guest powered off" 0
+	at_least "it grows after the driver was bound anew" "$(value total.bound)" $(($(value total) + 250 * mib))
+	is "nothing to complain about" "$(cat "$vm/err")" ""
+	check "the result tells what went back" python3 -c '
+import json, sys
+m = json.load(open(sys.argv[1]))["memory"]
+sys.exit(not (m["plugged_bytes"] == 256 << 20 and m["max"] == 1 << 30 and m["returned_bytes"] >= 1152 << 20))' "$vm/result"
+	rm -f "$work/socket"
+}
