@@ -14,6 +14,7 @@ struct balloon_config {
 	bool deflate_on_oom; /* a guest that is out of memory takes it back from the balloon */
 	uint64_t size;	     /* bytes in the balloon to begin with */
 	uint64_t stats_ns;   /* between two requests for statistics; 0: only when asked */
+	uint64_t idle_ns;    /* after which an idle guest's page cache goes; 0: it stays */
 };
 
 extern const struct device_options balloon_options;

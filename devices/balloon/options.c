@@ -18,6 +18,9 @@ static const struct setting settings[] = {
 	{"stats", .arg = "TIME", DURATION_FIELD(balloon_config, stats_ns),
 	 .help = "how often the guest is asked for its memory statistics, like 10s (default: 0, "
 		 "when 'skep control PATH status' is)"},
+	{"drop-caches", .arg = "TIME", DURATION_FIELD(balloon_config, idle_ns),
+	 .help = "how long the guest must have been idle before the balloon takes its page cache, "
+		 "and lets go again, like 5m (default: 0, never)"},
 	{.name = NULL},
 };
 

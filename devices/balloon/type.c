@@ -10,19 +10,35 @@
 #include "base/util.h"
 #include "config/config.h"
 #include "config/units.h"
+#include "idle.h"
 #include "virtio/type.h"
 
 static int build(struct vm_device *d, const struct device_host *host, struct error *e)
 {
 	const struct balloon_config *config = d->config;
 	bool pinned = config_pins_memory(host->config);
+	struct idle *idle = NULL;
+	int r;
 
-	if (pinned && config->size)
-		return error_set(
-			e, -EINVAL,
-			"--balloon: size: a disk pins the guest's memory, so that none can "
-			"go back: leave out size, or the disk's pin");
-	return balloon_device_new(&d->dev, host->mem, config, pinned, host->loop, e);
+	if (pinned && (config->size || config->idle_ns)) {
+		const char *what = config->size ? "size" : "drop-caches";
+
+		return error_set(e, -EINVAL,
+				 "--balloon: %s: a disk pins the guest's memory, so that none can "
+				 "go back: leave out %s, or the disk's pin",
+				 what, what);
+	}
+	r = balloon_device_new(&d->dev, host->mem, config, pinned, host->loop, e);
+	if (r == 0 && config->idle_ns)
+		r = idle_new(&idle, d->dev, host, config->idle_ns, host->loop, e);
+	d->own = idle;
+	return r;
+}
+
+static void close_idle(struct vm_device *d)
+{
+	idle_free(d->own);
+	d->own = NULL;
 }
 
 static const struct device_counter counters[] = {
@@ -144,6 +160,7 @@ const struct device_type balloon_type = {
 	.name = "balloon",
 	.options = &balloon_options,
 	.build = build,
+	.close = close_idle,
 	.counters = counters,
 	.count = count,
 	.add_status = add_status,

@@ -33,6 +33,8 @@ struct device_host {
 	/* Gives the guest a block of mem->hotplug, or takes it: then gmem_is_plugged() is as asked.
 	 * Or a negative errno, and nothing has changed. One thread at a time. */
 	int (*plug)(void *ctx, unsigned block, bool plugged);
+	/* Nanoseconds that the vCPUs have run, all together; on a loop. */
+	uint64_t (*cpu_time)(void *ctx);
 	void *ctx;
 };
 

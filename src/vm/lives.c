@@ -50,6 +50,13 @@ static int plug(void *ctx, unsigned block, bool plugged)
 	return r;
 }
 
+static uint64_t cpu_time(void *ctx)
+{
+	const struct vm *vm = ctx;
+
+	return machine_cpu_time(&vm->machine);
+}
+
 int devices_list(struct vm *vm, struct error *e)
 {
 	const struct device_type *const *type;
@@ -75,6 +82,7 @@ int devices_list(struct vm *vm, struct error *e)
 	vm->host.config = vm->config;
 	vm->host.mem = &vm->mem;
 	vm->host.plug = plug;
+	vm->host.cpu_time = cpu_time;
 	devices_count(vm, false);
 	return r;
 }
