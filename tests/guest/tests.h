@@ -28,6 +28,7 @@
 	X(hostile_life)                                                                            \
 	X(hostile_random)                                                                          \
 	X(hostile_race)                                                                            \
+	X(net_race)                                                                                \
 	X(smp_blk)                                                                                 \
 	X(console_output)                                                                          \
 	X(console_echo)                                                                            \
