@@ -52,7 +52,7 @@ static void connected(struct net_device *net)
 
 	net->gone = false;
 	net->connected_at = now_ns();
-	net_show_link(net);
+	net_announce(net);
 	net_receive(p);
 	net_transmit(p);
 	net_watch(p);

@@ -9,6 +9,7 @@
  * puts there, too, so offloads that the driver accepts are set on the tap and the packets pass as
  * they are. A stream has no place for that header, and so no offloads.
  */
+#include <assert.h>
 #include <endian.h>
 #include <errno.h>
 #include <linux/virtio_config.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #include "device.h"
+#include "virtio/state.h"
 
 static bool is_control(const struct net_device *net, unsigned q)
 {
@@ -86,13 +88,20 @@ static void net_give_back(struct virtio_dev *dev, unsigned q)
 /* The next driver begins with one pair, too. */
 static void net_reset(struct virtio_dev *dev)
 {
-	to_net(dev)->used_pairs = 1;
+	struct net_device *net = to_net(dev);
+
+	net->used_pairs = 1;
+	net->announce = net->can_announce = false;
+	net_filter_reset(&net->filter);
+	net_show_link(net);
 }
 
 /* Without MQ there is one pair, and the control queue comes right after it. */
 static void net_features_ok(struct virtio_dev *dev)
 {
 	unsigned n = virtio_has(dev, VIRTIO_NET_F_MQ) ? 2 * to_net(dev)->num_pairs : 2;
+
+	to_net(dev)->can_announce = virtio_has(dev, VIRTIO_NET_F_GUEST_ANNOUNCE);
 
 	dev->usable_queues = n + virtio_has(dev, VIRTIO_NET_F_CTRL_VQ);
 }
@@ -104,7 +113,9 @@ struct state {
 	uint8_t link;
 	uint8_t zero[7];
 	uint8_t mac[NET_MAC_LEN];
+	struct net_filter_state filter;
 };
+static_assert(sizeof(struct state) <= VIRTIO_STATE_OWN, "a state has room for it");
 
 static int net_save(struct virtio_dev *dev, void *state, struct error *e)
 {
@@ -113,6 +124,7 @@ static int net_save(struct virtio_dev *dev, void *state, struct error *e)
 
 	(void)e;
 	memcpy(s.mac, dev->config, sizeof(s.mac));
+	net_filter_save(&net->filter, &s.filter);
 	memcpy(state, &s, sizeof(s));
 	return 0;
 }
@@ -124,16 +136,19 @@ static int net_restore(struct virtio_dev *dev, const void *state, struct error *
 
 	memcpy(&s, state, sizeof(s));
 	if (s.offloads & ~dev->driver_features || s.pairs < 1 || s.pairs > net->num_pairs ||
-	    s.link > 1)
-		return error_set(e, -EINVAL,
-				 "the state has offloads or queues that were not accepted");
+	    s.link > 1 || !net_filter_restore(&net->filter, &s.filter))
+		return error_set(
+			e, -EINVAL,
+			"the state has offloads, queues or filters that were not accepted");
 	net->offloads = s.offloads;
 	net->is_restored = true;
 	net->used_pairs = s.pairs;
 	net->link = s.link;
 	virtio_dev_set_config_locked(dev, offsetof(struct virtio_net_config, mac), s.mac,
 				     sizeof(s.mac), false);
-	net_show_link(net);
+	net_filter_own(&net->filter, s.mac);
+	/* It may be at another place of the network. */
+	net_announce(net);
 	return 0;
 }
 
@@ -173,7 +188,10 @@ void net_set_link(struct virtio_dev *dev, bool up)
 	struct net_device *net = to_net(dev);
 
 	net->link = up;
-	net_show_link(net);
+	if (up)
+		net_announce(net);
+	else
+		net_show_link(net);
 }
 
 bool net_link(const struct virtio_dev *dev)
@@ -215,6 +233,8 @@ static void fill_config(struct net_device *net, const uint8_t mac[NET_MAC_LEN])
 	};
 
 	memcpy(c.mac, mac, NET_MAC_LEN);
+	net_filter_own(&net->filter, mac);
+	net_filter_reset(&net->filter);
 	net->dev.config_len = offsetof(struct virtio_net_config, speed);
 	virtio_dev_set_config(&net->dev, 0, &c, net->dev.config_len);
 	net_show_link(net);

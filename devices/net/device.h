@@ -63,6 +63,32 @@ struct net_pair {
 	struct net_tx tx;
 };
 
+/* Which packets the driver wants. */
+enum {
+	NET_PROMISC = 1u << VIRTIO_NET_CTRL_RX_PROMISC, /* all of them */
+	NET_ALLMULTI = 1u << VIRTIO_NET_CTRL_RX_ALLMULTI,
+	NET_ALLUNI = 1u << VIRTIO_NET_CTRL_RX_ALLUNI,
+	NET_NOMULTI = 1u << VIRTIO_NET_CTRL_RX_NOMULTI,
+	NET_NOUNI = 1u << VIRTIO_NET_CTRL_RX_NOUNI,
+	NET_NOBCAST = 1u << VIRTIO_NET_CTRL_RX_NOBCAST,
+	NET_MORE_UNI = 1u << 6, /* than there is room for */
+	NET_MORE_MULTI = 1u << 7,
+	NET_MODES = (1u << 8) - 1,
+};
+#define NET_FILTER_MACS 32u
+#define NET_VLANS	4096u
+
+struct net_filter {
+	_Atomic uint32_t mode, num;
+	_Atomic uint64_t own, mac[NET_FILTER_MACS]; /* the first 6 bytes */
+	_Atomic uint64_t vlans[NET_VLANS / 64];
+};
+struct net_filter_state {
+	uint32_t mode, num;
+	uint64_t mac[NET_FILTER_MACS];
+	uint64_t vlans[NET_VLANS / 64];
+};
+
 struct net_device {
 	struct virtio_dev dev;
 	struct net_port *port;
@@ -71,7 +97,9 @@ struct net_device {
 	uint64_t retry_ns, connected_at; /* ... after so long; CLOCK_MONOTONIC */
 	_Atomic bool link;		 /* up, as it was asked for */
 	_Atomic bool gone;		 /* the host took the tap away, or nobody is connected */
+	struct net_filter filter;
 	struct rate rate[NET_DIRECTIONS];
+	_Atomic bool announce, can_announce; /* the driver is to tell the network of itself */
 	unsigned num_pairs;
 	uint16_t used_pairs; /* as the driver set */
 	uint64_t offloads;   /* feature bits in use ... */
@@ -102,6 +130,8 @@ void net_watch(struct net_pair *p);
 void net_lost(struct net_pair *p, int error);
 /* Connects again after a while. */
 void net_try_later(struct net_device *net);
+/* What the guest sees of the link; it is told to announce itself if that is up. Any thread. */
+void net_announce(struct net_device *net);
 /* What the guest sees of the link. Any thread. */
 void net_show_link(struct net_device *net);
 
@@ -113,6 +143,20 @@ void net_receive_give_back(struct net_pair *p);
 void net_receive_impatient(struct loop_timer *t);
 /* The same from the guest. */
 void net_transmit(struct net_pair *p);
+
+/* All packets are wanted until the driver says otherwise. */
+void net_filter_reset(struct net_filter *f);
+void net_filter_own(struct net_filter *f, const uint8_t mac[NET_MAC_LEN]);
+void net_filter_mode(struct net_filter *f, uint32_t bit, bool on);
+/* `overflow` has NET_MORE_* for those that are not among them. */
+void net_filter_table(struct net_filter *f, const uint8_t (*macs)[NET_MAC_LEN], unsigned num,
+		      uint32_t overflow);
+void net_filter_vlan(struct net_filter *f, unsigned id, bool add);
+/* Whether the driver wants the packet, which has its header before it. */
+bool net_filter_wants(const struct net_device *net, const struct iovec *iov, unsigned num);
+void net_filter_save(const struct net_filter *f, struct net_filter_state *ret);
+/* False for what no driver can set. */
+bool net_filter_restore(struct net_filter *f, const struct net_filter_state *s);
 
 /* Whether the next packet has to wait for the limits; one of so many bytes did not. The pair's loop
  * goes on when it may. */

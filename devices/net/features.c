@@ -22,7 +22,9 @@ uint64_t net_features(const struct net_port *port)
 {
 	uint64_t features = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS |
 			    1ull << VIRTIO_NET_F_MTU | 1ull << VIRTIO_NET_F_MRG_RXBUF |
-			    1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR;
+			    1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR |
+			    1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_RX_EXTRA |
+			    1ull << VIRTIO_NET_F_CTRL_VLAN | 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE;
 
 	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
 		if (port->offloads & offloads[i].tun)

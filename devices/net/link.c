@@ -31,10 +31,18 @@ void net_watch(struct net_pair *p)
 
 void net_show_link(struct net_device *net)
 {
-	uint16_t le = htole16(net->link && !net->gone ? VIRTIO_NET_S_LINK_UP : 0);
+	bool up = net->link && !net->gone;
+	uint16_t le = htole16((uint16_t)((up ? VIRTIO_NET_S_LINK_UP : 0) |
+					 (up && net->announce ? VIRTIO_NET_S_ANNOUNCE : 0)));
 
 	virtio_dev_set_config(&net->dev, offsetof(struct virtio_net_config, status), &le,
 			      sizeof(le));
+}
+
+void net_announce(struct net_device *net)
+{
+	net->announce = atomic_load(&net->can_announce);
+	net_show_link(net);
 }
 
 void net_try_later(struct net_device *net)

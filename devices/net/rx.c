@@ -196,6 +196,8 @@ static ssize_t read_packet(struct net_pair *p)
 	}
 	if (!p->net->link)
 		return 0; /* the cable is out */
+	if (!net_filter_wants(p->net, direct ? rx->iov + rx->first_iov : &whole, direct ? num : 1))
+		return 0;
 	if (direct) {
 		deliver(p, (size_t)n);
 	} else {

@@ -17,7 +17,7 @@
 #include "virtio/virtio.h"
 
 #define VIRTIO_STATE_VERSION 1u
-#define VIRTIO_STATE_OWN     64u /* bytes for a type's own state */
+#define VIRTIO_STATE_OWN     1024u /* bytes for a type's own state */
 
 struct virtio_queue_state {
 	uint64_t desc, avail, used;	/* guest physical addresses */

@@ -144,10 +144,15 @@ static inline struct net_counters counters(const struct fixture *f)
 	return c;
 }
 
-/* What the guest sees: VIRTIO_NET_S_LINK_UP or 0. */
-static inline uint16_t status(struct fixture *f)
+/* What the guest sees: VIRTIO_NET_S_LINK_UP and VIRTIO_NET_S_ANNOUNCE; the first alone. */
+static inline uint16_t whole_status(struct fixture *f)
 {
 	return (uint16_t)(drv_page32(&f->d, VIRTIO_MMIO_CONFIG + 4) >> 16);
+}
+
+static inline uint16_t status(struct fixture *f)
+{
+	return whole_status(f) & VIRTIO_NET_S_LINK_UP;
 }
 
 static inline bool is_broken(struct fixture *f)
@@ -239,6 +244,25 @@ static inline void guest_sends(struct fixture *f, const void *header, const uint
 	drv_kick_if_needed(&f->d.queue[1]);
 	drv_wait_used(&f->d.queue[1], &id, &used);
 	assert_int_equal(used, 0);
+}
+
+/* Carries a command out on the control queue `q`: its ack. */
+static inline uint8_t control(struct fixture *f, unsigned q, uint8_t class, uint8_t cmd,
+			      const void *data, uint32_t len)
+{
+	struct drv_buf bufs[3] = {{drv_alloc(&f->d, 2, 1), 2, false},
+				  {drv_alloc(&f->d, len + 1, 8), len, false},
+				  {drv_alloc(&f->d, 1, 1), 1, true}};
+	uint8_t *ack = drv_ptr(&f->d, bufs[2].addr, 1);
+	uint32_t id, used;
+
+	memcpy(drv_ptr(&f->d, bufs[0].addr, 2), (uint8_t[]){class, cmd}, 2);
+	memcpy(drv_ptr(&f->d, bufs[1].addr, len), data, len);
+	*ack = 0x55;
+	assert_true(drv_add(&f->d.queue[q], bufs, 3) >= 0);
+	drv_kick_if_needed(&f->d.queue[q]);
+	drv_wait_used(&f->d.queue[q], &id, &used);
+	return *ack;
 }
 
 static inline bool has_taps(void)
