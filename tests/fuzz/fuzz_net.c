@@ -76,6 +76,24 @@ static void receive(int host)
 	(void)!send(host, frame, MIN(len + start, sizeof(frame)), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* A command of the control queue that may be one: two lists of addresses, of which the first is the
+ * data of all others, too. */
+static void ask(struct drv_queue *q)
+{
+	struct drv_buf bufs[2] = {{GPA(RAM - AREA), 2 + 2 * 4 + 100 * 6, false},
+				  {pick_address(), 1, true}};
+	uint8_t *at = drv_ptr(&guest.drv, bufs[0].addr, bufs[0].len);
+
+	memset(at, 0, bufs[0].len);
+	at[0] = (uint8_t)(take(1) % 6);
+	at[1] = (uint8_t)(take(1) % 7);
+	at[2] = (uint8_t)(take(1) % 64);
+	at[3] = (uint8_t)(take(1) % 32);
+	at[6 + at[2] * 6] = (uint8_t)(take(1) % 64);
+	bufs[0].len -= (uint32_t)(take(2) % bufs[0].len);
+	guest_send(q, bufs, 2, false);
+}
+
 static void command(int host)
 {
 	uint64_t what = take(1);
@@ -84,7 +102,9 @@ static void command(int host)
 
 	if (!q->size) /* of a feature that was declined */
 		return;
-	if (what < 160)
+	if (index == CTRL && what < 140)
+		ask(q);
+	else if (what < 160)
 		guest_send_any(q, index == RX);
 	else if (what < 190)
 		receive(host);
