@@ -6,9 +6,9 @@
 
 control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
 
-# Programs of the host, for the guest to connect to.
+# Programs of the host, for the guest to connect to: serve_sockets SIZE.
 serve_sockets() {
-	head -c 64M /dev/urandom >"$work/sent"
+	head -c "$1" /dev/urandom >"$work/sent"
 	python3 - "$work" <<'END' >"$work/serve.log" 2>&1 &
 import os, socket, sys, threading, time
 work = sys.argv[1]
@@ -106,7 +106,7 @@ test_vsock() {
 	local sum got
 	serve_pid=
 	trap clean_up_sockets EXIT
-	serve_sockets
+	serve_sockets 64M
 	eventually test -e "$work/serving"
 	sum=$(sha "$work/sent")
 	start -k "$socat/vmlinuz" -i "$socat/initrd" -m 1G -c 2 --control "$work/socket" \
