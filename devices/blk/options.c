@@ -131,6 +131,7 @@ const struct device_options blk_options = {
 	.defaults = &(const struct disk_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
 	.settings = settings,
 	.file_use = file_use,
+	.has_systems = true,
 	.pins_memory = pins_memory,
 	.check = check,
 };

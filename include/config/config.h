@@ -23,6 +23,7 @@ struct vm_config {
 	char *result_path;	  /* NULL: none */
 	char *control_path;	  /* of the control socket; NULL: none */
 	char **sources;		  /* configuration files that were read, as `initrds`; no setting */
+	bool guest;		  /* the default guest stays, whatever disks there are */
 	bool kaslr;		  /* by the monitor, when the kernel was built for it */
 	bool cache;		  /* keep the decompressed kernel */
 	bool mmio_cmdline;	  /* announce devices as virtio_mmio.device= too */

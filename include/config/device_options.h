@@ -51,6 +51,7 @@ struct device_options {
 	bool (*is_there)(const struct vm_config *config);
 	/* What becomes of the file that the first setting names; NULL: it names none. */
 	enum file_use (*file_use)(const void *config);
+	bool has_systems; /* the default guest looks for one that it can start */
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */
 	/* Looks for contradictions in all devices of the type. -EINVAL with a message. */
 	int (*check)(const void *configs, size_t num, struct error *e);

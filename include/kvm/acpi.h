@@ -28,6 +28,7 @@ uint8_t acpi_checksum(const void *data, size_t len);
 /*
  * The control ports at LAYOUT_ACPI_PORT, the only ports there are:
  *   +0 sleep control (write SLP_EN | SLP_TYP 5 << 2: power-off)   +1 sleep status
+ *      (SLP_TYP 6, which is in no table: the default guest found nothing to boot)
  *   +2 reset (write ACPI_RESET_VALUE)   +3 events for the GED (read clears; bit 0: power button)
  */
 #define ACPI_PORT_SLEEP_CONTROL 0u
@@ -37,12 +38,14 @@ uint8_t acpi_checksum(const void *data, size_t len);
 #define ACPI_PORTS		4u
 #define ACPI_RESET_VALUE	1u
 #define ACPI_SLP_TYP_S5		5u
+#define ACPI_SLP_TYP_GAVE_UP	6u
 #define ACPI_EVENT_POWER_BUTTON 1u
 
 struct acpi_pm {
 	_Atomic uint8_t events;
 	int irq_fd;		      /* eventfd of LAYOUT_GSI_GED */
 	void (*power_off)(void *ctx); /* vCPU thread */
+	void (*give_up)(void *ctx);   /* vCPU thread */
 	void (*reset)(void *ctx);     /* vCPU thread */
 	void *ctx;
 };

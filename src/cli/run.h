@@ -24,9 +24,10 @@ void run_options_destroy(struct run_options *options);
 
 /*
  * Where there is no kernel, takes that of the default guest, and its initrd where there is none
- * either. Looks in $SKEP_GUEST_DIR and nowhere else when that is set, then in
+ * either; and the one with which it goes on with the system of a device, where there may be one and
+ * neither --guest nor a command says otherwise. Looks in $SKEP_GUEST_DIR and nowhere else when that is set, then in
  * ${XDG_DATA_HOME:-~/.local/share}/skep/guest, /var/lib/skep/guest and PREFIX/share/skep/guest.
- * -ENOENT with a message that says how to make one.
+ * -ENOENT or -ENODATA with a message that says how to make one.
  */
 int cli_default_guest(struct vm_config *config, struct error *e);
 

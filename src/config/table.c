@@ -16,6 +16,9 @@ const struct setting vm_settings[] = {
 	{"kernel", 'k', .arg = "FILE", .group = GUEST, STRING_FIELD(vm_config, kernel),
 	 .help = "kernel to boot: a bzImage, an ELF vmlinux or a PVH image (default: that of the "
 		 "default guest)"},
+	{"guest", .group = GUEST, BOOL_FIELD(vm_config, guest),
+	 .help = "without --kernel: stay in the default guest, instead of going on with what the "
+		 "boot loader of a disk would start"},
 	{"initrd", 'i', .arg = "FILE", .group = GUEST, LIST_FIELD(vm_config, initrds),
 	 .max = CONFIG_MAX_INITRDS,
 	 .help = "initial RAM disk (repeatable; the kernel gets them one after another)"},

@@ -491,6 +491,9 @@ static void pm_write(void *ctx, uint64_t offset, const void *data, uint32_t len)
 	if (offset == ACPI_PORT_SLEEP_CONTROL && (value & SLEEP_CONTROL_EN) &&
 	    SLEEP_CONTROL_TYP(value) == ACPI_SLP_TYP_S5)
 		pm->power_off(pm->ctx);
+	else if (offset == ACPI_PORT_SLEEP_CONTROL && (value & SLEEP_CONTROL_EN) &&
+		 SLEEP_CONTROL_TYP(value) == ACPI_SLP_TYP_GAVE_UP)
+		pm->give_up(pm->ctx);
 	else if (offset == ACPI_PORT_RESET && value == ACPI_RESET_VALUE)
 		pm->reset(pm->ctx);
 }

@@ -67,6 +67,14 @@ static void on_power_off(void *ctx)
 	vm_end(ctx, VM_POWER_OFF, 0, NULL);
 }
 
+/* In the default guest, tools/lib/guest-boot. */
+static void on_give_up(void *ctx)
+{
+	vm_end(ctx, VM_FAILED, 0,
+	       "the default guest found nothing that it could boot: its messages say where it "
+	       "looked; --guest gives a shell in it, --kernel boots another kernel");
+}
+
 /*
  * A reset carries no reason. In an orderly shutdown Linux masks all pins of the I/O APIC
  * (native_machine_shutdown()). Two things skip that: panic(), which stops the other CPUs and turns
@@ -232,6 +240,7 @@ void ends_watch_machine(struct vm *vm)
 	m->ctx = vm;
 	vm->pm = (struct acpi_pm){.irq_fd = m->irq_fd[LAYOUT_GSI_GED],
 				  .power_off = on_power_off,
+				  .give_up = on_give_up,
 				  .reset = on_reset,
 				  .ctx = vm};
 	vm->legacy.reset = on_reset;

@@ -83,7 +83,7 @@ guest() {
 	"$mkguest" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null || status=$?
 	[ "$status" = "$want" ]
 }
-kernel() { [ "$(cat "$tmp/$1/vmlinuz")" = "$2" ] && [ "$(ls -A "$tmp/$1")" = $'initrd\nrelease\nvmlinuz' ]; }
+kernel() { [ "$(cat "$tmp/$1/vmlinuz")" = "$2" ] && [ "$(ls -A "$tmp/$1")" = $'initrd\ninitrd-boot\nrelease\nvmlinuz' ]; }
 
 ok "a kernel in /boot" guest 0 -o "$tmp/one"
 ok "is in the guest, with nothing beside" kernel one 'old kernel'

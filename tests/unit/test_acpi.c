@@ -277,12 +277,17 @@ static void test_iasl_agrees(void **state)
 
 struct pm {
 	struct acpi_pm pm;
-	unsigned power_offs, resets;
+	unsigned power_offs, give_ups, resets;
 };
 
 static void power_off(void *ctx)
 {
 	((struct pm *)ctx)->power_offs++;
+}
+
+static void give_up(void *ctx)
+{
+	((struct pm *)ctx)->give_ups++;
 }
 
 static void reset(void *ctx)
@@ -294,6 +299,7 @@ static void start_pm(struct pm *pm)
 {
 	*pm = (struct pm){.pm = {.irq_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC),
 				 .power_off = power_off,
+				 .give_up = give_up,
 				 .reset = reset,
 				 .ctx = pm}};
 	assert_true(pm->pm.irq_fd >= 0);
@@ -315,11 +321,13 @@ static void test_sleep_and_reset_ports(void **state)
 	start_pm(&pm);
 	for (unsigned v = 0; v < 0x100; v++) {
 		bool off = (v >> 5 & 1) && (v >> 2 & 7) == ACPI_SLP_TYP_S5;
+		bool gave_up = (v >> 5 & 1) && (v >> 2 & 7) == ACPI_SLP_TYP_GAVE_UP;
 		uint8_t byte = (uint8_t)v;
 
-		pm.power_offs = pm.resets = 0;
+		pm.power_offs = pm.give_ups = pm.resets = 0;
 		acpi_pm_bus_ops.write(&pm.pm, ACPI_PORT_SLEEP_CONTROL, &byte, 1);
 		assert_int_equal(pm.power_offs, off);
+		assert_int_equal(pm.give_ups, gave_up);
 		assert_int_equal(pm.resets, 0);
 		acpi_pm_bus_ops.write(&pm.pm, ACPI_PORT_RESET, &byte, 1);
 		assert_int_equal(pm.resets, v == ACPI_RESET_VALUE);

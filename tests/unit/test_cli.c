@@ -365,6 +365,41 @@ static void test_control(void **state)
 	}
 }
 
+/* Arguments of `skep run`; how many initrds there are then, of which the last is ret. */
+static int default_guest(int argc, char *const *argv, struct error *e, char ret[64])
+{
+	struct run_options o;
+	int r = cli_parse_run(argc, argv, &o, e), n = 0;
+
+	if (r == 0)
+		r = cli_default_guest(&o.config, e);
+	while (r == 0 && o.config.initrds[n])
+		snprintf(ret, 64, "%s", o.config.initrds[n++]);
+	run_options_destroy(&o);
+	return r < 0 ? r : n;
+}
+
+/* Where there are disks, and nothing else to do, it goes on with what they have. */
+static void default_guest_of_disks(void)
+{
+	struct error e = {""};
+	char last[64];
+
+	assert_int_equal(default_guest(ARGS("-d", "a"), &e, last), -ENODATA);
+	assert_non_null(strstr(e.msg, "skep-mkguest"));
+	assert_int_equal(default_guest(ARGS("-d", "a", "--guest"), &e, last), 1);
+	write_file("initrd-boot", "");
+	assert_int_equal(default_guest(ARGS("-d", "a", "-a", "quiet"), &e, last), 2);
+	assert_string_equal(strrchr(last, '/'), "/initrd-boot");
+	assert_int_equal(default_guest(ARGS("-m", "1G"), &e, last), 1);
+	assert_int_equal(default_guest(ARGS("-d", "a", "--guest"), &e, last), 1);
+	assert_int_equal(default_guest(ARGS("-d", "a", "--guest", "--no-guest"), &e, last), 2);
+	assert_int_equal(default_guest(ARGS("-d", "a", "-a", "-- sh"), &e, last), 1);
+	assert_int_equal(default_guest(ARGS("-d", "a", "-i", "mine"), &e, last), 1);
+	snprintf(last, sizeof(last), "%s/initrd-boot", dir);
+	unlink(last);
+}
+
 static void test_default_guest(void **state)
 {
 	struct vm_config c;
@@ -401,6 +436,8 @@ static void test_default_guest(void **state)
 	assert_int_equal(cli_default_guest(&c, &e), 0);
 	assert_null(c.initrds);
 	config_destroy(&c);
+
+	default_guest_of_disks();
 
 	/* In the home directory. */
 	unsetenv("SKEP_GUEST_DIR");

@@ -168,10 +168,9 @@ lib_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # guest_root ROOT KERNEL_DIR [MODULE...]: the file tree of the default guest's
 # initramfs, with more modules if asked for.
 guest_root() {
-	local root=$1 kernel=$2 release m
+	local root=$1 kernel=$2
 	shift 2
-	release=$(kernel_release "$kernel")
-	mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,tmp,run,root,mnt,etc/acpi/PWRF,"lib/modules/$release"}
+	mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,dev,proc,sys,tmp,run,root,mnt,etc/acpi/PWRF}
 	cp "$(busybox_path)" "$root/bin/busybox"
 	ln -s busybox "$root/bin/sh"
 	# The kernel's own request for a module.
@@ -182,7 +181,15 @@ guest_root() {
 	printf '#!/bin/sh\nexec /bin/busybox kill -USR2 1\n' >"$root/etc/acpi/PWRF/00000080"
 	chmod 755 "$root/etc/acpi/PWRF/00000080"
 	# shellcheck disable=SC2086
-	for m in $(kernel_modules "$kernel" $guest_modules "$@"); do
+	guest_put_modules "$root" "$kernel" $guest_modules "$@"
+}
+
+guest_put_modules() {
+	local root=$1 kernel=$2 release m
+	shift 2
+	release=$(kernel_release "$kernel")
+	mkdir -p "$root/lib/modules/$release"
+	for m in $(kernel_modules "$kernel" "$@"); do
 		unpack_module "$kernel/$m" "$root/lib/modules/$release/$(basename "${m%.ko*}").ko"
 	done
 	# An empty list of what is built in keeps depmod quiet.
@@ -190,6 +197,26 @@ guest_root() {
 	depmod -b "$root" "$release"
 	(cd "$root/lib/modules/$release" && rm -f modules.*.bin modules.order modules.builtin* \
 		modules.devname modules.softdep modules.symbols)
+}
+
+make_kexec() { gcc -O2 -static -s -o "$1/guest-kexec" "$lib_dir/guest-kexec.c"; }
+
+# guest_boot_root ROOT KERNEL_DIR GUEST [MODULE...]: what the initramfs has more that boots disks: it is unpacked over
+# that of GUEST.
+guest_boot_root() {
+	local root=$1 kernel=$2 guest=$3 dir m
+	shift 3
+	need_packages gcc libc6-dev
+	dir=$(tools_cache)/guest-kexec/$(sha256sum <"$lib_dir/guest-kexec.c" | cut -c 1-16)
+	once "$dir" make_kexec
+	mkdir -p "$root"/{bin,etc}
+	install -m 755 "$dir/guest-kexec" "$root/bin/"
+	install -m 755 "$lib_dir/guest-boot" "$root/etc/boot"
+	cat "$lib_dir"/guest-{find,grub}.awk >"$root/etc/boot.awk"
+	# shellcheck disable=SC2086
+	guest_put_modules "$root" "$kernel" $guest_modules xfs btrfs "$@"
+	# Only the lists of modules are in both.
+	(cd "$guest" && find lib/modules -name '*.ko') | (cd "$root" && xargs -r rm -f)
 }
 
 # pack_initramfs ROOT FILE: an uncompressed newc archive of ROOT, owned by
