@@ -16,6 +16,7 @@ struct vm_config {
 	char *kernel;		  /* NULL: the default guest */
 	char **initrds;		  /* ends with NULL; NULL: none, or the default guest's */
 	char *append;		  /* added to the default command line; NULL: nothing */
+	char *cloud_init;	  /* a directory; NULL: none */
 	unsigned cpus;		  /* 1 to CONFIG_MAX_CPUS */
 	struct ram_size memory;	  /* multiples of 2 MiB */
 	uint64_t timeout_ns;	  /* 0: none */

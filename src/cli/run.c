@@ -165,13 +165,16 @@ static void leave(void *arg)
 	_exit(explain(run, written));
 }
 
-static int run_vm(const struct vm_config *config, struct error *e)
+static int run_vm(struct vm_config *config, struct error *e)
 {
 	struct run run = {.config = config, .result = {.end = VM_FAILED}, .result_fd = -1};
+	_cleanup_close_ int seed = -1;
 	struct vm *vm;
 	int r;
 
-	r = open_outputs(config, &run.result_fd, e);
+	r = cli_add_seed(config, &seed, e);
+	if (r == 0)
+		r = open_outputs(config, &run.result_fd, e);
 	if (r < 0)
 		return r;
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);

@@ -31,4 +31,11 @@ void run_options_destroy(struct run_options *options);
  */
 int cli_default_guest(struct vm_config *config, struct error *e);
 
+/*
+ * Where there is --cloud-init, makes an image of its files and adds it as the last disk. The image
+ * is in memory: *ret is its descriptor, to be closed when the VM has opened its disks or is not to
+ * run; -1 where there is none. Errors have a message.
+ */
+int cli_add_seed(struct vm_config *config, int *ret, struct error *e);
+
 #endif

@@ -24,6 +24,9 @@ const struct setting vm_settings[] = {
 	 .help = "initial RAM disk (repeatable; the kernel gets them one after another)"},
 	{"append", 'a', .arg = "TEXT", .group = GUEST, APPEND_FIELD(vm_config, append),
 	 .help = "add to the kernel's command line (repeatable)"},
+	{"cloud-init", .arg = "DIR", .group = GUEST, STRING_FIELD(vm_config, cloud_init),
+	 .help = "hand user-data, meta-data and, where they are, network-config and vendor-data of "
+		 "DIR to cloud-init in the guest"},
 	{"cpus", 'c', .arg = "N", .group = GUEST, COUNT_FIELD(vm_config, cpus), .min = 1,
 	 .max = CONFIG_MAX_CPUS, .help = "virtual CPUs, 1 to 64 (default: 1)"},
 	{"memory", 'm', .arg = "SIZE", .group = GUEST, MEMORY_FIELD(vm_config, memory),

@@ -96,4 +96,22 @@ ok "pin without io_uring: goes on" err_has 'none/socket'
 ok "pin without io_uring: one line says so" \
 	[ "$(grep -c 'disk: pin has no effect without io_uring' "$tmp/err")" = 1 ]
 
+# --cloud-init
+mkdir "$tmp/seed" "$tmp/bin"
+ok "--cloud-init: no meta-data" complains 125 "'$tmp/seed/meta-data': No such file.*: make it" \
+	run -k "$payload" --cloud-init "$tmp/seed"
+touch "$tmp"/seed/{meta-data,user-data}
+status=0
+PATH=$tmp/bin "$skep" run -k "$payload" --cloud-init "$tmp/seed" 2>"$tmp/err" || status=$?
+ok "--cloud-init: no program for it" [ "$status" = 125 ]
+ok "--cloud-init: which package has one" err_has 'neither is installed: apt-get install genisoimage$'
+printf '#!/bin/sh\necho first >&2\necho broken >&2\nexit 3\n' >"$tmp/bin/genisoimage"
+chmod 755 "$tmp/bin/genisoimage"
+PATH=$tmp/bin:$PATH ok "--cloud-init: a program that fails" complains 125 'genisoimage failed: broken$' \
+	run -k "$payload" --cloud-init "$tmp/seed"
+printf '#!/bin/sh\nshift 5\necho "$@" >%s\nhead -c 512 /dev/zero\n' "$tmp/arguments" >"$tmp/bin/genisoimage"
+PATH=$tmp/bin:$PATH run run -k "$payload" --cloud-init "$tmp/seed" --control "$tmp/none/socket"
+ok "--cloud-init: the files that are there" [ "$(cat "$tmp/arguments")" = "$tmp/seed/meta-data $tmp/seed/user-data" ]
+ok "--cloud-init: and then it goes on" err_has 'none/socket'
+
 done_testing
