@@ -7,10 +7,15 @@
 #ifndef SKEP_INHERITED_H
 #define SKEP_INHERITED_H
 
+#include "base/error.h"
+
 /* Remembers them; called first in main(). Without /proc no path can name them: they are closed. */
 void inherited_note(void);
 /* A copy of one of them, that an exec closes; -EBADF: it was not inherited. Before inherited_close(). */
 int inherited_take(int fd);
+/* The same of a stream of bytes, which does not block then; a terminal or pipe, of which others may have
+ * the description, is opened anew. With a message. */
+int inherited_stream(unsigned fd, struct error *e);
 /* Closes them, once skep has opened everything. */
 void inherited_close(void);
 

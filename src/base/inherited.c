@@ -31,6 +31,20 @@ int inherited_take(int fd)
 	return -EBADF;
 }
 
+int inherited_stream(unsigned fd, struct error *e)
+{
+	int copy = inherited_take((int)fd), flags = copy < 0 ? 0 : fcntl(copy, F_GETFL), again;
+
+	if (copy < 0)
+		return error_set(e, copy, "skep did not get it from who started it");
+	again = open_again(copy, flags & O_ACCMODE);
+	if (again >= 0) {
+		close(copy);
+		return again;
+	}
+	return fcntl(copy, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : copy;
+}
+
 void inherited_close(void)
 {
 	for (int i = 0; i < num_inherited; i++)

@@ -41,6 +41,24 @@ for cid in -3 x 3x; do
 done
 ok "--vsock: a path that is too long" complains 2 "longer than 96 bytes" run -k K --vsock "uds=$(printf %097d 0)"
 
+run run -k K --port name=a,socket=s --port pty,name=b.c --port name=d,fd=9 --port name=e,file=f,,g --dry-run
+ok "--port" json "$tmp/out" '[p["name"] for p in d["ports"]] == ["a", "b.c", "d", "e"] and
+	d["ports"][1]["pty"] and d["ports"][2]["fd"] == 9 and d["ports"][3]["file"] == "f,g"'
+cp "$tmp/out" "$tmp/ports.json"
+run run --config "$tmp/ports.json" --dry-run
+ok "--port: what is printed is a configuration" cmp -s "$tmp/out" "$tmp/ports.json"
+while read -r port says; do
+	ok "no port: $port" complains 2 "$says" run -k K --port name=a,pty --port "$port"
+done <<'END'
+pty give it a name
+name=x give one of socket=PATH
+name=x,pty,fd=5 give one of socket=PATH
+name=a/b,pty would be no file's in the guest
+name=a,fd=5 have the same name
+name=x,fd=1 a standard stream
+END
+ok "--port file=: not one of the VM's other files" complains 2 "is both the kernel and a port" run -k "$tmp/vm.json" --port "name=x,file=$tmp/vm.json"
+
 printf '{\n  "memroy": 5\n}\n' >"$tmp/bad.json"
 ok "an unknown key" complains 2 "bad.json:2:3: unknown key 'memroy': did you mean 'memory'" \
 	run --config "$tmp/bad.json"

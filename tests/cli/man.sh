@@ -36,7 +36,7 @@ if command -v mandoc >/dev/null; then
 		option=${option#x,}
 		ok "skep(1) has the disk's $option" out_has "^ +$option"
 	done
-	for device in net vsock balloon; do
+	for device in net vsock balloon port; do
 		for option in $("$skep" complete run --$device ""); do
 			ok "skep(1) has --$device $option" out_has "^ +$option"
 		done
@@ -44,11 +44,11 @@ if command -v mandoc >/dev/null; then
 	for status in 0 120 121 122 124 125 2; do
 		ok "skep(1) has exit status $status" out_has "^ +$status  "
 	done
-	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --dry-run >"$tmp/json"
+	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --port name=N,socket=U --port name=M,file=F --dry-run >"$tmp/json"
 	for key in $(python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))
-print(*d, *d["disks"][0], *d["nets"][0], *d["balloon"], *d["vsock"])' "$tmp/json"); do
+print(*d, *d["disks"][0], *d["nets"][0], *d["balloon"], *d["vsock"], *d["ports"][0], *d["ports"][1])' "$tmp/json"); do
 		ok "skep(1) has the key $key" out_has "$key"
 	done
 else

@@ -26,14 +26,14 @@ ROOMS = [
 	["kvm"],
 	["boot", "klog"],
 	["virtio"],
-	["console", "rng", "blk", "net", "balloon", "vsock", "mem"],
+	["console", "rng", "blk", "net", "balloon", "vsock", "mem", "vport"],
 	["control"],
 	["vm"],
 	["cli"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
-NAMES = r"(?:disks?|blk|consoles?|tty|rng|nets?|balloons?|vsocks?)"
+NAMES = r"(?:disks?|blk|consoles?|tty|rng|nets?|balloons?|vsocks?|vports?)"
 # As a word, or as a part of an identifier: disk_config, SANDBOX_DISK, "--console", virtio-rng.
 NAME = re.compile(rf"(?<![a-z0-9]){NAMES}(?![a-z0-9])", re.I)
 

@@ -57,6 +57,7 @@ enum role {
 	NET_CONNECT,
 	VSOCK,
 	MEM,
+	PORT,
 	ROLES
 };
 static const char *const role_name[ROLES] = {
@@ -73,6 +74,7 @@ static const char *const role_name[ROLES] = {
 	[NET_CONNECT] = "net-connect",
 	[VSOCK] = "vsock",
 	[MEM] = "mem",
+	[PORT] = "port",
 };
 
 static inline bool is_sanitized(void)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -30,6 +31,7 @@
 #include "mem.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
+#include "vport/vport.h"
 #include "vsock/vsock.h"
 
 #define ALL  UINT64_MAX
@@ -238,6 +240,20 @@ static inline void check_mem(struct fixture *f, unsigned n, uint32_t len)
 	f->plugged ^= 1u << n % 32;
 }
 
+/* Somebody is there from the start; it is somebody else each time. */
+static inline void open_vport(struct fixture *f)
+{
+	struct vport_end end = {.listener = -1, .other = -1, .reads = true, .writes = true};
+	int pair[2];
+
+	if (f->out >= 0)
+		close(f->out);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	f->out = pair[0];
+	end.fd = pair[1];
+	assert_int_equal(vport_device_new(&f->dev, &f->d.mem, "x", &end, f->loop[0], NULL), 0);
+}
+
 static const struct kind kinds[] = {
 	{"echo", open_echo, send_echo, check_echo, 0, ENGINE_SYNC},
 	{"rng", open_rng, send_rng, check_rng, 0, ENGINE_SYNC},
@@ -246,6 +262,7 @@ static const struct kind kinds[] = {
 	{"blk, auto", open_blk, send_blk, check_blk, 1, ENGINE_AUTO},
 	{"vsock", open_vsock, send_vsock, check_vsock, 1, ENGINE_SYNC},
 	{"mem", open_mem, send_mem, check_mem, 0, ENGINE_SYNC},
+	{"port", open_vport, send_console, check_console, 1, ENGINE_SYNC},
 };
 
 /* Their lives */

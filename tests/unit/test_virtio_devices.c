@@ -22,6 +22,7 @@
 #include "mem.h"
 #include "pages.h"
 #include "rng/rng.h"
+#include "vport/vport.h"
 #include "vsock/vsock.h"
 
 #define BIT(n)	(1ull << (n))
@@ -93,6 +94,10 @@ static const struct kind kinds[] = {
 	{.name = "rng", .id = VIRTIO_ID_RNG, .queues = 1},
 	{.name = "vsock", .id = VIRTIO_ID_VSOCK, .features = VSOCK, .queues = 3},
 	{.name = "mem", .id = VIRTIO_ID_MEM, .features = MEM, .queues = 1},
+	{.name = "port",
+	 .id = VIRTIO_ID_CONSOLE,
+	 .features = BIT(VIRTIO_CONSOLE_F_MULTIPORT),
+	 .queues = 4},
 };
 
 static void open_disk(struct fixture *f, const struct kind *kind)
@@ -137,6 +142,13 @@ static void connect_to_vsock(const struct fixture *f)
 	close(fd);
 }
 
+static void open_vport(struct fixture *f)
+{
+	struct vport_end end = {.fd = dup(f->input[0]), .listener = -1, .other = -1, .reads = true};
+
+	assert_int_equal(vport_device_new(&f->dev, &f->d->mem, "x", &end, f->loop, NULL), 0);
+}
+
 static void open_other(struct fixture *f, const struct kind *kind)
 {
 	struct winsize size = {.ws_col = 132, .ws_row = 50};
@@ -150,7 +162,9 @@ static void open_other(struct fixture *f, const struct kind *kind)
 		assert_int_equal(openpty(&f->user, &f->tty.out_fd, NULL, NULL, &size), 0);
 	else
 		f->tty.out_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (kind->id == VIRTIO_ID_CONSOLE)
+	if (kind->id == VIRTIO_ID_CONSOLE && kind->queues == 4)
+		open_vport(f);
+	else if (kind->id == VIRTIO_ID_CONSOLE)
 		assert_int_equal(console_device_new(&f->dev, &f->d->mem, &f->tty, f->loop, NULL),
 				 0);
 	else if (kind->id == VIRTIO_ID_VSOCK)
@@ -407,7 +421,7 @@ static void watch_other(struct fixture *f)
 	struct watch w;
 
 	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);
-	drv_start(f->d, UINT64_MAX, 0);
+	drv_start(f->d, ~BIT(VIRTIO_CONSOLE_F_MULTIPORT), 0); /* then a port is open at once */
 	watch_begin(&w, drv_ptr(f->d, pages, 2 * 4096), 2 * 4096);
 	assert_true(drv_add(&f->d->queue[0], bufs, ARRAY_SIZE(bufs)) >= 0);
 	drv_kick(&f->d->queue[0]);
