@@ -18,6 +18,7 @@
 #include "net/net.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
+#include "vport/vport.h"
 
 #define IMAGE_SIZE (1 * MIB)
 
@@ -104,12 +105,23 @@ static void open_mem(void)
 	check(guest.dev && mem_set_size(guest.dev, RAM + MEM_MAX, NULL) == 0);
 }
 
+static void open_vport(void)
+{
+	struct vport_end end = {.fd = fcntl(host.end[0], F_DUPFD_CLOEXEC, 0),
+				.listener = -1,
+				.other = -1,
+				.reads = true,
+				.writes = true};
+
+	check(vport_device_new(&guest.dev, &guest.drv.mem, "fuzz", &end, guest.loop, NULL) == 0);
+}
+
 static const struct kind {
 	void (*open)(void);
 	void (*work)(void); /* besides kicks; NULL: nothing */
 } kinds[] = {
-	{open_rng, NULL}, {open_console, NULL}, {open_blk, work_blk},
-	{open_net, NULL}, {open_balloon, NULL}, {open_mem, NULL},
+	{open_rng, NULL},     {open_console, NULL}, {open_blk, work_blk}, {open_net, NULL},
+	{open_balloon, NULL}, {open_mem, NULL},	    {open_vport, NULL},
 };
 
 static void up(const struct kind *kind)
