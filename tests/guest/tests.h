@@ -34,6 +34,7 @@
 	X(console_echo)                                                                            \
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
+	X(port_hostile)                                                                            \
 	X(rng)                                                                                     \
 	X(echo)                                                                                    \
 	X(end_while_reset)                                                                         \
