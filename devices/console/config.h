@@ -7,12 +7,20 @@
 
 #include "config/device_options.h"
 
-enum console_mode { CONSOLE_STDIO, CONSOLE_FILE, CONSOLE_OFF };
+enum console_mode {
+	CONSOLE_STDIO,
+	CONSOLE_FILE,
+	CONSOLE_SOCKET,
+	CONSOLE_PTY,
+	CONSOLE_FD,
+	CONSOLE_OFF,
+};
 
 struct console_config {
-	char *path; /* CONSOLE_FILE */
+	char *path; /* CONSOLE_FILE, CONSOLE_SOCKET */
 	enum console_mode mode;
-	bool fresh; /* CONSOLE_FILE: is emptied at the start, not appended to */
+	bool fresh;  /* CONSOLE_FILE: is emptied at the start, not appended to */
+	unsigned fd; /* CONSOLE_FD: inherited */
 };
 
 extern const struct device_options console_options;

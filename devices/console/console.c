@@ -47,6 +47,8 @@ struct console {
 	struct virtio_dev dev;
 	struct tty *tty;
 	struct loop_fd in;
+	struct loop_fd listener; /* of a socket, to which one client at a time comes */
+	bool hung_up;		 /* it has gone */
 
 	uint8_t input[INPUT_SIZE];
 	size_t input_start, input_len;
@@ -111,16 +113,30 @@ static void receive(struct console *c)
 		virtio_queue_kick_later(&c->dev, RX);
 }
 
-/* Watches for input while there is room for it. */
+/* Watches for input while there is room for it, and for the end of a client, after which the next one
+ * may come. */
 static void update_input(struct console *c)
 {
+	bool is_client = c->tty->listener >= 0;
+
+	if (is_client && c->input_ended && c->hung_up) {
+		loop_unwatch(&c->in);
+		tty_hang_up(c->tty);
+		c->input_ended = c->hung_up = false;
+		loop_resume(&c->listener);
+	}
 	if (c->tty->in_fd < 0)
 		return;
 	if (c->input_ended || c->tty->background ||
-	    (!c->tty->is_terminal && c->input_len >= INPUT_PIPE))
-		loop_pause(&c->in);
-	else
-		loop_resume(&c->in);
+	    (!c->tty->is_terminal && c->input_len >= INPUT_PIPE)) {
+		if (is_client && !c->hung_up)
+			loop_watch_for(&c->in, 0);
+		else
+			loop_pause(&c->in);
+		return;
+	}
+	loop_watch_for(&c->in, EPOLLIN);
+	loop_resume(&c->in);
 }
 
 static void deliver(struct console *c)
@@ -175,14 +191,33 @@ static void input_ready(struct loop_fd *w, uint32_t events)
 {
 	struct console *c = container_of(w, struct console, in);
 
-	(void)events;
+	c->hung_up = events & (EPOLLHUP | EPOLLERR);
 	attend(c);
-	if (c->tty->background)
+	if (c->tty->background || c->tty->in_fd < 0)
 		return;
+	if (c->tty->far_end >= 0) /* nothing else tells that a pseudo-terminal's size has changed */
+		console_device_resize(&c->dev);
 	memmove(c->input, c->input + c->input_start, c->input_len);
 	c->input_start = 0;
 	c->input_ended = !read_input(c);
 	deliver(c);
+}
+
+static void somebody_comes(struct loop_fd *w, uint32_t events)
+{
+	struct console *c = container_of(w, struct console, listener);
+	int r = tty_accept(c->tty);
+
+	(void)events;
+	if (r == 0)
+		return;
+	loop_pause(w);
+	if (r > 0)
+		r = loop_watch(w->loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
+	if (r < 0)
+		log_warn("console: nobody can connect any more: %s", strerror(-r));
+	else
+		update_input(c);
 }
 
 static void hold_over(struct loop_timer *t)
@@ -385,6 +420,8 @@ static int watch_tty(struct console *c, struct loop *loop)
 		r = loop_timer_init(loop, &c->attend, attend_again);
 	if (r >= 0 && c->tty->in_fd >= 0)
 		r = loop_watch(loop, &c->in, c->tty->in_fd, EPOLLIN, input_ready);
+	if (r >= 0 && c->tty->listener >= 0)
+		r = loop_watch(loop, &c->listener, c->tty->listener, EPOLLIN, somebody_comes);
 	if (r >= 0 && c->tty->background)
 		attend(c);
 	return r;

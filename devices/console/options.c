@@ -1,46 +1,70 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* The option --console. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/util.h"
 #include "config.h"
 
 static const struct setting settings[] = {
 	{"path", STRING_FIELD(console_config, path)},
+	{"fd", COUNT_FIELD(console_config, fd), .min = STDERR_FILENO + 1, .max = INT_MAX},
 	{.name = NULL},
+};
+
+/* What is written as a word, or as KIND=VALUE, which sets one of the settings. */
+static const struct kind {
+	const char *word;
+	enum console_mode mode;
+	bool fresh;
+	const struct setting *value;
+} kinds[] = {
+	{"stdio", CONSOLE_STDIO, false, NULL},
+	{"pty", CONSOLE_PTY, false, NULL},
+	{"off", CONSOLE_OFF, false, NULL},
+	{"file=", CONSOLE_FILE, false, &settings[0]},
+	{"fresh-file=", CONSOLE_FILE, true, &settings[0]},
+	{"socket=", CONSOLE_SOCKET, false, &settings[0]},
+	{"fd=", CONSOLE_FD, false, &settings[1]},
 };
 
 static int parse(void *config, const char *text, struct error *e)
 {
 	struct console_config *console = config;
-	bool fresh = strncmp(text, "fresh-", 6) == 0;
-	const char *kind = fresh ? text + 6 : text;
 
-	console->fresh = fresh;
-	if (strncmp(kind, "file=", 5) == 0)
-		console->mode = CONSOLE_FILE;
-	else if (strcmp(text, "stdio") == 0)
-		console->mode = CONSOLE_STDIO;
-	else if (strcmp(text, "off") == 0)
-		console->mode = CONSOLE_OFF;
-	else
-		return error_set(e, -EINVAL,
-				 "'%.40s' is none of stdio, file=PATH, fresh-file=PATH and off",
-				 text);
-	return console->mode == CONSOLE_FILE ? setting_set(console, settings, kind + 5, e) : 0;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const struct kind *kind = &kinds[i];
+		size_t len = strlen(kind->word);
+
+		if (kind->value ? strncmp(text, kind->word, len) : strcmp(text, kind->word))
+			continue;
+		console->mode = kind->mode;
+		console->fresh = kind->fresh;
+		return kind->value ? setting_set(console, kind->value, text + len, e) : 0;
+	}
+	return error_set(e, -EINVAL,
+			 "'%.40s' is none of stdio, file=PATH, fresh-file=PATH, socket=PATH, pty, "
+			 "fd=N and off",
+			 text);
 }
 
 static char *format(const void *config)
 {
 	const struct console_config *console = config;
-	char *text;
+	const struct kind *kind = kinds;
+	char *text = NULL;
+	int r;
 
-	if (console->mode != CONSOLE_FILE)
-		return strdup(console->mode == CONSOLE_OFF ? "off" : "stdio");
-	return asprintf(&text, "%sfile=%s", console->fresh ? "fresh-" : "", console->path) < 0
-		       ? NULL
-		       : text;
+	while (kind->mode != console->mode || kind->fresh != console->fresh)
+		kind++;
+	if (console->mode == CONSOLE_FD)
+		r = asprintf(&text, "%s%u", kind->word, console->fd);
+	else
+		r = asprintf(&text, "%s%s", kind->word, kind->value ? console->path : "");
+	return r < 0 ? NULL : text;
 }
 
 static bool is_off(const void *config)
@@ -54,7 +78,7 @@ static enum file_use file_use(const void *config)
 {
 	const struct console_config *console = config;
 
-	return console->path ? FILE_OUTPUT : FILE_UNUSED;
+	return console->mode == CONSOLE_FILE ? FILE_OUTPUT : FILE_UNUSED;
 }
 
 const struct device_options console_options = {
@@ -62,9 +86,11 @@ const struct device_options console_options = {
 	.what = "the console",
 	.max = 1,
 	.option =
-		{.arg = "stdio|file=PATH|fresh-file=PATH|off",
+		{.arg = "stdio|file=PATH|fresh-file=PATH|socket=PATH|pty|fd=N|off",
 		 .help = "where the guest's console goes: file= appends to a file, fresh-file= "
-			 "empties it first (default: stdio; on a terminal, Ctrl-A x ends the VM)"},
+			 "empties it first, socket= listens for one client at a time, pty makes a "
+			 "pseudo-terminal, fd= is a descriptor that skep inherits (default: stdio; "
+			 "on a terminal, Ctrl-A x ends the VM)"},
 	.size = sizeof(struct console_config),
 	.defaults = &(const struct console_config){.mode = CONSOLE_STDIO},
 	.settings = settings,

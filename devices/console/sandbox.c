@@ -7,8 +7,9 @@
 #include "sandbox/rows.h"
 
 static const struct sandbox_row rows[] = {
-	IOCTL(CONTROL, TIOCGWINSZ),			     /* the terminal's size */
-	CALL_IF(CONTROL_SOCKET, dup3, INT_IS(2, O_CLOEXEC)), /* output goes to another file */
+	IOCTL(CONTROL, TIOCGWINSZ), /* the terminal's size */
+	/* Output goes to another file, or to the next client. */
+	CALL_IF(CONTROL, dup3, INT_IS(2, O_CLOEXEC)),
 };
 
 const struct sandbox_rows console_sandbox = {

@@ -19,16 +19,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/inherited.h"
 #include "base/log.h"
+#include "base/unixsocket.h"
 #include "base/util.h"
 #include "config/output.h"
 #include "tty.h"
 
-#define CTRL_A 0x01
+#define CTRL_A	0x01
+#define BACKLOG 8 /* clients that wait for the one that is there */
 
 static struct {
 	_Atomic bool raw;
@@ -206,12 +210,65 @@ int tty_replace_file(struct tty *tty, int fd, struct error *e)
 	return 0;
 }
 
+static int open_pty(struct tty *tty, struct error *e)
+{
+	int fd = pty_open(&tty->far_end, tty->name, e);
+
+	tty->in_fd = tty->out_fd = fd;
+	tty->owns_in = fd >= 0;
+	return fd < 0 ? error_prefix(e, fd, "console") : 0;
+}
+
+static int open_descriptor(struct tty *tty, unsigned number, struct error *e)
+{
+	int fd = inherited_stream(number, e);
+
+	if (fd < 0)
+		return error_prefix(e, fd, "console: descriptor %u", number);
+	tty->in_fd = is_open(fd, O_WRONLY) ? fd : -1;
+	tty->out_fd = is_open(fd, O_RDONLY) ? fd : -1;
+	tty->owns_in = tty->in_fd >= 0;
+	tty->owns_out = !tty->owns_in;
+	return 0;
+}
+
+/* Output goes to a descriptor that is there from the start, and becomes each client's. */
+static int open_socket(struct tty *tty, const char *path, struct error *e)
+{
+	tty->listener = unix_listen(path, BACKLOG, e);
+	if (tty->listener < 0)
+		return error_prefix(e, tty->listener, "console socket '%s'", path);
+	tty->out_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	tty->owns_out = tty->out_fd >= 0;
+	return tty->out_fd < 0 ? error_set(e, -errno, "/dev/null: %m") : 0;
+}
+
+int tty_accept(struct tty *tty)
+{
+	int fd = accept4(tty->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : -errno;
+	dup3(fd, tty->out_fd, O_CLOEXEC);
+	tty->in_fd = fd;
+	tty->owns_in = true;
+	writer_resume(tty->writer);
+	return 1;
+}
+
+void tty_hang_up(struct tty *tty)
+{
+	close(tty->in_fd);
+	tty->in_fd = -1;
+	tty->owns_in = false;
+}
+
 int tty_open(struct tty *ret, const struct console_config *config, const struct device_host *host,
 	     struct error *e)
 {
 	int r = 0;
 
-	*ret = (struct tty){.in_fd = -1, .out_fd = -1};
+	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .listener = -1, .far_end = -1};
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
@@ -224,11 +281,22 @@ int tty_open(struct tty *ret, const struct console_config *config, const struct 
 	case CONSOLE_FILE:
 		r = open_output_file(ret, config, host, e);
 		break;
+	case CONSOLE_SOCKET:
+		r = open_socket(ret, config->path, e);
+		break;
+	case CONSOLE_PTY:
+		r = open_pty(ret, e);
+		break;
+	case CONSOLE_FD:
+		r = open_descriptor(ret, config->fd, e);
+		break;
 	case CONSOLE_OFF:
 		break;
 	}
 	if (!r && ret->out_fd >= 0)
 		r = writer_new(&ret->writer, ret->out_fd, "console", e);
+	if (!r && ret->listener >= 0)
+		writer_await(ret->writer);
 	if (r < 0)
 		tty_close(ret);
 	return r;
@@ -257,7 +325,11 @@ void tty_close(struct tty *tty)
 		close(tty->in_fd);
 	if (tty->owns_out)
 		close(tty->out_fd);
-	*tty = (struct tty){.in_fd = -1, .out_fd = -1};
+	if (tty->listener >= 0)
+		close(tty->listener);
+	if (tty->far_end >= 0)
+		close(tty->far_end);
+	*tty = (struct tty){.in_fd = -1, .out_fd = -1, .listener = -1, .far_end = -1};
 }
 
 static bool is_ready(int fd, short events)

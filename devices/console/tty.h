@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/pty.h"
 #include "base/writer.h"
 #include "console/config.h"
 #include "virtio/type.h"
@@ -22,6 +23,10 @@ struct tty {
 	bool is_terminal; /* in_fd is a terminal, which has the escape key */
 	bool background;  /* the terminal is another job's: there is no input */
 	bool owns_in, owns_out;
+	bool confined;		 /* the sandbox forbids to remove the socket */
+	int listener;		 /* of a socket: for the next client; else -1 */
+	int far_end;		 /* of a pseudo-terminal, which is kept open; else -1 */
+	char name[PTY_NAME_LEN]; /* of a pseudo-terminal */
 	bool is_file;		 /* out_fd is a regular file of --console */
 	struct writer *writer;	 /* of out_fd; NULL: none */
 	bool escape;		 /* Ctrl-A was typed */
@@ -41,6 +46,10 @@ int tty_open(struct tty *ret, const struct console_config *config, const struct 
 /* Sends further output to the regular file `fd`, which is open to append and stays the caller's. Any
  * thread. -ENOTSUP if the console is not in a file, or another negative errno, with a message. */
 int tty_replace_file(struct tty *tty, int fd, struct error *e);
+/* Somebody comes to the listener, and becomes input and output: 1; 0 when there is nobody, or a
+ * negative errno. That one has gone. On the console's loop. */
+int tty_accept(struct tty *tty);
+void tty_hang_up(struct tty *tty);
 /* Starts the thread that writes output; it calls setup(arg) first. */
 int tty_start(struct tty *tty, int (*setup)(void *arg), void *arg, struct error *e);
 /* Ends it: what is left has TTY_LAST_NS to be written. Returns the counts of all output.

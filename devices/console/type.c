@@ -49,7 +49,12 @@ static int console_ready(struct vm_device *d, struct error *e)
 
 static int console_start(struct vm_device *d, device_setup setup, struct error *e)
 {
-	return tty_start(d->own, setup, (void *)(uintptr_t) "writer", e);
+	struct tty *tty = d->own;
+
+	if (tty->name[0])
+		log_warn("the console is at %s", tty->name);
+	tty->confined = setup;
+	return tty_start(tty, setup, (void *)(uintptr_t) "writer", e);
 }
 
 static void console_stop(struct vm_device *d)
@@ -63,8 +68,14 @@ static void console_stop(struct vm_device *d)
 
 static void console_close(struct vm_device *d)
 {
-	if (d->own)
-		tty_close(d->own);
+	const struct console_config *config = d->config;
+	struct tty *tty = d->own;
+
+	if (!tty)
+		return;
+	if (tty->listener >= 0 && !tty->confined)
+		unlink(config->path);
+	tty_close(tty);
 	free(d->own);
 	d->own = NULL;
 }
@@ -110,6 +121,26 @@ static void console_count(const struct vm_device *d, bool wait, void *ret)
 	(void)wait;
 	if (tty && tty->writer)
 		*(struct writer_count *)ret = writer_count(tty->writer);
+}
+
+static void describe(const struct vm_device *d, json_t *ret)
+{
+	const struct tty *tty = d->own;
+
+	if (tty && tty->name[0])
+		json_object_set_new(ret, "pty", json_string(tty->name));
+}
+
+static void print_status(size_t i, const json_t *console, FILE *out)
+{
+	char printed[DEVICE_BYTES_LEN], lost[DEVICE_BYTES_LEN];
+	bool has_name = json_object_get(console, "pty");
+
+	(void)i;
+	print_line(out, "console: %s%s%s printed, %s lost",
+		   has_name ? answer_text(console, "pty") : "", has_name ? ", " : "",
+		   answer_bytes(console, "bytes", printed),
+		   answer_bytes(console, "lost_bytes", lost));
 }
 
 /* Why a guest ended without a word */
@@ -209,6 +240,8 @@ const struct device_type console_type = {
 	.signal = console_signal,
 	.counters = counters,
 	.count = console_count,
+	.describe = describe,
+	.print_status = print_status,
 	.commands = commands,
 	.voice = voice,
 	.explain_end = explain_end,

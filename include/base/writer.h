@@ -30,6 +30,12 @@ int writer_new(struct writer **ret, int fd, const char *name, struct error *e);
  * message. */
 int writer_start(struct writer *w, int (*setup)(void *arg), void *arg, struct error *e);
 
+/* Readers come and go: nobody is there until writer_resume(), nor when one has hung up, until the next
+ * writer_resume(); what is put meanwhile is kept, as far as it fits. Before writer_start(). */
+void writer_await(struct writer *w);
+/* There is another reader at the descriptor, which may have become another file. Any thread. */
+void writer_resume(struct writer *w);
+
 /* Hands over `len` bytes. Never waits for the reader. Any thread. */
 void writer_put(struct writer *w, const void *data, size_t len);
 

@@ -43,6 +43,8 @@ struct writer {
 	bool done;	      /* the thread has no more to do */
 	bool ending, cut;     /* it ends when all is written; at once */
 	bool gone;	      /* nobody will ever read there */
+	bool returns, away;   /* readers come and go; nobody reads there now */
+	unsigned readers;     /* so many came */
 	size_t start, len;    /* of what waits in the ring */
 	uint64_t gap;	      /* bytes lost after that, and not told yet */
 	struct writer_count count;
@@ -76,12 +78,16 @@ static bool wait_until(struct writer *w, uint64_t deadline)
 	return pthread_cond_timedwait(&w->news, &w->lock, &ts) == 0;
 }
 
-/* After a write that failed; locked. A reader that has hung up does not come back; a full disk may
- * get space again. */
-static void handle_error(struct writer *w, int error)
+/* After a write to this reader that failed; locked. One that has hung up does not come back, though the
+ * next one may be there already; a full disk may get space again. */
+static void handle_error(struct writer *w, int error, unsigned reader)
 {
 	uint64_t retry = now_ns() + RETRY_NS;
 
+	if (w->returns && (error == EPIPE || error == ECONNRESET)) {
+		w->away = reader == w->readers;
+		return;
+	}
 	w->gone = error == EPIPE || error == ECONNRESET || (error == EIO && !w->is_file);
 	log_guest("%s: %s: %s", w->name, strerror(error),
 		  w->gone ? "its output is lost" : "trying again");
@@ -94,6 +100,7 @@ static void handle_error(struct writer *w, int error)
 static size_t write_some(struct writer *w, const void *data, size_t len)
 {
 	struct pollfd p = {.fd = w->fd, .events = POLLOUT};
+	unsigned reader = w->readers;
 	ssize_t n;
 	int error;
 
@@ -104,7 +111,7 @@ static size_t write_some(struct writer *w, const void *data, size_t len)
 		poll(&p, 1, -1);
 	pthread_mutex_lock(&w->lock);
 	if (error && error != EAGAIN && error != EINTR)
-		handle_error(w, error);
+		handle_error(w, error, reader);
 	return n > 0 ? (size_t)n : 0;
 }
 
@@ -121,22 +128,24 @@ static void write_ring(struct writer *w)
 static void tell_gap(struct writer *w)
 {
 	char line[128];
+	uint64_t gap = w->gap;
 	size_t n, len = (size_t)snprintf(line, sizeof(line),
 					 "\r\n[skep: %" PRIu64
 					 " bytes are missing here: nobody read them in time]\r\n",
-					 w->gap);
+					 gap);
 
 	w->gap = 0; /* what is put from now on comes after the line */
-	for (n = 0; n < len && !w->gone && !w->cut;)
+	for (n = 0; n < len && !w->gone && !w->away && !w->cut;)
 		n += write_some(w, line + n, len - n);
+	w->gap += w->away ? gap : 0; /* for the next reader */
 }
 
 static void write_all(struct writer *w)
 {
 	while (!w->cut && !w->gone) {
-		if (w->len)
+		if (w->len && !w->away)
 			write_ring(w);
-		else if (w->gap)
+		else if (w->gap && !w->away)
 			tell_gap(w);
 		else if (w->ending)
 			break;
@@ -177,6 +186,20 @@ int writer_new(struct writer **ret, int fd, const char *name, struct error *e)
 	pthread_condattr_destroy(&attr);
 	*ret = w;
 	return 0;
+}
+
+void writer_await(struct writer *w)
+{
+	w->returns = w->away = true;
+}
+
+void writer_resume(struct writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->away = false;
+	w->readers++;
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
 }
 
 static void on_signal(int sig)

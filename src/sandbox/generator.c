@@ -77,8 +77,8 @@ static const struct sandbox_row table[] = {
 
 	EPOLL_LOOP(CONTROL), /* stdin and the signalfd are read, too */
 
-	/* control/socket.c */
-	CALL_IF(CONTROL_SOCKET, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
+	/* Whoever connects to a socket that listens, as control/socket.c has one. */
+	CALL_IF(CONTROL, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
 	CALL(CONTROL_SOCKET, recvmsg),
 
 	/* Teardown and the result, on the main thread. */

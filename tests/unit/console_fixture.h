@@ -50,6 +50,7 @@ static inline struct fixture *start_with(void **state, int in, int out, uint64_t
 	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN);
 	drv_init(&f->d, 16 * MIB);
+	f->tty.listener = f->tty.far_end = -1;
 	f->tty.in_fd = in;
 	f->tty.out_fd = out;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||
@@ -126,7 +127,7 @@ static inline void read_all(int fd, void *buf, size_t len)
 }
 
 /* Transmits `len` bytes in one buffer, without waiting. */
-static inline int send(struct fixture *f, const void *data, uint32_t len)
+static inline int transmit(struct fixture *f, const void *data, uint32_t len)
 {
 	struct drv_buf buf = {drv_alloc(&f->d, len, 1), len, false};
 	int head;

@@ -111,7 +111,8 @@ static void test_completion(void **state)
 	expect_completion("on\noff\n", ARGS("run", "--sandbox", "="));
 	expect_completion("off\n", ARGS("run", "--sandbox", "=", "of"));
 	expect_completion("--sandbox=off\n", ARGS("run", "--sandbox=of"));
-	expect_completion("stdio\nfile=\nfresh-file=\noff\n", ARGS("run", "--console", ""));
+	expect_completion("stdio\nfile=\nfresh-file=\nsocket=\npty\nfd=\noff\n",
+			  ARGS("run", "--console", ""));
 	expect_completion("", ARGS("run", "--cpus", ""));
 	expect_completion(":files\n", ARGS("run", "-d", "a"));
 	expect_completion("a,cache=none,readonly\n", ARGS("run", "-d", "a,cache=none,r"));

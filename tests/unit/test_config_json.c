@@ -199,11 +199,11 @@ static void random_config(struct vm_config *c)
 				  CONFIG_MEMORY_UNIT;
 	c->timeout_ns = (random_u64() & INT64_MAX) >> (random_u64() % 64);
 	c->stop_timeout_ns = random_u64() % 100 * NSEC_PER_SEC;
-	console.mode = (enum console_mode)(random_u64() % 3);
-	if (console.mode == CONSOLE_FILE) {
+	console.mode = (enum console_mode)(random_u64() % (CONSOLE_OFF + 1));
+	if (console.mode == CONSOLE_FILE || console.mode == CONSOLE_SOCKET)
 		console.path = random_text(true);
-		console.fresh = r & 2048;
-	}
+	console.fresh = console.mode == CONSOLE_FILE && r & 2048;
+	console.fd = console.mode == CONSOLE_FD ? 3 + (unsigned)(random_u64() % 100) : 0;
 	assert_int_equal(config_add_device(c, &console_options, &console, NULL), 0);
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {
 		struct disk_config d = {.path = random_text(true),

@@ -23,7 +23,7 @@ static void test_output_arrives_as_it_is(void **state)
 		struct fixture *f = start(state, plain ? PLAIN : ALL);
 
 		for (int i = 0; i < 200; i++) { /* more than the queue is long */
-			int head = send(f, text, sizeof(text));
+			int head = transmit(f, text, sizeof(text));
 
 			drv_wait_used(&f->d.queue[TX], &id, &len);
 			assert_int_equal(id, head);
@@ -74,7 +74,7 @@ static void test_reader_that_stalls_does_not_stall_the_guest(void **state)
 	for (size_t i = 0; i < sizeof(text); i++)
 		text[i] = pattern(i);
 	for (unsigned i = 0; i < 256; i++) { /* 4 MiB, of which nobody reads any */
-		send(f, text, sizeof(text));
+		transmit(f, text, sizeof(text));
 		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	}
 	in = offer(f, 1);
@@ -94,7 +94,7 @@ static void test_reader_that_stalls_does_not_stall_the_guest(void **state)
 		read_all(f->user_out, line + i, 1);
 	assert_int_equal(sscanf(line, "%u bytes are missing here", &missing), 1);
 	assert_int_equal(arrived + missing, 256 * sizeof(text));
-	send(f, "again", 5);
+	transmit(f, "again", 5);
 	read_all(f->user_out, got, 5);
 	assert_memory_equal(got, "again", 5);
 	writer_stop(f->tty.writer, NSEC_PER_SEC);
@@ -110,7 +110,7 @@ static void test_output_to_a_closed_pipe_is_discarded(void **state)
 	close(f->user_out);
 	f->user_out = -1;
 	for (int i = 0; i < 100; i++) {
-		send(f, "lost", 4);
+		transmit(f, "lost", 4);
 		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	}
 	assert_false(is_broken(f));
@@ -122,7 +122,7 @@ static void test_full_disk_is_not_the_guests_problem(void **state)
 	struct fixture *f = start_with(state, -1, open("/dev/full", O_WRONLY), ALL);
 
 	for (int i = 0; i < 100; i++) {
-		send(f, "lost", 4);
+		transmit(f, "lost", 4);
 		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	}
 	assert_false(is_broken(f));
@@ -137,10 +137,10 @@ static void test_a_file_after_one_that_broke(void **state)
 	char got[16];
 
 	f->tty.is_file = true;
-	send(f, "kept", 4);
+	transmit(f, "kept", 4);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	assert_int_equal(tty_replace_file(&f->tty, next, NULL), 0);
-	send(f, ", new", 5);
+	transmit(f, ", new", 5);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	assert_false(is_broken(f));
 	writer_stop(f->tty.writer, 20 * NSEC_PER_SEC);
@@ -172,7 +172,7 @@ static void test_regular_files(void **state)
 		assert_memory_equal(drv_ptr(&f->d, buf, len), text + n, len);
 		n += len;
 	}
-	send(f, text, sizeof(text));
+	transmit(f, text, sizeof(text));
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	writer_stop(f->tty.writer, 20 * NSEC_PER_SEC);
 	assert_int_equal(pread(out, got, sizeof(got), 0), sizeof(got));
@@ -207,7 +207,7 @@ static void test_wrong_direction_is_an_error(void **state)
 
 		/* A reset mends it. */
 		drv_start(&f->d, ALL, 0);
-		send(f, "y", 1);
+		transmit(f, "y", 1);
 		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 		end(f);
 	}

@@ -44,7 +44,7 @@ static void test_input_waits_for_silence(void **state)
 		begun = last = now_ns();
 		offer(f, 3);
 		while (!early && last - begun < 250000000) {
-			send(f, "log", 3);
+			transmit(f, "log", 3);
 			drv_wait_used(&f->d.queue[TX], NULL, NULL);
 			early = drv_used(&f->d.queue[RX], NULL, &len);
 			read_all(f->user_out, (char[3]){0}, 3);
@@ -72,7 +72,7 @@ static void test_input_does_not_wait_for_ever(void **state)
 	offer(f, 5);
 	while (!drv_used(&f->d.queue[RX], NULL, NULL)) {
 		assert_true(now_ns() < limit);
-		send(f, "log", 3);
+		transmit(f, "log", 3);
 		drv_wait_used(&f->d.queue[TX], NULL, NULL);
 		read_all(f->user_out, (char[3]){0}, 3);
 		usleep(1000);
@@ -136,7 +136,7 @@ static void test_no_input_at_all(void **state)
 {
 	struct fixture *f = start_with(state, open("/dev/null", O_RDONLY), -1, ALL);
 
-	send(f, "discarded", 9);
+	transmit(f, "discarded", 9);
 	drv_wait_used(&f->d.queue[TX], NULL, NULL);
 	offer(f, 100);
 	settle(f->loop);

@@ -130,6 +130,40 @@ static void test_nobody_there(void **state)
 	close(fd[0]);
 }
 
+/* A client that hangs up, and the next one: what came meanwhile is for that. */
+static void test_readers_come_and_go(void **state)
+{
+	char got[16], *big = calloc(2, WRITER_SIZE);
+	struct writer_count count;
+	struct writer *w;
+	int fd[2], out;
+
+	(void)state;
+	out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	assert_int_equal(writer_new(&w, out, "test", NULL), 0);
+	writer_await(w);
+	assert_int_equal(writer_start(w, NULL, NULL, NULL), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		writer_put(w, "early", 5);
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fd), 0);
+		assert_true(dup3(fd[0], out, O_CLOEXEC) >= 0);
+		close(fd[0]);
+		writer_resume(w);
+		writer_put(w, " late", 5);
+		for (size_t n = 0; n < 10;)
+			n += (size_t)read(fd[1], got + n, 10 - n);
+		assert_memory_equal(got, "early late", 10);
+		close(fd[1]);
+	}
+	/* Nobody comes any more: some of it is kept in vain. */
+	writer_put(w, big, 2 * WRITER_SIZE);
+	count = end(w, NSEC_PER_SEC);
+	assert_int_equal(count.written, 30);
+	assert_int_equal(count.lost, 2 * WRITER_SIZE);
+	free(big);
+	close(out);
+}
+
 static void test_a_full_disk_is_tried_again(void **state)
 {
 	int fd = memfd_create("out", 0);
@@ -186,6 +220,7 @@ int main(void)
 		cmocka_unit_test(test_reader_that_stalls_holds_up_nobody),
 		cmocka_unit_test(test_a_slow_reader_gets_what_waits_at_the_end),
 		cmocka_unit_test(test_nobody_there),
+		cmocka_unit_test(test_readers_come_and_go),
 		cmocka_unit_test(test_a_full_disk_is_tried_again),
 		cmocka_unit_test(test_a_thread_that_cannot_be_set_up),
 	};
