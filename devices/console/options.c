@@ -8,10 +8,12 @@
 
 #include "base/util.h"
 #include "config.h"
+#include "config/units.h"
 
 static const struct setting settings[] = {
 	{"path", STRING_FIELD(console_config, path)},
 	{"fd", COUNT_FIELD(console_config, fd), .min = STDERR_FILENO + 1, .max = INT_MAX},
+	{"max-size", BYTES_FIELD(console_config, max_size)},
 	{.name = NULL},
 };
 
@@ -31,6 +33,22 @@ static const struct kind {
 	{"fd=", CONSOLE_FD, false, &settings[1]},
 };
 
+/* "PATH[,max-size=SIZE]"; a comma elsewhere is the path's. */
+static int parse_file(struct console_config *console, const char *text, struct error *e)
+{
+	static const char option[] = ",max-size=";
+	const char *size = strstr(text, option);
+	_cleanup_free_ char *path = size ? strndup(text, (size_t)(size - text)) : strdup(text);
+	int r = path ? setting_set(console, &settings[0], path, e) : -ENOMEM;
+
+	if (r < 0 || !size)
+		return r;
+	r = setting_set(console, &settings[2], size + strlen(option), e);
+	if (r == 0 && console->max_size < CONSOLE_MIN_SIZE)
+		r = error_set(e, -EINVAL, "it must be at least 64K");
+	return r < 0 ? error_prefix(e, r, "max-size") : 0;
+}
+
 static int parse(void *config, const char *text, struct error *e)
 {
 	struct console_config *console = config;
@@ -43,6 +61,8 @@ static int parse(void *config, const char *text, struct error *e)
 			continue;
 		console->mode = kind->mode;
 		console->fresh = kind->fresh;
+		if (kind->mode == CONSOLE_FILE)
+			return parse_file(console, text + len, e);
 		return kind->value ? setting_set(console, kind->value, text + len, e) : 0;
 	}
 	return error_set(e, -EINVAL,
@@ -55,13 +75,16 @@ static char *format(const void *config)
 {
 	const struct console_config *console = config;
 	const struct kind *kind = kinds;
-	char *text = NULL;
+	char *text = NULL, size[32];
 	int r;
 
 	while (kind->mode != console->mode || kind->fresh != console->fresh)
 		kind++;
 	if (console->mode == CONSOLE_FD)
 		r = asprintf(&text, "%s%u", kind->word, console->fd);
+	else if (console->max_size)
+		r = asprintf(&text, "%s%s,max-size=%s", kind->word, console->path,
+			     (setting_format_size(console->max_size, size), size));
 	else
 		r = asprintf(&text, "%s%s", kind->word, kind->value ? console->path : "");
 	return r < 0 ? NULL : text;
@@ -86,7 +109,7 @@ const struct device_options console_options = {
 	.what = "the console",
 	.max = 1,
 	.option =
-		{.arg = "stdio|file=PATH|fresh-file=PATH|socket=PATH|pty|fd=N|off",
+		{.arg = "stdio|file=PATH[,max-size=SIZE]|fresh-file=PATH|socket=PATH|pty|fd=N|off",
 		 .help = "where the guest's console goes: file= appends to a file, fresh-file= "
 			 "empties it first, socket= listens for one client at a time, pty makes a "
 			 "pseudo-terminal, fd= is a descriptor that skep inherits (default: stdio; "

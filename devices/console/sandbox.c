@@ -8,6 +8,10 @@
 
 static const struct sandbox_row rows[] = {
 	IOCTL(CONTROL, TIOCGWINSZ), /* the terminal's size */
+	/* The file is full: it is copied to another one. */
+	CALL(OWN(0), lseek),
+	CALL(OWN(0), pread64),
+	CALL(OWN(0), ftruncate),
 	/* Output goes to another file, or to the next client. */
 	CALL_IF(CONTROL, dup3, INT_IS(2, O_CLOEXEC)),
 };

@@ -34,6 +34,9 @@
 #define CTRL_A	0x01
 #define BACKLOG 8 /* clients that wait for the one that is there */
 
+static const struct tty nothing = {
+	.in_fd = -1, .out_fd = -1, .listener = -1, .far_end = -1, .again = -1, .old = -1};
+
 static struct {
 	_Atomic bool raw;
 	int fd;
@@ -181,6 +184,26 @@ static bool is_regular(int fd)
 	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
 }
 
+/* All that rotating takes, as nothing is opened in the sandbox. */
+static int open_rotation(struct tty *tty, const struct console_config *config,
+			 const struct device_host *host, struct error *e)
+{
+	_cleanup_free_ char *old = NULL;
+
+	if (!tty->is_file)
+		return error_set(e, -EINVAL, "console file %s: max-size is for a regular file",
+				 config->path);
+	tty->again = open(config->path, O_RDONLY | O_CLOEXEC);
+	if (tty->again < 0)
+		return error_set(e, -errno, "console file %s: %m", config->path);
+	if (asprintf(&old, "%s.1", config->path) < 0)
+		return error_set(e, -ENOMEM, "out of memory");
+	tty->old = output_open(old, O_APPEND, 0600, host->config, e);
+	if (tty->old >= 0 && !is_regular(tty->old))
+		return error_set(e, -EINVAL, "console file %s: not a regular file", old);
+	return tty->old < 0 ? error_prefix(e, tty->old, "console file %s", old) : 0;
+}
+
 /* The guest's output may contain secrets: only the owner can read the file. */
 static int open_output_file(struct tty *tty, const struct console_config *config,
 			    const struct device_host *host, struct error *e)
@@ -192,7 +215,14 @@ static int open_output_file(struct tty *tty, const struct console_config *config
 		return error_prefix(e, tty->out_fd, "console file %s", config->path);
 	tty->owns_out = true;
 	tty->is_file = is_regular(tty->out_fd);
-	return 0;
+	return config->max_size ? open_rotation(tty, config, host, e) : 0;
+}
+
+bool tty_rotate(struct tty *tty)
+{
+	if (tty->old >= 0)
+		writer_rotate(tty->writer);
+	return tty->old >= 0;
 }
 
 /* The descriptor keeps its number, so other threads that write to it need not know. */
@@ -202,6 +232,9 @@ int tty_replace_file(struct tty *tty, int fd, struct error *e)
 		return error_set(e, -ENOTSUP,
 				 "the VM's console is not in a file: only one of --console "
 				 "file=PATH can be replaced");
+	if (tty->old >= 0)
+		return error_set(e, -ENOTSUP,
+				 "the console's file has a max-size: SIGUSR1 rotates it");
 	if (!is_regular(fd))
 		return error_set(e, -EINVAL, "the new console file is not a regular file");
 	if (dup3(fd, tty->out_fd, O_CLOEXEC) < 0)
@@ -268,7 +301,7 @@ int tty_open(struct tty *ret, const struct console_config *config, const struct 
 {
 	int r = 0;
 
-	*ret = (struct tty){.in_fd = -1, .out_fd = -1, .listener = -1, .far_end = -1};
+	*ret = nothing;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
 	signal(SIGTTIN, SIG_IGN);
@@ -297,6 +330,8 @@ int tty_open(struct tty *ret, const struct console_config *config, const struct 
 		r = writer_new(&ret->writer, ret->out_fd, "console", e);
 	if (!r && ret->listener >= 0)
 		writer_await(ret->writer);
+	if (!r && ret->old >= 0)
+		writer_limit(ret->writer, config->max_size, ret->again, ret->old);
 	if (r < 0)
 		tty_close(ret);
 	return r;
@@ -317,6 +352,8 @@ struct writer_count tty_stop(struct tty *tty)
 
 void tty_close(struct tty *tty)
 {
+	const int others[] = {tty->listener, tty->far_end, tty->again, tty->old};
+
 	tty_stop(tty);
 	writer_free(tty->writer);
 	if (tty->is_terminal)
@@ -325,11 +362,10 @@ void tty_close(struct tty *tty)
 		close(tty->in_fd);
 	if (tty->owns_out)
 		close(tty->out_fd);
-	if (tty->listener >= 0)
-		close(tty->listener);
-	if (tty->far_end >= 0)
-		close(tty->far_end);
-	*tty = (struct tty){.in_fd = -1, .out_fd = -1, .listener = -1, .far_end = -1};
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+		if (others[i] >= 0)
+			close(others[i]);
+	*tty = nothing;
 }
 
 static bool is_ready(int fd, short events)

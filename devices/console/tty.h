@@ -28,6 +28,7 @@ struct tty {
 	int far_end;		 /* of a pseudo-terminal, which is kept open; else -1 */
 	char name[PTY_NAME_LEN]; /* of a pseudo-terminal */
 	bool is_file;		 /* out_fd is a regular file of --console */
+	int again, old;		 /* if it is rotated: to read it, and the one before it; else -1 */
 	struct writer *writer;	 /* of out_fd; NULL: none */
 	bool escape;		 /* Ctrl-A was typed */
 	void (*quit)(void *ctx); /* Ctrl-A x; called on the console's loop */
@@ -43,8 +44,11 @@ struct tty {
  */
 int tty_open(struct tty *ret, const struct console_config *config, const struct device_host *host,
 	     struct error *e);
+/* What is in the file becomes the one before it, and it starts anew: false if it has none. Any thread. */
+bool tty_rotate(struct tty *tty);
 /* Sends further output to the regular file `fd`, which is open to append and stays the caller's. Any
- * thread. -ENOTSUP if the console is not in a file, or another negative errno, with a message. */
+ * thread. -ENOTSUP if the console is not in a file, or
+ * rotates it itself, or another negative errno, with a message. */
 int tty_replace_file(struct tty *tty, int fd, struct error *e);
 /* Somebody comes to the listener, and becomes input and output: 1; 0 when there is nobody, or a
  * negative errno. That one has gone. On the console's loop. */

@@ -82,7 +82,7 @@ static void console_close(struct vm_device *d)
 
 /* Signals */
 
-static const int signals[] = {SIGTSTP, SIGCONT, SIGWINCH, 0};
+static const int signals[] = {SIGTSTP, SIGCONT, SIGWINCH, SIGUSR1, 0};
 
 /* Stops skep, as an unhandled SIGTSTP does, after the terminal is restored. */
 static void suspend(const struct tty *tty)
@@ -99,6 +99,12 @@ static void suspend(const struct tty *tty)
 
 static void console_signal(struct vm_device *d, int sig)
 {
+	if (sig == SIGUSR1) {
+		if (!tty_rotate(d->own))
+			log_warn("SIGUSR1 rotates a console's file that has a max-size; this has "
+				 "none");
+		return;
+	}
 	if (sig == SIGTSTP)
 		suspend(d->own);
 	if (sig != SIGWINCH)
@@ -204,7 +210,7 @@ static void voice(const struct vm_device *d, struct guest_voice *ret)
 
 static json_t *replace_file(const struct device_request *request, struct error *e)
 {
-	struct tty none = {.is_file = false};
+	struct tty none = {.is_file = false, .old = -1};
 
 	if (request->file < 0)
 		error_set(e, -EINVAL,

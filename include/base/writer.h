@@ -36,6 +36,13 @@ void writer_await(struct writer *w);
 /* There is another reader at the descriptor, which may have become another file. Any thread. */
 void writer_resume(struct writer *w);
 
+/* The descriptor is a regular file's, open to append, that is not to grow beyond `max` bytes: before it
+ * would, what is in it moves to the file `old`, also open to append, in place of what that had. `again`
+ * reads the same file. All stay the caller's. Before writer_start(). */
+void writer_limit(struct writer *w, uint64_t max, int again, int old);
+/* Moves it now. Any thread. */
+void writer_rotate(struct writer *w);
+
 /* Hands over `len` bytes. Never waits for the reader. Any thread. */
 void writer_put(struct writer *w, const void *data, size_t len);
 

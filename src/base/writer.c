@@ -35,6 +35,9 @@ struct writer {
 	int fd;
 	bool is_file; /* which another one may replace */
 	const char *name;
+	uint64_t max; /* bytes of the file; 0: any ... */
+	int again;    /* ... else it is read by this, ... */
+	int old;      /* ... and moved to this one */
 	pthread_t thread;
 	bool started, stuck; /* stuck: in a system call, for as long as that takes */
 
@@ -45,6 +48,7 @@ struct writer {
 	bool gone;	      /* nobody will ever read there */
 	bool returns, away;   /* readers come and go; nobody reads there now */
 	unsigned readers;     /* so many came */
+	bool rotate;	      /* what is in the file is to be moved */
 	size_t start, len;    /* of what waits in the ring */
 	uint64_t gap;	      /* bytes lost after that, and not told yet */
 	struct writer_count count;
@@ -96,6 +100,44 @@ static void handle_error(struct writer *w, int error, unsigned reader)
 		;
 }
 
+/* Copied, because in the sandbox nothing can be renamed; not locked. */
+static void move_file(struct writer *w)
+{
+	uint8_t piece[8 * KIB];
+	uint64_t at = 0;
+	int r = ftruncate(w->old, 0) < 0 ? -errno : 0;
+	ssize_t n = 0;
+
+	while (r == 0 && (n = pread_full(w->again, piece, sizeof(piece), at)) > 0) {
+		ssize_t done = write_full(w->old, piece, (size_t)n);
+
+		r = done < 0 ? (int)done : 0;
+		at += (uint64_t)n;
+	}
+	if (r < 0 || n < 0)
+		log_guest("%s: the file before this one is not whole: %s", w->name,
+			  strerror(r < 0 ? -r : (int)-n));
+	if (ftruncate(w->fd, 0) < 0)
+		log_guest("%s: cannot empty the file: %s", w->name, strerror(errno));
+}
+
+/* If there is something in the file, and with `len` bytes more it would be beyond `max`; not locked. */
+static void make_room(struct writer *w, size_t len, uint64_t max)
+{
+	off_t size = lseek(w->again, 0, SEEK_END);
+
+	if (size > 0 && (uint64_t)size + len > max)
+		move_file(w);
+}
+
+static void rotate(struct writer *w)
+{
+	w->rotate = false;
+	pthread_mutex_unlock(&w->lock);
+	make_room(w, 0, 0);
+	pthread_mutex_lock(&w->lock);
+}
+
 /* Writes some of `len` bytes: how many, maybe none. Locked, but not while it writes. */
 static size_t write_some(struct writer *w, const void *data, size_t len)
 {
@@ -105,6 +147,8 @@ static size_t write_some(struct writer *w, const void *data, size_t len)
 	int error;
 
 	pthread_mutex_unlock(&w->lock);
+	if (w->max)
+		make_room(w, len, w->max);
 	n = write(w->fd, data, len);
 	error = n < 0 ? errno : n == 0 ? EIO : 0; /* 0: no device should */
 	if (error == EAGAIN)
@@ -143,7 +187,9 @@ static void tell_gap(struct writer *w)
 static void write_all(struct writer *w)
 {
 	while (!w->cut && !w->gone) {
-		if (w->len && !w->away)
+		if (w->rotate)
+			rotate(w);
+		else if (w->len && !w->away)
 			write_ring(w);
 		else if (w->gap && !w->away)
 			tell_gap(w);
@@ -198,6 +244,21 @@ void writer_resume(struct writer *w)
 	pthread_mutex_lock(&w->lock);
 	w->away = false;
 	w->readers++;
+	pthread_cond_broadcast(&w->news);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void writer_limit(struct writer *w, uint64_t max, int again, int old)
+{
+	w->max = max;
+	w->again = again;
+	w->old = old;
+}
+
+void writer_rotate(struct writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->rotate = true;
 	pthread_cond_broadcast(&w->news);
 	pthread_mutex_unlock(&w->lock);
 }

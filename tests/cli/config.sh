@@ -41,11 +41,11 @@ for cid in -3 x 3x; do
 done
 ok "--vsock: a path that is too long" complains 2 "longer than 96 bytes" run -k K --vsock "uds=$(printf %097d 0)"
 
-for console in stdio off pty fd=3 file=a,b fresh-file=c socket=d; do
+for console in stdio off pty fd=3 file=a,b fresh-file=c socket=d file=a,b,max-size=64K; do
 	run run -k K --console $console --dry-run
 	ok "--console $console" json "$tmp/out" "d['console'] == '$console'"
 done
-for console in "" tty pty= stdio=x file fd=2 fd=x; do
+for console in "" tty pty= stdio=x file fd=2 fd=x file=a,max-size=1K file=,max-size=1M file=a,max-size=; do
 	ok "no --console '$console'" complains 2 "--console" run -k K --console "$console" --dry-run
 done
 run run -k K --port name=a,socket=s --port pty,name=b.c --port name=d,fd=9 --port name=e,file=f,,g --dry-run

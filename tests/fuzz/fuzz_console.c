@@ -82,9 +82,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	guest.in = (struct input){data, size};
 	guest_init(take(1) & 1);
 	check(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) == 0);
-	fuzz = (struct fuzz){
-		.tty = {.in_fd = pipe_fds[0], .out_fd = -1, .listener = -1, .far_end = -1},
-		.user = pipe_fds[1]};
+	fuzz = (struct fuzz){.tty = {.in_fd = pipe_fds[0],
+				     .out_fd = -1,
+				     .listener = -1,
+				     .far_end = -1,
+				     .old = -1},
+			     .user = pipe_fds[1]};
 	check(console_device_new(&guest.dev, &guest.drv.mem, &fuzz.tty, guest.loop, NULL) == 0);
 	guest_start(take(1) << 28);
 	while (input_left(&guest.in) && !drv_is_broken(&guest.drv) && commands++ < 64)

@@ -34,7 +34,8 @@ static void open_rng(void)
 
 static void open_console(void)
 {
-	host.tty = (struct tty){.in_fd = host.end[0], .out_fd = -1, .listener = -1, .far_end = -1};
+	host.tty = (struct tty){
+		.in_fd = host.end[0], .out_fd = -1, .listener = -1, .far_end = -1, .old = -1};
 	check(console_device_new(&guest.dev, &guest.drv.mem, &host.tty, guest.loop, NULL) == 0);
 }
 

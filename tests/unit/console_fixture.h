@@ -50,7 +50,7 @@ static inline struct fixture *start_with(void **state, int in, int out, uint64_t
 	assert_non_null(f);
 	signal(SIGPIPE, SIG_IGN);
 	drv_init(&f->d, 16 * MIB);
-	f->tty.listener = f->tty.far_end = -1;
+	f->tty.listener = f->tty.far_end = f->tty.old = -1;
 	f->tty.in_fd = in;
 	f->tty.out_fd = out;
 	if (loop_new(&f->loop, "test", *(const enum loop_engine *)*state, 8, &e) ||

@@ -119,7 +119,8 @@ static inline void open_console(struct fixture *f)
 	if (f->out >= 0)
 		close(f->out);
 	assert_int_equal(openpty(&f->out, &far_end, NULL, NULL, &size), 0);
-	f->tty = (struct tty){.in_fd = -1, .out_fd = far_end, .listener = -1, .far_end = -1};
+	f->tty = (struct tty){
+		.in_fd = -1, .out_fd = far_end, .listener = -1, .far_end = -1, .old = -1};
 	assert_int_equal(writer_new(&f->tty.writer, far_end, "console", NULL), 0);
 	assert_int_equal(tty_start(&f->tty, NULL, NULL, NULL), 0);
 	assert_int_equal(console_device_new(&f->dev, &f->d.mem, &f->tty, f->loop[0], NULL), 0);

@@ -203,6 +203,9 @@ static void random_config(struct vm_config *c)
 	if (console.mode == CONSOLE_FILE || console.mode == CONSOLE_SOCKET)
 		console.path = random_text(true);
 	console.fresh = console.mode == CONSOLE_FILE && r & 2048;
+	if (console.mode == CONSOLE_FILE && r & 4096)
+		console.max_size =
+			CONSOLE_MIN_SIZE + (random_u64() >> (random_u64() % 64)) % (1ull << 60);
 	console.fd = console.mode == CONSOLE_FD ? 3 + (unsigned)(random_u64() % 100) : 0;
 	assert_int_equal(config_add_device(c, &console_options, &console, NULL), 0);
 	for (unsigned i = 0, n = (unsigned)(random_u64() % 5); i < n; i++) {

@@ -187,7 +187,7 @@ static const struct {
 #define MAIN	    (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
 	{MAIN | ONLY(NET_LISTEN) | ONLY(VSOCK) | ONLY(PORT),
 	 SYS(accept4, -1, 0, 0, SOCK_NONBLOCK | SOCK_CLOEXEC), EBADF},
-	{ONLY(CONTROL_SOCKET), SYS(ftruncate, -1), EBADF},
+	{ONLY(CONTROL_SOCKET) | ONLY(WRITER), SYS(ftruncate, -1), EBADF},
 	{ONLY(CONTROL_SOCKET), SYS(recvmsg, -1), EBADF},
 	{MAIN, SYS(dup3, -1, 0, O_CLOEXEC), EBADF},
 	{ONLY(CONTROL_SOCKET) | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(ioctl, -1, BLKGETSIZE64),
@@ -205,6 +205,8 @@ static const struct {
 	{ONLY(DISK_URING), SYS(io_uring_enter, -1), EBADF},
 	{ONLY(DISK_URING), SYS(io_uring_register, 1 << 20, IORING_UNREGISTER_FILES), EBADF},
 	{ONLY(DISK_URING), SYS(io_uring_register, 1 << 20, IORING_UNREGISTER_BUFFERS), EBADF},
+	{ONLY(WRITER), SYS(pread64, -1), EBADF},
+	{MAIN | ONLY(WRITER), SYS(lseek, -1), EBADF},
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
 	{MAIN, SYS(getrandom, 0, 0, 0), 0},
 	{MAIN, SYS(ioctl, -1, TIOCGWINSZ), EBADF},

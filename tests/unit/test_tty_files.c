@@ -182,6 +182,51 @@ static void test_output_file_is_replaced(void **state)
 	rmdir(dir);
 }
 
+static void test_output_file_with_a_limit(void **state)
+{
+	char dir[] = "/tmp/skep-test-tty-XXXXXX", path[64], old[64];
+	struct console_config config = {.mode = CONSOLE_FILE, .path = path, .max_size = 65536};
+	struct error e = {""};
+	struct stat st;
+	struct tty tty;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/out", dir);
+	snprintf(old, sizeof(old), "%s.1", path);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
+	assert_int_equal(put(&tty, "xy", 2), 2);
+	assert_true(tty_rotate(&tty));
+	assert_int_equal(put(&tty, "z", 1), 1);
+	assert_int_equal(tty_replace_file(&tty, tty.again, &e), -ENOTSUP);
+	assert_non_null(strstr(e.msg, "SIGUSR1"));
+	tty_close(&tty);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 1);
+	assert_int_equal(stat(old, &st), 0);
+	assert_int_equal(st.st_size, 2);
+	assert_int_equal(st.st_mode & 0777, 0600);
+
+	/* Only of a file can there be one before it; and not a directory. */
+	unlink(old);
+	assert_int_equal(mkdir(old, 0700), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), -EISDIR);
+	assert_non_null(strstr(e.msg, old));
+	rmdir(old);
+	unlink(path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(tty_open(&tty, &config, &host, &e), -ENXIO);
+	unlink(path);
+	strcpy(path, "/dev/null");
+	assert_int_equal(tty_open(&tty, &config, &host, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "max-size is for a regular file"));
+	config.max_size = 0;
+	assert_int_equal(tty_open(&tty, &config, &host, &e), 0);
+	assert_false(tty_rotate(&tty));
+	tty_close(&tty);
+	rmdir(dir);
+}
+
 static void test_console_off(void **state)
 {
 	struct console_config config = {.mode = CONSOLE_OFF};
@@ -205,6 +250,7 @@ int main(void)
 		cmocka_unit_test(test_input_and_output_of_all_kinds),
 		cmocka_unit_test(test_output_file),
 		cmocka_unit_test(test_output_file_is_replaced),
+		cmocka_unit_test(test_output_file_with_a_limit),
 		cmocka_unit_test(test_console_off),
 	};
 

@@ -158,7 +158,7 @@ static void open_other(struct fixture *f, const struct kind *kind)
 	assert_int_equal(loop_new(&f->loop, "test", LOOP_EPOLL, 8, NULL), 0);
 	assert_int_equal(pipe(f->input), 0);
 	f->tty.in_fd = f->input[0];
-	f->tty.listener = f->tty.far_end = -1;
+	f->tty.listener = f->tty.far_end = f->tty.old = -1;
 	if (kind->terminal)
 		assert_int_equal(openpty(&f->user, &f->tty.out_fd, NULL, NULL, &size), 0);
 	else

@@ -164,6 +164,59 @@ static void test_readers_come_and_go(void **state)
 	close(out);
 }
 
+/* All that was written is in order in the two files, of which none is larger than it may be. */
+static void test_a_file_is_rotated(void **state)
+{
+	char path[] = "/tmp/skep-test-writer-XXXXXX", text[16];
+	int fd = mkstemp(path);
+	int again = open(path, O_RDONLY | O_CLOEXEC), old = memfd_create("old", MFD_CLOEXEC);
+	struct writer *w;
+	off_t both[2];
+
+	(void)state;
+	assert_true(fd >= 0 && again >= 0 && old >= 0);
+	assert_int_equal(fcntl(fd, F_SETFL, O_APPEND), 0);
+	assert_int_equal(fcntl(old, F_SETFL, O_APPEND), 0);
+	assert_int_equal(write(fd, "before\n", 7), 7);
+	assert_int_equal(writer_new(&w, fd, "test", NULL), 0);
+	writer_limit(w, 70000, again, old);
+	writer_rotate(w); /* there is something to be moved */
+	assert_int_equal(writer_start(w, NULL, NULL, NULL), 0);
+	writer_stop(w, NSEC_PER_SEC);
+	writer_rotate(w); /* and nothing */
+	assert_int_equal(writer_start(w, NULL, NULL, NULL), 0);
+	writer_stop(w, NSEC_PER_SEC);
+	assert_int_equal(pread(old, text, sizeof(text), 0), 7);
+	assert_memory_equal(text, "before\n", 7);
+	assert_int_equal(lseek(again, 0, SEEK_END), 0);
+
+	assert_int_equal(writer_start(w, NULL, NULL, NULL), 0);
+	for (unsigned i = 0; i < 20000; i++) {
+		snprintf(text, sizeof(text), "%09u\n", i);
+		writer_put(w, text, 10);
+	}
+	writer_stop(w, 20 * NSEC_PER_SEC);
+	assert_int_equal(writer_count(w).written, 200000);
+	both[0] = lseek(old, 0, SEEK_END);
+	both[1] = lseek(again, 0, SEEK_END);
+	assert_in_range(both[0], 50000, 70000);
+	assert_in_range(both[1], 1, 70000);
+	for (off_t at = 200000 - both[0] - both[1], n = 0; n < both[0] + both[1]; n++, at++) {
+		char byte, want[16];
+
+		snprintf(want, sizeof(want), "%09u\n", (unsigned)(at / 10));
+		assert_int_equal(n < both[0] ? pread(old, &byte, 1, n)
+					     : pread(again, &byte, 1, n - both[0]),
+				 1);
+		assert_int_equal(byte, want[at % 10]);
+	}
+	writer_free(w);
+	close(fd);
+	close(again);
+	close(old);
+	unlink(path);
+}
+
 static void test_a_full_disk_is_tried_again(void **state)
 {
 	int fd = memfd_create("out", 0);
@@ -221,6 +274,7 @@ int main(void)
 		cmocka_unit_test(test_a_slow_reader_gets_what_waits_at_the_end),
 		cmocka_unit_test(test_nobody_there),
 		cmocka_unit_test(test_readers_come_and_go),
+		cmocka_unit_test(test_a_file_is_rotated),
 		cmocka_unit_test(test_a_full_disk_is_tried_again),
 		cmocka_unit_test(test_a_thread_that_cannot_be_set_up),
 	};
