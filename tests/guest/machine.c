@@ -49,6 +49,8 @@ void test_msrs(void)
 #define PIN_POWER_BUTTON  1u
 #define PORT_EVENT	  0x603u
 #define PORT_RESET	  0x602u
+#define PORT_SLEEP	  0x600u
+#define GAVE_UP		  (1u << 5 | 6u << 2) /* SLP_EN, SLP_TYP */
 #define PORT_I8042	  0x64u
 #define PORT_CF9	  0xcf9u
 #define I8042_OUTPUT_FULL 0x1u
@@ -190,6 +192,8 @@ void test_end(void)
 	CHECK(true, "leaving");
 	if (!strcmp(how, "reset"))
 		outb(PORT_RESET, 1);
+	else if (!strcmp(how, "give-up"))
+		outb(PORT_SLEEP, GAVE_UP);
 	else if (!strcmp(how, "i8042"))
 		i8042_reset();
 	else if (!strcmp(how, "cf9"))
