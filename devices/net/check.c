@@ -8,6 +8,7 @@
 
 #include "base/util.h"
 #include "net.h"
+#include "vhost.h"
 #include "virtio/type.h"
 
 static void check_tap(struct device_finding *f)
@@ -32,6 +33,23 @@ static void check_tap(struct device_finding *f)
 	}
 }
 
+static void check_vhost(struct device_finding *f)
+{
+	_cleanup_close_ int fd = open(NET_VHOST_PATH, O_RDWR | O_CLOEXEC);
+
+	f->works = fd >= 0;
+	if (fd >= 0) {
+		snprintf(f->finding, sizeof(f->finding), "--net tap=NAME,vhost works");
+		return;
+	}
+	snprintf(f->finding, sizeof(f->finding), "%s: %s (for --net tap=NAME,vhost)",
+		 NET_VHOST_PATH, strerror(errno));
+	snprintf(f->remedy, sizeof(f->remedy), "%s",
+		 errno == EACCES || errno == EPERM
+			 ? "give your user access to it (setfacl -m u:USER:rw " NET_VHOST_PATH ")"
+			 : "modprobe vhost_net, or give the container the device");
+}
+
 static void check_passt(struct device_finding *f)
 {
 	static const struct net_config config = {.passt = true, .queues = 1};
@@ -49,10 +67,13 @@ static void check_passt(struct device_finding *f)
 
 void net_check_host(device_tell tell, void *ctx)
 {
-	struct device_finding tap = {.name = "tun"}, passt = {.name = "passt"};
+	struct device_finding tap = {.name = "tun"}, vhost = {.name = "vhost-net"},
+			      passt = {.name = "passt"};
 
 	check_tap(&tap);
 	tell(ctx, &tap);
+	check_vhost(&vhost);
+	tell(ctx, &vhost);
 	check_passt(&passt);
 	tell(ctx, &passt);
 }

@@ -67,6 +67,10 @@ static json_t *limit_net(const struct device_request *request, struct error *e)
 
 	if (!d)
 		return NULL;
+	if (!net_has_limits(d->dev)) {
+		error_set(e, -EOPNOTSUPP, "with vhost there are none: limit the tap (tc(8))");
+		return NULL;
+	}
 	net_get_limits(d->dev, &limits);
 	rx = &limits.of[NET_RX];
 	tx = &limits.of[NET_TX];

@@ -25,6 +25,7 @@ struct net_config {
 	bool listen;	    /* at `socket`, instead of connecting */
 	char **forward;	    /* with passt, as net_forward() has them */
 	bool host_loopback; /* with passt: the gateway's address is the host's loopback */
+	bool vhost;	    /* with a tap: packets are moved by the kernel */
 	char mac[18];	    /* "02:00:00:00:00:01"; empty: see net_mac() */
 	unsigned queues;    /* pairs, 1 to NET_MAX_PAIRS; more than 1 with a tap only */
 	unsigned mtu;	    /* that the guest is told; 0: what is usual there */

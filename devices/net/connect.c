@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "device.h"
+#include "vhost.h"
 
 static void port_ready(struct loop_fd *w, uint32_t events)
 {
@@ -103,6 +104,8 @@ int net_watch_port(struct net_device *net, struct loop *const *loops)
 	const struct net_port *port = net->port;
 	int r = 0;
 
+	if (port->vhost)
+		return net_vhost_attach(net, loops[0]);
 	for (unsigned i = 0; r >= 0 && i < net->num_pairs; i++)
 		if (port->fd[i] >= 0)
 			r = watch_port(&net->pair[i], loops[i]);

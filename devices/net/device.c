@@ -18,11 +18,20 @@
 #include <string.h>
 
 #include "device.h"
+#include "vhost.h"
 #include "virtio/state.h"
 
 static bool is_control(const struct net_device *net, unsigned q)
 {
 	return q == (virtio_has(&net->dev, VIRTIO_NET_F_MQ) ? 2 * net->num_pairs : 2);
+}
+
+static void stop_vhost(void *device)
+{
+	struct net_device *net = device;
+
+	for (unsigned q = 0; q < 2 * net->num_pairs; q++)
+		net_vhost_stop(net, q);
 }
 
 static void net_kick(struct virtio_dev *dev, unsigned q)
@@ -31,10 +40,14 @@ static void net_kick(struct virtio_dev *dev, unsigned q)
 
 	if (is_control(net, q))
 		net_control(net, q);
+	else if (net->port->vhost && net_link(dev))
+		net_vhost_start(net, q);
 	else if (q % 2)
 		net_transmit(&net->pair[q / 2]);
-	else
+	else if (!net->port->vhost)
 		net_receive(&net->pair[q / 2]);
+	if (net->port->vhost && atomic_load(&dev->status) & VIRTIO_CONFIG_S_NEEDS_RESET)
+		stop_vhost(net);
 }
 
 static void net_start_queue(struct virtio_dev *dev, unsigned q)
@@ -58,6 +71,8 @@ static void net_stop_queue(struct virtio_dev *dev, unsigned q)
 
 	if (is_control(net, q))
 		return;
+	if (net->port->vhost)
+		net_vhost_stop(net, q);
 	if (q % 2) {
 		p->tx.busy = p->waits = p->limited[NET_TX] = false;
 	} else {
@@ -76,6 +91,8 @@ static void net_give_back(struct virtio_dev *dev, unsigned q)
 
 	if (is_control(net, q))
 		return;
+	if (net->port->vhost)
+		net_vhost_stop(net, q);
 	if (q % 2 == 0)
 		net_receive_give_back(p);
 	else if (p->tx.busy)
@@ -192,6 +209,12 @@ void net_set_link(struct virtio_dev *dev, bool up)
 		net_announce(net);
 	else
 		net_show_link(net);
+	if (!net->port->vhost)
+		return;
+	if (!up)
+		loop_call(dev->queue[0].loop, stop_vhost, net);
+	for (unsigned q = 0; q < 2 * net->num_pairs; q++)
+		virtio_queue_kick_later(dev, q);
 }
 
 bool net_link(const struct virtio_dev *dev)
@@ -213,7 +236,9 @@ void net_counters(const struct virtio_dev *dev, struct net_counters *ret)
 	const struct net_device *net = to_net(dev);
 
 	*ret = (struct net_counters){0};
-	for (unsigned i = 0; i < net->num_pairs; i++) {
+	if (net->port->vhost) /* unknown */
+		*ret = (struct net_counters){-1, -1, -1, -1, -1, -1};
+	for (unsigned i = 0; !net->port->vhost && i < net->num_pairs; i++) {
 		const struct net_pair *p = &net->pair[i];
 
 		ret->rx_packets += p->rx.packets;

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "device.h"
+#include "vhost.h"
 
 static const struct {
 	unsigned host, guest; /* feature bits */
@@ -22,15 +23,17 @@ uint64_t net_features(const struct net_port *port)
 {
 	uint64_t features = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS |
 			    1ull << VIRTIO_NET_F_MTU | 1ull << VIRTIO_NET_F_MRG_RXBUF |
-			    1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR |
-			    1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_RX_EXTRA |
-			    1ull << VIRTIO_NET_F_CTRL_VLAN | 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE;
+			    1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR;
 
 	for (size_t i = 0; i < ARRAY_SIZE(offloads); i++)
 		if (port->offloads & offloads[i].tun)
 			features |= 1ull << offloads[i].host | 1ull << offloads[i].guest;
 	if (port->offloads)
 		features |= 1ull << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
+	features |= 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE;
+	if (!port->vhost) /* which filters nothing */
+		features |= 1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_RX_EXTRA |
+			    1ull << VIRTIO_NET_F_CTRL_VLAN;
 	if (port->pairs > 1)
 		features |= 1ull << VIRTIO_NET_F_MQ;
 	return features;
@@ -55,8 +58,14 @@ void net_set_offloads(struct net_device *net, uint64_t features)
 
 void net_enable_pair(struct net_device *net, unsigned pair, bool enable)
 {
+	bool vhost = net->port->vhost && pair;
+
+	for (unsigned q = 2 * pair; vhost && !enable && q < 2 * pair + 2; q++)
+		net_vhost_stop(net, q);
 	if (net->port->ops->enable)
 		net->port->ops->enable(net->port, pair, enable);
+	for (unsigned q = 2 * pair; vhost && enable && q < 2 * pair + 2; q++)
+		virtio_queue_kick_later(&net->dev, q);
 }
 
 void net_use_pairs(struct net_device *net, uint16_t pairs)

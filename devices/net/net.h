@@ -32,8 +32,9 @@ struct net_port {
 	bool reconnects;       /* when the other end has gone */
 	unsigned pairs;
 	unsigned mtu;
-	uint32_t offloads; /* TUN_F_* that it can do */
-	size_t unsent;	   /* bytes of packets that were sent, which wait for room */
+	uint32_t offloads;	 /* TUN_F_* that it can do */
+	struct net_vhost *vhost; /* of a tap: the kernel moves the packets; NULL: we do */
+	size_t unsent;		 /* bytes of packets that were sent, which wait for room */
 	/* Of a stream: frames that are not to be sent, by their first NET_FRAME_START bytes, or all
 	 * there are; NULL: none. */
 	bool (*refuses)(const uint8_t *start, size_t len);
@@ -121,13 +122,15 @@ struct net_limits {
 	struct rate_limits of[NET_DIRECTIONS];
 };
 void net_set_limits(struct virtio_dev *dev, const struct net_limits *limits);
+/* With vhost there are none. */
+bool net_has_limits(const struct virtio_dev *dev);
 void net_get_limits(const struct virtio_dev *dev, struct net_limits *ret);
 
 bool net_link(const struct virtio_dev *dev);
 /* The address that the driver uses. */
 void net_current_mac(struct virtio_dev *dev, uint8_t ret[NET_MAC_LEN]);
 
-/* For `skep check`: tap and passt. */
+/* For `skep check`: tap, vhost and passt. */
 void net_check_host(device_tell tell, void *ctx);
 
 struct net_counters {

@@ -13,6 +13,7 @@
 #include "base/inherited.h"
 #include "base/unixsocket.h"
 #include "device.h"
+#include "vhost.h"
 
 static int connect_to(struct sockaddr_un *addr, const char *path, struct error *e)
 {
@@ -83,6 +84,7 @@ int net_port_open(struct net_port **ret, const struct net_config *config, struct
 {
 	int r;
 
+	*ret = NULL;
 	if (config->passt)
 		r = net_passt_open(ret, config, e);
 	else if (config->socket)
@@ -91,6 +93,14 @@ int net_port_open(struct net_port **ret, const struct net_config *config, struct
 		r = open_descriptor(ret, config, e);
 	else
 		r = net_tap_open(ret, config->tap, config->queues, e);
+	if (r == 0 && config->vhost && (*ret)->ops != &net_tap_ops)
+		r = error_set(e, -EINVAL, "vhost is for taps: this is none");
+	else if (r == 0 && config->vhost)
+		r = net_vhost_open(*ret, e);
+	if (r < 0 && *ret) {
+		net_port_close(*ret);
+		*ret = NULL;
+	}
 	if (r == 0 && config->mtu)
 		(*ret)->mtu = config->mtu;
 	return r;

@@ -22,6 +22,8 @@ static const struct setting settings[] = {
 	 .help = "the host's network without root, by the program passt, which is started: it "
 		 "tells "
 		 "the guest its address by DHCP"},
+	{"vhost", BOOL_FIELD(net_config, vhost),
+	 .help = "with a tap, the host's kernel moves the packets (vhost-net), where it can"},
 	{"forward", .arg = "[ADDRESS/]HOST:GUEST[/udp]", LIST_FIELD(net_config, forward),
 	 .max = NET_MAX_FORWARDS,
 	 .help = "with passt, connections to this port of the host come to that port of the guest "
@@ -194,6 +196,11 @@ static int check_one(const struct net_config *net, struct error *e)
 		return error_set(e, -EINVAL, "give one of tap=NAME, passt, socket=PATH and fd=N");
 	if (net->fd && net->fd <= STDERR_FILENO)
 		return error_set(e, -EINVAL, "fd=%u is a standard stream", net->fd);
+	if (net->vhost && !net->tap && !net->fd)
+		return error_set(e, -EINVAL, "vhost is for a tap");
+	if (net->vhost && (net->rx_bps || net->rx_pps || net->tx_bps || net->tx_pps))
+		return error_set(e, -EINVAL,
+				 "vhost has no limits: leave it out, or limit the tap (tc(8))");
 	if (net->host_loopback && !net->passt)
 		return error_set(e, -EINVAL, "host-loopback is for passt");
 	if (net->listen && !net->socket)

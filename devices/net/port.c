@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "net.h"
+#include "vhost.h"
 
 void net_port_close(struct net_port *port)
 {
@@ -14,6 +14,7 @@ void net_port_close(struct net_port *port)
 			close(port->fd[i]);
 	if (port->listener >= 0)
 		close(port->listener);
+	net_vhost_close(port->vhost);
 	free(port->name);
 	free(port);
 }

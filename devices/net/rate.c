@@ -38,3 +38,8 @@ void net_get_limits(const struct virtio_dev *dev, struct net_limits *ret)
 	for (unsigned i = 0; i < NET_DIRECTIONS; i++)
 		rate_get(&net->rate[i], &ret->of[i]);
 }
+
+bool net_has_limits(const struct virtio_dev *dev)
+{
+	return !to_net(dev)->port->vhost;
+}

@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "commands.h"
 #include "net.h"
+#include "vhost.h"
 #include "virtio/type.h"
 
 static_assert(NET_MAX_PAIRS <= DEVICE_MAX_LOOPS, "a loop for each pair");
@@ -32,6 +33,8 @@ static int add_loops(struct vm_device *d, unsigned num, const char *role, struct
 
 static const char *role_of(const struct net_port *port)
 {
+	if (port->vhost)
+		return "net-vhost";
 	if (port->ops == &net_tap_ops)
 		return "net-tap";
 	if (port->reconnects)
@@ -51,7 +54,11 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 	if (r == 0)
 		r = net_port_open(&port, config, e);
 	if (r == 0)
-		r = add_loops(d, port->pairs, role_of(port), loop, e);
+		net_vhost_check_memory(port, host->mem);
+	if (r == 0)
+		r = add_loops(d, port->vhost ? 1 : port->pairs, role_of(port), loop, e);
+	for (unsigned i = 1; r == 0 && port->vhost && i < port->pairs; i++)
+		loop[i] = loop[0];
 	if (r < 0)
 		net_port_close(port);
 	else
@@ -110,6 +117,11 @@ static void print_status(size_t i, const json_t *net, FILE *out)
 
 	print_line(out, "net %zu (%s): %s, link %s", i, answer_text(net, "name"),
 		   answer_text(net, "mac"), answer_text(net, "link"));
+	if (json_is_null(json_object_get(net, "rx_packets"))) {
+		fprintf(out,
+			"  the host's kernel moves its packets, and counts them (ip -s link)\n");
+		return;
+	}
 	fprintf(out,
 		"  %" PRIu64 " packets (%s) to the guest, %" PRIu64 " dropped; %" PRIu64
 		" packets (%s) from it, %" PRIu64 " dropped\n",

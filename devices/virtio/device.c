@@ -200,6 +200,7 @@ void virtio_dev_reset(struct virtio_dev *dev)
 	dev->unknown_features = false;
 	dev->device_features_sel = dev->driver_features_sel = dev->queue_sel = 0;
 	dev->usable_queues = dev->num_queues;
+	atomic_store(&dev->shared_bits, 0);
 	virtio_page_set_status(dev, 0);
 	virtio_page_fill(dev);
 	pthread_mutex_unlock(&dev->state_lock);
@@ -221,6 +222,12 @@ void virtio_queue_publish(struct virtio_dev *dev, unsigned q)
 		return;
 	if (virtq_publish(&dev->queue[q].vq))
 		virtio_interrupt(dev, VIRTIO_MMIO_INT_VRING);
+}
+
+void virtio_dev_share_interrupt(struct virtio_dev *dev)
+{
+	atomic_store(&dev->shared_bits, VIRTIO_MMIO_INT_VRING); /* before ACKs can clear it */
+	atomic_fetch_or(virtio_reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
 }
 
 void virtio_dev_fail(struct virtio_dev *dev, const char *fmt, ...)

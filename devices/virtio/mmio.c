@@ -235,7 +235,8 @@ void virtio_mmio_write(void *ctx, uint64_t offset, const void *data, uint32_t le
 	memcpy(&value, data, sizeof(value));
 	switch (offset) {
 	case VIRTIO_MMIO_INTERRUPT_ACK: /* any thread that drains: no lock */
-		atomic_fetch_and(virtio_reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS), ~value);
+		atomic_fetch_and(virtio_reg(dev, VIRTIO_MMIO_INTERRUPT_STATUS),
+				 ~value | atomic_load(&dev->shared_bits));
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY: /* mostly an ioeventfd: then it does not get here */
 		if (value < dev->num_queues)

@@ -27,6 +27,9 @@
  * the next interrupt. An ACK that is applied late only leaves the bit set for longer, and a bit too
  * many is a handler that looks once more.
  *
+ * Where the kernel interrupts by itself (vhost) nobody does (1) and (2): then the bit is always set.
+ * The handler finds it, and looks at the rings each time.
+ *
  * Configuration changes. The driver reads generation, fields, generation, and again if it moved.
  * It reads without us, so a change is made of steps that it cannot see half of: each aligned 8
  * bytes are one store, with the generation moved directly before and after. A field of up to 4

@@ -362,6 +362,12 @@ void virtq_pause(struct virtq *vq, bool paused)
 	vq->avail_seen = vq->next_avail; /* the rest has to be looked for anew */
 }
 
+void virtq_go_on_at(struct virtq *vq, uint16_t next_avail)
+{
+	vq->next_avail = vq->avail_seen = next_avail;
+	vq->next_used = vq->published = load(&used_ring(vq)->idx, __ATOMIC_ACQUIRE);
+}
+
 bool virtq_is_idle(const struct virtq *vq)
 {
 	uint64_t in_flight = 0;

@@ -30,7 +30,7 @@ struct sandbox_row {
 };
 
 /* What a type brings: DEVICE(foo) in src/vm/devices.def stands for foo_sandbox. */
-#define SANDBOX_MAX_OWN 4u
+#define SANDBOX_MAX_OWN 6u
 struct sandbox_rows {
 	const char *roles[SANDBOX_MAX_OWN]; /* at most 15 bytes each; NULL: no more */
 	const struct sandbox_row *rows;

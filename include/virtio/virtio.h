@@ -105,6 +105,7 @@ struct virtio_dev {
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	bool unknown_features; /* the driver accepted some beyond bit 63 */
 	_Atomic uint32_t status;
+	_Atomic uint32_t shared_bits;  /* of InterruptStatus, which no ACK clears */
 	int irq_fd;		       /* eventfd, an irqfd in a VM; written to interrupt */
 	void (*drain_acks)(void *ctx); /* NULL: ACKs come as plain writes */
 	void *drain_ctx;
@@ -156,6 +157,11 @@ void virtio_queue_kick_later(struct virtio_dev *dev, unsigned q);
 /* Publishes pushed used entries of queue `q` and interrupts where the driver wants it. Queue's
  * loop. */
 void virtio_queue_publish(struct virtio_dev *dev, unsigned q);
+
+/* Others (the kernel, for vhost) write to irq_fd, too, when they have used buffers, and know nothing of
+ * InterruptStatus: so its bit for that is always set, until the device is reset. A driver may look at
+ * its queues more often than it has to. Any thread. */
+void virtio_dev_share_interrupt(struct virtio_dev *dev);
 
 /* For kick(): has turn() work on queue `q` with kicks off, and publishes what it pushed. turn()
  * returns 1 when it leaves something for later, 0 when the queue is empty, and -EBADMSG with a reason

@@ -87,6 +87,9 @@ bool virtq_enable_kicks(struct virtq *vq);
  * again. */
 void virtq_unpop(struct virtq *vq, uint16_t head);
 
+/* Somebody else has worked on the queue, up to this available entry, and has published what he used. */
+void virtq_go_on_at(struct virtq *vq, uint16_t next_avail);
+
 /* While the queue is paused, virtq_pop() returns no chain. */
 void virtq_pause(struct virtq *vq, bool paused);
 /* Whether all that was popped was pushed and published. */

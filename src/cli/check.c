@@ -286,7 +286,6 @@ bool check_host(const struct check_options *options, FILE *out)
 		check_discard(&report, ".");
 	check_huge_pages(&report);
 	check_landlock(&report);
-	check_device(&report, "vhost-net", "/dev/vhost-net", "fast networking", "vhost_net");
 	check_device(&report, "vhost-vsock", "/dev/vhost-vsock", "vsock", "vhost_vsock");
 	for (const struct device_type *const *type = device_types; *type; type++)
 		if ((*type)->check_host)

@@ -94,6 +94,8 @@ passt,forward=80:80/tcp like 8080:80
 socket=s,forward=80:80 for passt
 tap=t,listen goes with socket
 tap=t,host-loopback is for passt
+passt,vhost vhost is for a tap
+tap=t,vhost,rx-bps=1M vhost has no limits
 passt,queues=2 only a tap
 passt,mtu=65521 at most 65520
 passt,mtu=20 at least 68

@@ -69,6 +69,8 @@ static inline void up_on(struct fixture *f, struct net_port *port)
 
 	for (unsigned i = 0; i < f->num_loops; i++)
 		assert_int_equal(loop_new(&f->loop[i], "test", LOOP_EPOLL, 8, NULL), 0);
+	for (unsigned i = f->num_loops; i < port->pairs; i++)
+		f->loop[i] = f->loop[0];
 	assert_int_equal(net_device_new(&f->dev, &f->d.mem, port, mac, f->loop, &e), 0);
 	drv_attach(&f->d, f->dev);
 	for (unsigned i = 0; i < f->num_loops; i++)

@@ -185,6 +185,19 @@ static void test_taps_that_cannot_be_had(void **state)
 	end(f);
 }
 
+/* Where the host has none, packets go through skep. */
+static void test_a_host_with_vhost_or_without(void **state)
+{
+	struct net_config config = {.tap = (char[]){"skep0"}, .queues = 1, .vhost = true};
+	struct error e = {""};
+	struct net_port *port;
+
+	(void)state;
+	assert_int_equal(net_port_open(&port, &config, &e), 0);
+	assert_int_equal(port->vhost != NULL, access("/dev/vhost-net", R_OK | W_OK) == 0);
+	net_port_close(port);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +207,7 @@ int main(void)
 		cmocka_unit_test(test_several_queues),
 		cmocka_unit_test(test_another_device_goes_on),
 		cmocka_unit_test(test_taps_that_cannot_be_had),
+		cmocka_unit_test(test_a_host_with_vhost_or_without),
 	};
 
 	return NET_TESTS(tests);

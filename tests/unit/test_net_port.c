@@ -41,6 +41,9 @@ static void test_descriptors(void **state)
 	config.fd = (unsigned)alone;
 	expect(&config, -EINVAL, "neither a tap nor");
 	config.fd = (unsigned)both[0];
+	config.vhost = true;
+	expect(&config, -EINVAL, "vhost is for taps");
+	config.vhost = false;
 	if (net_port_open(&port, &config, &e) < 0)
 		fail_msg("%s", e.msg);
 	assert_true(port->fd[0] != both[0] && port->ops->flush);

@@ -3,6 +3,7 @@
 #include "sandbox_fixture.h"
 
 #include <linux/if_tun.h>
+#include <linux/vhost.h>
 
 /* A system call with what it must do. */
 struct call {
@@ -167,6 +168,8 @@ static const struct call forbidden[] = {
 	SYS(socket, AF_NETLINK, SOCK_RAW, 0),
 	SYS(socket, AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
 	SYS(ioctl, 0, TIOCSTI),
+	SYS(ioctl, 0, VHOST_SET_MEM_TABLE),
+	SYS(ioctl, 0, VHOST_SET_OWNER),
 	SYS(ioctl, 0, KVM_CREATE_VM),
 	SYS(ioctl, 0, KVM_IOEVENTFD),
 	SYS(ioctl, 0, KVM_ENABLE_CAP),
@@ -182,7 +185,7 @@ static const struct {
 	int err;
 } of_roles[] = {
 #define ONLY(role)  (1u << role)
-#define NET	    (ONLY(NET_TAP) | NET_STREAMS)
+#define NET	    (ONLY(NET_TAP) | ONLY(NET_VHOST) | NET_STREAMS)
 #define NET_STREAMS (ONLY(NET_STREAM) | ONLY(NET_LISTEN) | ONLY(NET_CONNECT))
 #define MAIN	    (ONLY(CONTROL) | ONLY(CONTROL_SOCKET))
 	{MAIN | ONLY(NET_LISTEN) | ONLY(VSOCK) | ONLY(PORT),
@@ -218,8 +221,17 @@ static const struct {
 	 SYS(socket, AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 1 << 20),
 	 EPROTONOSUPPORT},
 	{ONLY(NET_TAP) | ONLY(VSOCK) | ONLY(PORT), SYS(readv, -1), EBADF},
-	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
-	{ONLY(NET_TAP), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
+	{ONLY(NET_TAP) | ONLY(NET_VHOST), SYS(ioctl, -1, TUNSETOFFLOAD), EBADF},
+	{ONLY(NET_TAP) | ONLY(NET_VHOST), SYS(ioctl, -1, TUNSETQUEUE), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_FEATURES), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_NUM), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_BASE), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_ADDR), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_KICK), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_CALL), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_ERR), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_NET_SET_BACKEND), EBADF},
+	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_GET_VRING_BASE), EBADF},
 	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT), SYS(epoll_wait, -1),
 	 EBADF},
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT),
