@@ -11,7 +11,6 @@
 
 #include "base/log.h"
 #include "device.h"
-#include "vhost.h"
 
 static void port_ready(struct loop_fd *w, uint32_t events)
 {

@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include "device.h"
-#include "vhost.h"
 #include "virtio/state.h"
 
 static bool is_control(const struct net_device *net, unsigned q)

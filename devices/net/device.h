@@ -175,4 +175,13 @@ void net_enable_pair(struct net_device *net, unsigned pair, bool enable);
 /* The driver uses the first so many pairs. */
 void net_use_pairs(struct net_device *net, uint16_t pairs);
 
+/* With vhost (vhost.h). */
+
+/* Tells the kernel of guest memory, and watches for what it reports. All queues are on this loop. */
+int net_vhost_attach(struct net_device *net, struct loop *loop);
+
+/* The kernel works on queue `q` from now on, unless it does, or no longer. On the loop. */
+void net_vhost_start(struct net_device *net, unsigned q);
+void net_vhost_stop(struct net_device *net, unsigned q);
+
 #endif

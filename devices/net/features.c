@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "device.h"
-#include "vhost.h"
 
 static const struct {
 	unsigned host, guest; /* feature bits */

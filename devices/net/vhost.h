@@ -7,8 +7,6 @@
 
 #define NET_VHOST_PATH "/dev/vhost-net"
 
-struct net_device;
-
 /* One more for each pair of the tap's queues, in port->vhost. Where the host has none, or not for
  * this user, 0 and a line that says so: packets go through skep then. Before the sandbox. */
 int net_vhost_open(struct net_port *port, struct error *e);
@@ -16,12 +14,5 @@ int net_vhost_open(struct net_port *port, struct error *e);
 void net_vhost_check_memory(struct net_port *port, const struct gmem *mem);
 /* NULL-safe. */
 void net_vhost_close(struct net_vhost *v);
-
-/* Tells the kernel of guest memory, and watches for what it reports. All queues are on this loop. */
-int net_vhost_attach(struct net_device *net, struct loop *loop);
-
-/* The kernel works on queue `q` from now on, unless it does, or no longer. On the loop. */
-void net_vhost_start(struct net_device *net, unsigned q);
-void net_vhost_stop(struct net_device *net, unsigned q);
 
 #endif
