@@ -10,7 +10,9 @@ import time
 import monitors
 from disk import LIMIT, Disks
 from files import await_free, read_text, refusal
+from memory import Memory
 from monitors import Failed, Guest, Unsupported
+from net import Net
 from progress import Progress, say
 from rings import Rings
 from tables import Metric, Table
@@ -20,7 +22,7 @@ LATE = 124  # launch's exit status when the time ran out
 SETTLED = 3  # seconds after which skep takes a kernel that has not changed for one that it knows
 
 
-class Bench(Disks, Rings):
+class Bench(Disks, Memory, Net, Rings):
     def __init__(self, stage, skeps, options):
         self.stage, self.options = stage, options
         self.runs, self.verbose = options.runs, options.verbose
@@ -250,88 +252,6 @@ class Bench(Disks, Rings):
                        "the guest's last system call until the monitor has been reaped. The first "
                        "KVM_RUN, counted from exec, is of a run of its own."]
         self.publish(table)
-
-    # --- memory
-
-    def hold(self, subject):
-        """A guest with a disk and a console, its drivers loaded, that waits: what its monitor holds."""
-        monitor, kernel = subject
-        monitor.check(kernel)
-        console, output = self.file("run/console"), self.file("run/out")
-        guest = self.linux(kernel, console=console, action="hold")
-        await_free(guest.disks[0])
-        with open(console, "wb"), open(console if monitor.console_on_stdout else output, "wb") as out:
-            p = subprocess.Popen(monitor.argv(guest, self.dir),
-                                 stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                                 env={**self.env, **monitor.environment()})
-        try:
-            for _ in range(600):
-                if "bench: ready" in read_text(console) or p.poll() is not None:
-                    break
-                time.sleep(0.1)
-            else:
-                raise Failed("nothing on its console in 60 s")
-            time.sleep(0.5)
-            if p.poll() is not None:
-                raise Failed(refusal(out.name, p.returncode))
-            return smaps(p.pid, 256 * MIB)
-        finally:
-            p.kill()
-            p.wait()
-
-    def memory(self):
-        subjects = self.both_kernels()
-        samples = self.alternate("memory", subjects, self.hold, runs=max(2, self.runs // 3))
-        table = Table("memory: beyond guest RAM, and guest RAM touched; 256 MiB guest, one disk, one "
-                      "console, drivers loaded; MiB, medians", ["monitor", "kernel"],
-                      [Metric("resident"), Metric("private dirty"),
-                       Metric("guest RAM touched", "{:.1f}", compare=False),
-                       Metric("of it huge pages", "{:.0f}", "more", compare=False)],
-                      [self.skeps[0].label, "bzImage"])
-        for s in subjects:
-            table.add([s[0].label, s[1]], *[[r[k] / MIB for r in samples[s]]
-                                            for k in ("rss", "dirty", "ram", "ram_huge")],
-                      note=self.reason(s))
-        self.publish(table, self.commands(self.linux(console=self.file("run/console"),
-                                                     action="hold")))
-
-
-def smaps(pid, ram):
-    """Bytes resident and private dirty beyond guest RAM, and resident in guest RAM: the largest
-    writable mapping, with those right beside it when it alone is less than that."""
-    maps = []
-    with open(f"/proc/{pid}/smaps", encoding="utf-8") as f:
-        for line in f:
-            words = line.split()
-            if not words[0].endswith(":"):
-                begin, end = (int(x, 16) for x in words[0].split("-"))
-                maps.append({"begin": begin, "end": end, "w": "w" in words[1]})
-            elif len(words) == 3 and words[2] == "kB":
-                maps[-1][words[0][:-1]] = int(words[1]) << 10
-
-    def size(m):
-        return m["end"] - m["begin"]
-
-    guest = max(range(len(maps)), key=lambda i: size(maps[i]) if maps[i]["w"] else 0)
-    first = last = guest
-    total = size(maps[guest])
-    while total < ram:
-        before = first > 0 and maps[first - 1]["end"] == maps[first]["begin"]
-        after = last + 1 < len(maps) and maps[last + 1]["begin"] == maps[last]["end"]
-        if before and (not after or size(maps[first - 1]) > size(maps[last + 1])):
-            first -= 1
-            total += size(maps[first])
-        elif after:
-            last += 1
-            total += size(maps[last])
-        else:
-            break
-    if total < ram or total > ram + 4 * MIB:
-        say(f"guest RAM is not {ram >> 20} MiB but {total >> 20} in {last - first + 1} mappings")
-    inside, rest = maps[first:last + 1], maps[:first] + maps[last + 1:]
-    return {"rss": sum(m["Rss"] for m in rest), "dirty": sum(m["Private_Dirty"] for m in rest),
-            "ram": sum(m["Rss"] for m in inside),
-            "ram_huge": sum(m["AnonHugePages"] + m["ShmemPmdMapped"] for m in inside)}
 
 
 def main():

@@ -7,6 +7,7 @@
  *   bench.do=end           (default) at once, nothing loaded
  *   bench.do=report        load the drivers, print the clocks, end
  *   bench.do=hold          load the drivers, say that it is ready, wait to be killed
+ *   bench.do=free          load the drivers, use bench.mib=N MiB, free them, wait to be killed
  *   bench.do=run           load the drivers, run /bench.sh, end
  *   bench.tty=NAME         the console for that (default hvc0)
  */
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -92,6 +94,21 @@ static void report(double init, double drivers)
 	printf("bench: clocks end=%.4f\n", clock_s(CLOCK_MONOTONIC));
 }
 
+static void use_and_free(void)
+{
+	size_t size = (size_t)atoi(word("bench.mib=", "1")) << 20;
+	char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	printf("bench: ready\n");
+	fflush(stdout);
+	memset(p, 1, size);
+	printf("bench: used\n");
+	fflush(stdout);
+	sleep(1);
+	munmap(p, size);
+	printf("bench: freed\n");
+}
+
 static void run(void)
 {
 	pid_t pid = fork();
@@ -127,11 +144,13 @@ int main(void)
 			report(init, drivers);
 		else if (!strcmp(action, "run"))
 			run();
+		else if (!strcmp(action, "free"))
+			use_and_free();
 		else
 			printf("bench: ready\n");
 		fflush(stdout);
 		tcdrain(1);
-		while (!strcmp(action, "hold"))
+		while (!strcmp(action, "hold") || !strcmp(action, "free"))
 			pause();
 	}
 	sync();

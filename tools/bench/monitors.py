@@ -21,13 +21,17 @@ class Unsupported(Failed):
 
 
 class Guest:
-    """What is to be run. `console` is a file, or None for no console at all."""
+    """What is to be run. `console` is a file, or None for no console at all; `tap` a tap's name, for
+    the kernel to serve with `vhost`; `vsock` the path of a Unix socket, or with `vhost` anything."""
 
     def __init__(self, kernel, initrd=None, append="", memory=256, disks=(), console=None,
-                 engine="io_uring", direct=False, linux=True):
+                 engine="io_uring", direct=False, linux=True, tap=None, vsock=None, vhost=False,
+                 reports_free=False):
         self.kernel, self.initrd, self.append, self.memory = kernel, initrd, append, memory
         self.disks, self.console, self.engine, self.linux = disks, console, engine, linux
         self.direct = direct  # past the host's page cache
+        self.tap, self.vsock, self.vhost = tap, vsock, vhost
+        self.reports_free = reports_free  # of pages, to a balloon
 
 
 def first_line(argv):
@@ -47,6 +51,8 @@ class Monitor:
     no_payload = ""  # why it does not run the payload guest, an ELF that looks for virtio-mmio
     engines = ("io_uring",)  # of its disks
     direct = True  # its disks can pass by the host's page cache
+    networks = ("tap", "vsock")
+    reports_free = True
     kernels = ("bzImage", "vmlinux")
     params = ""
 
@@ -93,10 +99,15 @@ class Skep(Monitor):
         for disk in guest.disks:
             engine = "sync" if guest.engine == "sync" else "auto"
             a += ["-d", f"{disk},engine={engine}" + (",cache=none" if guest.direct else "")]
+        if guest.tap:
+            a += ["--net", f"tap={guest.tap}" + (",vhost" if guest.vhost else "")]
+        if guest.vsock:
+            a += ["--vsock", f"cid=3,uds={guest.vsock}"]
         a += ["--console", f"file={guest.console}" if guest.console else "off"]
         return a + ["-a", self.cmdline(guest)]
 
     engines = ("io_uring", "sync")
+    networks = ("tap", "vhost", "vsock")
 
 
 class Firecracker(Monitor):
@@ -120,6 +131,13 @@ class Firecracker(Monitor):
                   for i, disk in enumerate(guest.disks)]
         config = {"boot-source": boot, "drives": drives,
                   "machine-config": {"vcpu_count": 1, "mem_size_mib": guest.memory}}
+        if guest.tap:
+            config["network-interfaces"] = [{"iface_id": "n0", "host_dev_name": guest.tap}]
+        if guest.reports_free:
+            config["balloon"] = {"amount_mib": 0, "deflate_on_oom": True,
+                                 "free_page_reporting": True}
+        if guest.vsock:
+            config["vsock"] = {"guest_cid": 3, "uds_path": guest.vsock}
         path = os.path.join(directory, "firecracker.json")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f)
@@ -140,6 +158,12 @@ class CloudHypervisor(Monitor):
         if guest.disks:
             direct = ",direct=on" if guest.direct else ""
             a += ["--disk"] + [f"path={disk},image_type=raw{direct}" for disk in guest.disks]
+        if guest.tap:
+            a += ["--net", f"tap={guest.tap}"]
+        if guest.vsock:
+            a += ["--vsock", f"cid=3,socket={guest.vsock}"]
+        if guest.reports_free:
+            a += ["--balloon", "size=0,free_page_reporting=on"]
         return a
 
 
@@ -150,6 +174,7 @@ class Qemu(Monitor):
     # Not the MSR that software KVMs have no idea of.
     cpu = "host,-arch-capabilities"
     engines = ("io_uring", "io_uring, iothread")
+    networks = ("tap", "vhost", "vhost-vsock")
 
     def argv(self, guest, directory):
         a = [self.path, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
@@ -168,6 +193,14 @@ class Qemu(Monitor):
                 device += f",iothread=t{i}"
             a += ["-drive", f"id=d{i},file={disk},format=raw,if=none,aio=io_uring,"
                   f"cache.direct={direct},discard=unmap", "-device", device]
+        if guest.tap:
+            vhost = "on" if guest.vhost else "off"
+            a += ["-netdev", f"tap,id=n,ifname={guest.tap},script=no,downscript=no,vhost={vhost}",
+                  "-device", "virtio-net-device,netdev=n"]
+        if guest.vsock:
+            a += ["-device", "vhost-vsock-device,guest-cid=3"]
+        if guest.reports_free:
+            a += ["-device", "virtio-balloon-device,free-page-reporting=on"]
         if guest.console:
             a += ["-device", "virtio-serial-device", "-chardev", f"file,id=c,path={guest.console}",
                   "-device", "virtconsole,chardev=c"]
@@ -182,6 +215,8 @@ class Kvmtool(Monitor):
     no_payload = "boots no ELF"
     kernels = ("bzImage",)
     engines = ("threads",)
+    networks = ("tap",)
+    reports_free = False
 
     def version(self):
         return first_line([self.path, "version"])
@@ -191,7 +226,7 @@ class Kvmtool(Monitor):
 
     def argv(self, guest, directory):
         a = [self.path, "run", "-k", guest.kernel, "-c", "1", "-m", f"{guest.memory}M",
-             "-n", "mode=none", "--name", f"bench{os.getpid()}", "-p", self.cmdline(guest)]
+             "-n", f"mode=tap,tapif={guest.tap}" if guest.tap else "mode=none", "--name", f"bench{os.getpid()}", "-p", self.cmdline(guest)]
         if guest.initrd:
             a += ["-i", guest.initrd]
         for disk in guest.disks:
