@@ -109,7 +109,7 @@ test_vhost() {
 		skip "vhost" "no module vhost_net here"
 		return
 	fi
-	check "unit tests" "$(dirname "$helpers")/unit/test_net_vhost"
+	check "net_vhost: unit tests" "$(dirname "$helpers")/unit/test_net_vhost"
 	on_a_tap ,vhost
 	check "vhost was there" is_vhost
 	counted=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["nets"][0]["rx_packets"])' "$vm/result")

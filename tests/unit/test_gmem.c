@@ -82,6 +82,9 @@ static void test_hotplug_memory_has_its_place(void **state)
 		struct error e = {""};
 		struct gmem mem;
 
+		/* ThreadSanitizer leaves no room for a terabyte. */
+		if (SANITIZED && cases[i].bytes > 512 * GIB)
+			continue;
 		assert_int_equal(gmem_create(&mem, cases[i].ram, NULL), 0);
 		if (gmem_add_hotplug(&mem, cases[i].bytes, &e) < 0)
 			fail_msg("%s", e.msg);
