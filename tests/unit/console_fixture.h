@@ -27,6 +27,7 @@
 #include "driver.h"
 #include "loops.h"
 #include "patience.h"
+#include "read_all.h"
 
 #define RX    0u
 #define TX    1u
@@ -110,20 +111,6 @@ static inline bool is_broken(struct fixture *f)
 {
 	settle(f->loop);
 	return drv_is_broken(&f->d);
-}
-
-/* Exactly `len` bytes from the user's end. */
-static inline void read_all(int fd, void *buf, size_t len)
-{
-	for (size_t n = 0; n < len;) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		ssize_t r;
-
-		assert_int_equal(poll(&p, 1, patience_ms()), 1);
-		r = read(fd, (char *)buf + n, len - n);
-		assert_true(r > 0);
-		n += (size_t)r;
-	}
 }
 
 /* Transmits `len` bytes in one buffer, without waiting. */

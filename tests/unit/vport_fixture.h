@@ -28,6 +28,7 @@
 #include "driver.h"
 #include "loops.h"
 #include "patience.h"
+#include "read_all.h"
 #include "virtio/state.h"
 #include "vport/vport.h"
 
@@ -209,19 +210,6 @@ static inline struct vport_counters counters(const struct fixture *f)
 
 	vport_counters(f->dev, &c);
 	return c;
-}
-
-static inline void read_all(int fd, void *buf, size_t len)
-{
-	for (size_t n = 0; n < len;) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		ssize_t r;
-
-		assert_int_equal(poll(&p, 1, patience_ms()), 1);
-		r = read(fd, (char *)buf + n, len - n);
-		assert_true(r > 0);
-		n += (size_t)r;
-	}
 }
 
 /* The guest reads exactly this, in as many buffers as it takes. */
