@@ -11,6 +11,7 @@ from tables import Metric, Table
 TAP = "skep-bench"
 PORT = 5201
 STEP = 1 << 20
+STUCK = 120  # seconds after which a run has hung
 
 
 class Path(NamedTuple):
@@ -102,7 +103,7 @@ class Net:
                 if ready != "ready":
                     raise Failed(ready or "no server")
                 output = guest.console if path.monitor.console_on_stdout else None
-                end = self.run(path.monitor, guest, mode, output)
+                end = self.run(path.monitor, guest, mode, output, STUCK)
             finally:
                 server.kill()
         return {**end, **results(guest.console, words, output or self.file("run/out"))}
