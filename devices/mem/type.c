@@ -6,7 +6,6 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "config/config.h"
-#include "config/units.h"
 #include "mem.h"
 
 /* Its option is --memory, which all VMs have. */
@@ -96,17 +95,6 @@ static json_t *resize(const struct device_request *request, struct error *e)
 	mem_counters(request->devices->dev, &now);
 	return json_pack("{s:I, s:I}", "size", (json_int_t)now.size, "target",
 			 (json_int_t)now.target);
-}
-
-static int ask_size(const struct device_words *words, json_t *request, struct error *e)
-{
-	uint64_t size;
-	int r = config_parse_size(words->operand[0], MIB, &size, e);
-
-	if (r < 0)
-		return r;
-	json_object_set_new(request, "size", json_integer((json_int_t)MIN(size, INT64_MAX)));
-	return 0;
 }
 
 static int print_size(const struct device_words *words, const json_t *answer, FILE *out)

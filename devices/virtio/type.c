@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/util.h"
 #include "config/device_options.h"
+#include "config/units.h"
 #include "virtio/type.h"
 
 void device_add_loop(struct vm_device *d, struct loop *loop, const char *role)
@@ -107,6 +108,17 @@ void ask_number(json_t *request, const char *name, uint64_t value)
 {
 	if (value != UINT64_MAX)
 		json_object_set_new(request, name, json_integer((json_int_t)MIN(value, INT64_MAX)));
+}
+
+int ask_size(const struct device_words *words, json_t *request, struct error *e)
+{
+	uint64_t size;
+	int r = config_parse_size(words->operand[0], MIB, &size, e);
+
+	if (r < 0)
+		return r;
+	json_object_set_new(request, "size", json_integer((json_int_t)MIN(size, INT64_MAX)));
+	return 0;
 }
 
 uint64_t answer_number(const json_t *answer, const char *name)

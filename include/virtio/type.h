@@ -214,6 +214,8 @@ int request_number(const json_t *request, const char *name, json_int_t least, ui
  * UINT64_MAX. */
 void ask_device(json_t *request, const char *key, const char *device);
 void ask_number(json_t *request, const char *name, uint64_t value);
+/* ask() of a command whose one operand is a size, in MiB where it has no unit: adds "size". */
+int ask_size(const struct device_words *words, json_t *request, struct error *e);
 
 /* For print(): a member as a number, else 0; as text, else "?"; as a size like "1.5 GiB". */
 #define DEVICE_BYTES_LEN FORMAT_BYTES
