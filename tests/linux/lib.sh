@@ -56,7 +56,12 @@ at_least() {
 check() {
 	local name=$1
 	shift
-	if "$@" >"$work/check" 2>&1; then ok "$name"; else not_ok "$name" "failed: $* $(tail -n 3 "$work/check" | tr '\n' ' ')"; fi
+	if "$@" >"$work/check" 2>&1; then
+		ok "$name"
+	else
+		case $1 in said | complained) transcript ;; esac
+		not_ok "$name" "failed: $* $(tail -n 3 "$work/check" | tr '\n' ' ')"
+	fi
 }
 
 # --- one VM at a time

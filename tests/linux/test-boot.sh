@@ -63,7 +63,8 @@ kernel_to() {
 # section FILE FLAG...: objcopy's, of a unified kernel image, behind those there are.
 make_uki() {
 	local out=$1 stub=/usr/lib/systemd/boot/efi/linuxx64.efi.stub
-	echo 'ro layout=uki -- sh -c "cat /proc/cmdline; echo it is $(nproc)"' >"$work/cmdline"
+	# quiet: the kernel's own lines would come between the shell's.
+	echo 'ro layout=uki quiet -- sh -c "cat /proc/cmdline; echo it is $(nproc)"' >"$work/cmdline"
 	objcopy --add-section .cmdline="$work/cmdline" --change-section-vma .cmdline=0x3000000 \
 		--add-section .linux="$cloud/vmlinuz" --change-section-vma .linux=0x4000000 \
 		--add-section .initrd="$cloud/initrd" --change-section-vma .initrd=0x8000000 $stub "$out"
