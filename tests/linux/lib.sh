@@ -82,6 +82,9 @@ start() {
 }
 wrap=()
 
+# control COMMAND...: of the VM that runs with --control "$work/socket"; what it said is in $work/control.
+control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
+
 send() { printf '%s\n' "$1" >&7; }
 
 running() { [ -n "$vm_pid" ] && kill -0 "$vm_pid" 2>/dev/null; }

@@ -106,7 +106,7 @@ test_stop_timeout() {
 
 test_kill() {
 	local before after
-	before=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	before=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "${work%/*}/*" 2>/dev/null | sort)
 	# shellcheck disable=SC2046
 	start $(guest) -a '-- sh -c "echo @up; sleep 1000"'
 	await '^@up'
@@ -114,7 +114,7 @@ test_kill() {
 	finish
 	is "SIGKILL is SIGKILL" "$status" 137
 	is "SIGKILL leaves no thread" "$(pgrep -fc "$vm/result" || true)" 0
-	after=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "$work*" 2>/dev/null | sort)
+	after=$(find /tmp /run /dev/shm -xdev -not -type d -newer "$work/count" -not -path "${work%/*}/*" 2>/dev/null | sort)
 	is "SIGKILL leaves no file" "$after" "$before"
 }
 

@@ -60,10 +60,8 @@ test_large() {
 	value text >"$work/text.2"
 }
 
-control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
-
 test_resize() {
-	local image=$work/on/ext4/grows.img sum
+	local image=$work/on/ext4/grows.img sum presses
 	head -c 8M /dev/urandom >"$image"
 	sum=$(sha <(head -c 1M "$image"))
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -d "$image,serial=grows" --control "$work/socket" \
@@ -91,7 +89,9 @@ test_resize() {
 		exec 7>&-
 		while sleep 1 && control power-button; do :; done
 	) &
+	presses=$!
 	finish
+	kill $presses 2>/dev/null || true
 	ends "the power button over the control socket: 0" 0
 	is "nothing to complain about" "$(cat "$vm/err")" ""
 	rm -f "$image" "$work/socket"

@@ -3,8 +3,6 @@
 #
 # What the guest frees of its memory, the host gets back.
 
-control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
-
 # KiB of memory that the VM has of the host.
 resident() { awk '/^VmRSS:/ { print $2 }' "/proc/$vm_pid/status"; }
 resides() { [ "$(resident)" -le "$1" ]; }

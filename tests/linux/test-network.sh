@@ -4,8 +4,6 @@
 # A guest on a tap: it is found, packets pass both ways whole, also while the driver comes and goes, the plug
 # can be pulled, and a tap that is removed is no end.
 
-control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
-
 # A web server and a sink at the host's end.
 serve_network() {
 	mkdir -p "$work/web"

@@ -4,8 +4,6 @@
 # A guest with a socket device, as a stock kernel drives it: bytes pass both ways whole and connections end as they
 # should, also beside a program that does not read, and while the driver comes and goes.
 
-control() { "$skep" control "$work/socket" "$@" >"$work/control" 2>&1; }
-
 # Programs of the host, for the guest to connect to: serve_sockets SIZE.
 serve_sockets() {
 	head -c "$1" /dev/urandom >"$work/sent"
