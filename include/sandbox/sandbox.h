@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * The sandbox: no-new-privs, no capabilities, and a seccomp filter for each thread role, generated
- * by libseccomp when skep is built. Everything that a thread needs is opened before.
+ * by libseccomp when skep is built. Everything that a thread needs is opened before, but for files of
+ * shared directories, where Landlock confines who opens them.
  */
 #ifndef SKEP_SANDBOX_H
 #define SKEP_SANDBOX_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/error.h"
+
+/* Threads of this role keep these capabilities (bits of <linux/capability.h>), as far as the process
+ * has them. Before sandbox_process(). */
+void sandbox_keep_capabilities(const char *role, uint64_t capabilities);
 
 /* Drops privileges for the whole process: called once by the main thread before other threads
  * exist, after everything that needs a capability. Installs the SIGSYS handler that names the
@@ -25,5 +33,10 @@ void sandbox_drop_files(void);
  * others, with a message as all errors.
  */
 int sandbox_thread(const char *role, struct error *e);
+
+/* From now on the calling thread can only open, make, rename and remove what is in this directory, or
+ * only read it. Where the kernel cannot do that (before Linux 5.19, without Landlock), it says so in
+ * the log, and returns 0. The thread's filter, if it has one, allows Landlock's calls. */
+int sandbox_confine(int dir, bool writable, struct error *e);
 
 #endif

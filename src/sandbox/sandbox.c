@@ -40,6 +40,18 @@ static struct {
 
 static void (*restore_host)(void);
 
+/* What sandbox_keep_capabilities() was told. */
+static struct {
+	const char *role;
+	uint64_t capabilities;
+} privileged;
+
+void sandbox_keep_capabilities(const char *role, uint64_t capabilities)
+{
+	privileged.role = role;
+	privileged.capabilities = capabilities;
+}
+
 static const char *call_name(int call)
 {
 	const char *name = sandbox_call_names;
@@ -83,16 +95,23 @@ static void on_violation(int sig, siginfo_t *info, void *context)
 }
 
 /*
- * Clears the permitted, effective and inheritable sets, and with them the ambient one. The bounding
- * set stays: it limits what an exec may gain, which is nothing under no-new-privs, and no filter
- * allows an exec. (Emptying it costs 41 system calls and 50 microseconds.)
+ * Clears the inheritable and ambient sets, and all but `keep` of the permitted and effective ones. The
+ * bounding set stays: it limits what an exec may gain, which is nothing under no-new-privs, and no
+ * filter allows an exec. (Emptying it costs 41 system calls and 50 microseconds.)
  */
-static int drop_capabilities(void)
+static int drop_capabilities(uint64_t keep)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
+	struct __user_cap_data_struct caps[2] = {{0}};
 
-	return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
+	if (keep && syscall(SYS_capget, &header, caps) < 0)
+		return -errno;
+	for (unsigned i = 0; i < 2; i++) {
+		caps[i].permitted &= (uint32_t)(keep >> 32 * i);
+		caps[i].effective = caps[i].permitted;
+		caps[i].inheritable = 0;
+	}
+	return syscall(SYS_capset, &header, caps) < 0 ? -errno : 0;
 }
 
 /* While /proc can still be read. */
@@ -125,7 +144,7 @@ int sandbox_process(void (*restore)(void), struct error *e)
 	restore_host = restore;
 	if (sigaction(SIGSYS, &sa, NULL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set(e, -errno, "cannot enter the sandbox: no-new-privs: %m");
-	r = drop_capabilities();
+	r = drop_capabilities(privileged.capabilities);
 	if (r)
 		return error_set(e, r, "cannot enter the sandbox: dropping capabilities: %m");
 	/* Guest memory is not for other processes of the same user: no ptrace, no core dump. */
@@ -157,12 +176,17 @@ int sandbox_thread(const char *name, struct error *e)
 	struct sock_filter insn[SANDBOX_FILTER_MAX];
 	struct sock_fprog program = {.filter = insn};
 	uint32_t pid = (uint32_t)getpid();
+	int r = 0;
 
 	if (!role)
 		return error_set(e, -ENOENT, "cannot enter the sandbox: there is no role '%s'",
 				 name);
 	if (SANITIZED)
 		return 0;
+	if (privileged.capabilities && strcmp(name, privileged.role) != 0)
+		r = drop_capabilities(0);
+	if (r < 0)
+		return error_set(e, r, "cannot enter the sandbox: dropping capabilities: %m");
 	prctl(PR_GET_NAME, thread_name);
 	program.len = role->num;
 	memcpy(insn, sandbox_filters + role->start, role->num * sizeof(*insn));
