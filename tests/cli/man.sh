@@ -32,9 +32,10 @@ if command -v mandoc >/dev/null; then
 	for command in $("$skep" complete control s ""); do
 		ok "skep(1) has control $command" out_has "^ +$command( |\$)"
 	done
-	for option in $("$skep" complete run -d x,); do
-		option=${option#x,}
-		ok "skep(1) has the disk's $option" out_has "^ +$option"
+	for device in disk share; do
+		for option in $("$skep" complete run --$device x,); do
+			ok "skep(1) has the $device's ${option#x,}" out_has "^ +${option#x,}"
+		done
 	done
 	for device in net vsock balloon port; do
 		for option in $("$skep" complete run --$device ""); do
@@ -44,11 +45,11 @@ if command -v mandoc >/dev/null; then
 	for status in 0 120 121 122 124 125 2; do
 		ok "skep(1) has exit status $status" out_has "^ +$status  "
 	done
-	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --port name=N,socket=U --port name=M,file=F --dry-run >"$tmp/json"
+	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --port name=N,socket=U --port name=M,file=F --share S --dry-run >"$tmp/json"
 	for key in $(python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))
-print(*d, *d["disks"][0], *d["nets"][0], *d["balloon"], *d["vsock"], *d["ports"][0], *d["ports"][1])' "$tmp/json"); do
+print(*d, *d["disks"][0], *d["nets"][0], *d["balloon"], *d["vsock"], *d["ports"][0], *d["ports"][1], *d["shares"][0])' "$tmp/json"); do
 		ok "skep(1) has the key $key" out_has "$key"
 	done
 else

@@ -26,7 +26,7 @@ ROOMS = [
 	["kvm"],
 	["boot", "klog"],
 	["virtio"],
-	["console", "rng", "blk", "net", "balloon", "vsock", "mem", "vport"],
+	["console", "rng", "blk", "net", "balloon", "vsock", "mem", "vport", "fs"],
 	["control"],
 	["vm"],
 	["cli"],

@@ -59,6 +59,7 @@ enum role {
 	VSOCK,
 	MEM,
 	PORT,
+	FS,
 	ROLES
 };
 static const char *const role_name[ROLES] = {
@@ -77,6 +78,7 @@ static const char *const role_name[ROLES] = {
 	[VSOCK] = "vsock",
 	[MEM] = "mem",
 	[PORT] = "port",
+	[FS] = "fs",
 };
 
 static inline bool is_sanitized(void)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_vsock.h>
 #include <pty.h>
@@ -28,6 +29,7 @@
 #include "disk.h"
 #include "driver.h"
 #include "echo.h"
+#include "fs/fs.h"
 #include "mem.h"
 #include "rng/rng.h"
 #include "virtio/state.h"
@@ -255,6 +257,39 @@ static inline void open_vport(struct fixture *f)
 	assert_int_equal(vport_device_new(&f->dev, &f->d.mem, "x", &end, f->loop[0], NULL), 0);
 }
 
+static inline void open_fs(struct fixture *f)
+{
+	const struct fs_share share = {
+		.root = open("/", O_PATH | O_CLOEXEC), .tag = "x", .max_files = 16};
+
+	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop[0], NULL), 0);
+}
+
+/* Nothing is mounted yet. */
+static inline void send_fs(struct fixture *f, unsigned n)
+{
+	const struct fuse_in_header header = {.len = sizeof(header),
+					      .opcode = FUSE_READLINK,
+					      .unique = n,
+					      .nodeid = FUSE_ROOT_ID};
+
+	memcpy(f->data, &header, sizeof(header));
+	assert_true(drv_add(&f->d.queue[1],
+			    (struct drv_buf[]){{f->buffer, sizeof(header), false},
+					       {GPA(f->buffer.v + 64), 64, true}},
+			    2) >= 0);
+}
+
+static inline void check_fs(struct fixture *f, unsigned n, uint32_t len)
+{
+	struct fuse_out_header answer;
+
+	memcpy(&answer, f->data + 64, sizeof(answer));
+	assert_int_equal(len, sizeof(answer));
+	assert_int_equal(answer.unique, n);
+	assert_int_equal(answer.error, -EIO);
+}
+
 static const struct kind kinds[] = {
 	{"echo", open_echo, send_echo, check_echo, 0, ENGINE_SYNC},
 	{"rng", open_rng, send_rng, check_rng, 0, ENGINE_SYNC},
@@ -264,6 +299,7 @@ static const struct kind kinds[] = {
 	{"vsock", open_vsock, send_vsock, check_vsock, 1, ENGINE_SYNC},
 	{"mem", open_mem, send_mem, check_mem, 0, ENGINE_SYNC},
 	{"port", open_vport, send_console, check_console, 1, ENGINE_SYNC},
+	{"fs", open_fs, send_fs, check_fs, 1, ENGINE_SYNC},
 };
 
 /* Their lives */

@@ -19,6 +19,7 @@
 #include "base/unixsocket.h"
 #include "console/console.h"
 #include "disk.h"
+#include "fs/fs.h"
 #include "mem.h"
 #include "pages.h"
 #include "rng/rng.h"
@@ -98,6 +99,7 @@ static const struct kind kinds[] = {
 	 .id = VIRTIO_ID_CONSOLE,
 	 .features = BIT(VIRTIO_CONSOLE_F_MULTIPORT),
 	 .queues = 4},
+	{.name = "fs", .id = VIRTIO_ID_FS, .queues = 2},
 };
 
 static void open_disk(struct fixture *f, const struct kind *kind)
@@ -170,6 +172,13 @@ static void open_other(struct fixture *f, const struct kind *kind)
 				 0);
 	else if (kind->id == VIRTIO_ID_VSOCK)
 		open_vsock(f);
+	else if (kind->id == VIRTIO_ID_FS)
+		assert_int_equal(fs_device_new(&f->dev, &f->d->mem,
+					       &(const struct fs_share){.root = open("/", O_PATH),
+									.tag = "x",
+									.max_files = 16},
+					       f->loop, NULL),
+				 0);
 	else if (kind->id == VIRTIO_ID_MEM)
 		f->dev = mem_open(&f->mem, f->d, f->loop);
 	else
@@ -416,7 +425,8 @@ static void watch_other(struct fixture *f)
 {
 	gpa_t pages = drv_alloc(f->d, 2 * 4096, 4096);
 	/* What is read is empty, but where the device wants a request. */
-	struct drv_buf bufs[] = {{drv_alloc(f->d, 64, 16), f->mem.host.mem ? 64 : 0, false},
+	bool wants = f->mem.host.mem || f->dev->ops->device_id == VIRTIO_ID_FS;
+	struct drv_buf bufs[] = {{drv_alloc(f->d, 64, 16), wants ? 64 : 0, false},
 				 {pages, 4096, true},
 				 {GPA(pages.v + 4096), 4096, true}};
 	struct watch w;

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# Directories that a guest shares, as a stock kernel mounts them.
+
+# A directory with something of everything, and a small root file system.
+make_shares() {
+	data=$1/data root=$1/root
+	mkdir -p "$data/many" "$root/bin"
+	echo hi >"$data/hello"
+	head -c 20M /dev/urandom >"$data/big"
+	(cd "$data/many" && seq 5000 | xargs touch)
+	echo secret >"$1/outside"
+	ln -s "$1/outside" "$data/outside"
+	cp "$(busybox_path)" "$root/bin/busybox"
+	ln -s busybox "$root/bin/sh"
+}
+
+test_share() {
+	local data root
+	host_file_systems
+	make_shares "$work/on/ext4"
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --share "$data" --share "$root,readonly" \
+		--control "$work/socket" -a 'skep.mount=off -- /t/share'
+	step written
+	is "a file is read" "$(value hello)" hi
+	is "a large one, too" "$(value sum)" "$(sha "$data/big")"
+	is "and a directory of 5,000" "$(value many)" 5000
+	is "a program runs from a share that is a root file system" "$(value ran)" 42
+	is "which is read-only" "$(value denied)" "Read-only file system"
+	check "so nothing is new there" test ! -e "$root/new"
+	is "what was written is whole" "$(sha "$data/copy")" "$(sha "$data/big")"
+	is "what was appended to, and moved" "$(cat "$data/dir/sub/moved")" "$(printf 'one\ntwo')"
+	is "with its mode, owner and time" \
+		"$(TZ=UTC stat -c '%a %u:%g %y' "$data/dir/sub/moved")" "4711 0:0 2001-02-03 04:05:06.000000000 +0000"
+	is "a link" "$(value link)" "hi ../hello"
+	is "a hard link" "$(stat -c %h "$data/hello")" 2
+	is "a pipe is the guest's own" "$(stat -c %F "$data/pipe") $(cat "$data/piped")" "fifo through"
+	is "a file that was removed is there while it is open" "$(value unlinked)" x
+	is "a file of 5 GiB" "$(stat -c %s "$data/huge")" $((5 * 1024 ** 3 + 4))
+	is "a link to outside leads to a place in the guest" "$(value outside)" "No such file or directory"
+	is "files of a guest's user are that user's" "$(value user) $(stat -c %u:%g "$data/users/file" "$data/users/dir" | tr '\n' ' ')" \
+		"65534:65534 65534:65534 65534:65534 "
+	echo news >"$data/from-host"
+	"$skep" control "$work/socket" status >"$work/status"
+	check "status tells of the share" grep -q "^share data: $data; [0-9]* inodes known, [0-9]* files open" "$work/status"
+	go on
+	step seen
+	is "what the host writes the guest sees" "$(value seen)" news
+	go on
+	finish
+	ends "the guest's own end" 0
+	is "nothing is left open" "$(python3 -c '
+import json, sys
+print(*((s["tag"], s["inodes"], s["handles"]) for s in json.load(open(sys.argv[1]))["shares"]))' "$vm/result")" \
+		"('data', 1, 0) ('root', 1, 0)"
+}
