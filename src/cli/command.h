@@ -51,7 +51,7 @@ int cli_parse_error(int code);
 
 /* A command of a command, as of `skep disk`, with its own options and operands. */
 struct cli_verb {
-	const char *name, *operands, *summary;
+	const char *name, *operands, *summary; /* operands like "DISK [SIZE]": SIZE is optional */
 	unsigned max_operands;
 	const struct setting *settings; /* ends with name == NULL */
 };
@@ -67,8 +67,6 @@ struct verb_words {
 /* Fills in the rest of *w. `table` ends with name == NULL. As cli_parse(). */
 int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc, char *const *argv,
 		   struct error *e);
-/* -EINVAL: the operand is missing. */
-int cli_missing(const struct verb_words *w, const char *what, struct error *e);
 bool cli_is_given(const char *operand);
 bool cli_asks_for_help(int argc, char *const *argv);
 

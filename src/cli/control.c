@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* `skep control`: controls a running VM. One request, one answer. */
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/unixsocket.h"
@@ -182,26 +182,12 @@ const struct cli_verb *cli_control_verbs(void)
 	return verbs()->verb;
 }
 
-/* The operand that must be given: "disk" of "DISK [SIZE]". */
-static void first_operand(const struct device_command *c, char ret[16])
-{
-	size_t n = 0;
-
-	for (; isalpha((unsigned char)c->operands[n]) && n < 15; n++)
-		ret[n] = (char)tolower((unsigned char)c->operands[n]);
-	ret[n] = '\0';
-}
-
 static int take_words(struct control_call *call, const struct verb_words *w, struct error *e)
 {
 	const struct device_command *c = verbs()->command[w->verb - cli_control_verbs()];
-	char what[16];
 
 	call->command = c;
 	memcpy(call->words.operand, w->operand, sizeof(w->operand));
-	first_operand(c, what);
-	if (what[0] && !cli_is_given(w->operand[0]))
-		return cli_missing(w, what, e);
 	call->request = json_pack("{s:s}", "command", c->name);
 	if (!call->request)
 		return error_set(e, -ENOMEM, "out of memory");
@@ -453,15 +439,22 @@ static int ask_all(const struct control_call *call, int file, FILE *out, struct 
 
 int control_call_run(const struct control_call *call, FILE *out, struct error *e)
 {
+	const char *path = call->words.operand[0];
 	_cleanup_close_ int file = -1;
+	bool is_new = false;
+	int r;
 
 	if (strcmp(call->command->operands, "FILE") == 0) {
 		/* The VM opens nothing, as it is in its sandbox. */
-		file = output_open(call->words.operand[0], O_APPEND, 0600, NULL, e);
+		is_new = access(path, F_OK) < 0;
+		file = output_open(path, O_APPEND, 0600, NULL, e);
 		if (file < 0)
-			return error_prefix(e, -EIO, "%s", call->words.operand[0]);
+			return error_prefix(e, -EIO, "%s", path);
 	}
-	return ask_all(call, file, out, e);
+	r = ask_all(call, file, out, e);
+	if (r < 0 && is_new)
+		unlink(path);
+	return r;
 }
 
 /* The command */

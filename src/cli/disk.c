@@ -431,10 +431,6 @@ int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct
 	ret->action = (enum disk_action)(w.verb - disk_verbs);
 	ret->path = w.operand[0];
 	size = w.operand[1];
-	if (!cli_is_given(ret->path))
-		return cli_missing(&w, "path", e);
-	if (w.num < w.verb->max_operands)
-		return cli_missing(&w, "size", e);
 	if (!size)
 		return 0;
 	ret->grow = ret->action == DISK_RESIZE && size[0] == '+';

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Parsing the command line by tables of settings. */
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
 #include "base/suggest.h"
 #include "base/util.h"
 #include "command.h"
+
+#define USAGE_LEN 80u
 
 static int unknown_option(const struct parser *p, const char *word, size_t len)
 {
@@ -137,17 +140,51 @@ const struct setting help_settings[] = {
 	{.name = NULL},
 };
 
+/* What follows "skep" when nothing is missing. */
+static void usage(const struct verb_words *w, char ret[USAGE_LEN])
+{
+	const struct cli_verb *v = w->verb;
+
+	snprintf(ret, USAGE_LEN, "%s %s%s%s%s", w->usage, v->name,
+		 v->settings->type == SETTING_HELP ? "" : " [OPTION...]", v->operands[0] ? " " : "",
+		 v->operands);
+}
+
+/* All operands but those in brackets must be there. */
+static int check_operands(const struct verb_words *w, struct error *e)
+{
+	const char *word = w->verb->operands;
+	char text[USAGE_LEN], name[16];
+	size_t len;
+
+	for (unsigned i = 0; *word; word += len + (word[len] == ' '), i++) {
+		len = strcspn(word, " ");
+		if (cli_is_given(w->operand[i]) || (word[0] == '[' && word[len - 1] == ']'))
+			continue;
+		word += strcspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+		snprintf(name, sizeof(name), "%.*s", (int)strcspn(word, " "), word);
+		for (char *c = name; *c; c++)
+			*c = (char)tolower((unsigned char)*c);
+		usage(w, text);
+		return error_set(e, -EINVAL, "%s%s is missing: skep %s",
+				 strchr(name, '|') ? "" : "a ", name, text);
+	}
+	return 0;
+}
+
 static int apply_verb(void *ctx, const struct setting *s, const char *value, struct error *e)
 {
 	struct verb_words *w = ctx;
+	char text[USAGE_LEN];
 
 	if (s)
 		return setting_set(w->call, s, value, e);
-	if (w->num == w->verb->max_operands)
-		return error_set(e, -EINVAL, "unexpected argument '%.200s': skep %s %s %s", value,
-				 w->usage, w->verb->name, w->verb->operands);
-	w->operand[w->num++] = value;
-	return 0;
+	if (w->num < w->verb->max_operands) {
+		w->operand[w->num++] = value;
+		return 0;
+	}
+	usage(w, text);
+	return error_set(e, -EINVAL, "unexpected argument '%.200s': skep %s", value, text);
 }
 
 bool cli_asks_for_help(int argc, char *const *argv)
@@ -161,6 +198,7 @@ int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
 	struct suggest near = {.word = argv[0]};
 	struct parser p = {NULL, w->command, apply_verb, w, e};
 	char otherwise[64];
+	int r;
 
 	if (cli_asks_for_help(argc, argv))
 		return -EHELP;
@@ -173,13 +211,8 @@ int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
 				 suggest_hint(&near, otherwise));
 	}
 	p.table = w->verb->settings;
-	return cli_parse(&p, argc - 1, argv + 1);
-}
-
-int cli_missing(const struct verb_words *w, const char *what, struct error *e)
-{
-	return error_set(e, -EINVAL, "a %s is missing: skep %s %s %s", what, w->usage,
-			 w->verb->name, w->verb->operands);
+	r = cli_parse(&p, argc - 1, argv + 1);
+	return r < 0 ? r : check_operands(w, e);
 }
 
 bool cli_is_given(const char *operand)

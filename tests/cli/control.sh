@@ -84,6 +84,9 @@ ok "no path" complains 2 'a path is missing' control
 ok "no command" complains 2 'a command is missing' control s
 ok "a misspelt command" complains 2 "did you mean 'power-button'" control s powerbutton
 ok "a misspelt option" complains 2 "did you mean '--json'" control s status --jsn
+ok "one operand of two" complains 2 '^skep: up\|down is missing: skep control PATH link NET up\|down$' control s link 0
+ok "an operand too many" complains 2 "'x': skep control PATH stop$" control s stop x
+ok "an option without dashes" complains 2 'skep control PATH limit-net \[OPTION\.\.\.\] NET$' control s limit-net 0 rx-bps=1M
 ok "no disk" complains 2 'a disk is missing: skep control PATH resize-disk DISK' control s resize-disk
 ok "a size that is none" complains 2 'write it like 512M' control s resize-disk 0 much
 
@@ -144,6 +147,14 @@ server=
 ok "console-file" json asked 'd == {"command": "console-file"}'
 ok "console-file: adds to the file that was opened here" [ "$status $(cat log)" = "0 before, the VM" ]
 ok "console-file: no file" complains 2 'a file is missing: skep control PATH console-file FILE' control s console-file
+for file in log new; do
+	serve $'{"error": "no such console"}\n'
+	ok "console-file: a VM that refuses $file" complains 125 '^skep: no such console$' control s console-file $file
+	wait "$server"
+	server=
+done
+ok "console-file: refused, it leaves no new file" [ ! -e new ]
+ok "console-file: refused, an old file stays" [ "$(cat log)" = "before, the VM" ]
 ok "console-file: a directory" complains 125 '^skep: .: Is a directory' control s console-file .
 
 # A VM process that was taken over says what it likes; so does who names an image.

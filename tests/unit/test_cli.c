@@ -232,11 +232,14 @@ static void test_disk_commands(void **state)
 		{{NULL}, "a command is missing"},
 		{{"--json"}, "unknown command 'disk --json'"},
 		{{"craete"}, "did you mean 'create'?"},
-		{{"create"}, "a path is missing: skep disk create PATH SIZE"},
+		{{"create"}, "a path is missing: skep disk create [OPTION...] PATH SIZE"},
 		{{"create", "", "1G"}, "a path is missing"},
 		{{"create", "p"}, "a size is missing"},
 		{{"create", "p", "+1G"}, "is not a size"},
-		{{"create", "p", "1G", "q"}, "unexpected argument 'q': skep disk create PATH SIZE"},
+		{{"create", "p", "1G", "q"},
+		 "unexpected argument 'q': skep disk create [OPTION...] PATH SIZE"},
+		{{"compact", "p", "q"}, "unexpected argument 'q': skep disk compact PATH"},
+		{{"resize", "p"}, "a size is missing: skep disk resize [OPTION...] PATH [+]SIZE"},
 		{{"create", "p", "1G", "--shrink"}, "unknown option '--shrink'"},
 		{{"create", "p", "--force=1", "1G"}, "--force takes no value"},
 		{{"info", "p", "1G"}, "unexpected argument '1G'"},
@@ -323,6 +326,9 @@ static void test_control(void **state)
 		{{"p", "resize-disk", "0", "9000000T"}, "no size of a disk"},
 		{{"p", "resize-disk", "0", "1G", "x"}, "unexpected argument 'x'"},
 		{{"p", "limit-disk"}, "a disk is missing"},
+		{{"p", "link"}, "a net is missing"},
+		{{"p", "link", "0"}, "up|down is missing: skep control PATH link NET up|down"},
+		{{"p", "limit-net", "0", "rx-bps=1M"}, "limit-net [OPTION...] NET"},
 		{{"p", "limit-disk", "0", "1M"}, "unexpected argument '1M'"},
 		{{"p", "limit-disk", "0", "--iops=1M"}, "from 0 to 1000000000"},
 		{{"p", "limit-disk", "0", "--bsp=1M"}, "did you mean '--bps'?"},
@@ -362,6 +368,31 @@ static void test_control(void **state)
 		control_call_destroy(&c);
 		if ((r != -EINVAL && r != -ERANGE) || !strstr(e.msg, bad[i].message))
 			fail_msg("%zu gives: %d %s", i, r, e.msg);
+	}
+}
+
+/* A device's command has none to spare, either: whoever adds one cannot forget it. */
+static void test_commands_without_their_operands(void **state)
+{
+	char word[] = "p";
+	struct control_call c;
+	struct error e;
+
+	(void)state;
+	for (const struct cli_verb *v = cli_control_verbs(); v->name; v++) {
+		unsigned wanted = 0;
+
+		for (const char *w = v->operands; *w && *w != '[';
+		     w += strcspn(w, " "), w += *w == ' ')
+			wanted++;
+		assert_in_range(v->max_operands, wanted, 2);
+		for (unsigned n = 0; n < wanted; n++) {
+			char *argv[] = {word, (char *)(uintptr_t)v->name, word, word};
+
+			assert_int_equal(cli_parse_control((int)n + 2, argv, &c, &e), -EINVAL);
+			assert_non_null(strstr(e.msg, " is missing: skep control PATH "));
+			control_call_destroy(&c);
+		}
 	}
 }
 
@@ -489,6 +520,7 @@ int main(void)
 		cmocka_unit_test(test_check_options),
 		cmocka_unit_test(test_disk_commands),
 		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_commands_without_their_operands),
 		cmocka_unit_test(test_default_guest),
 	};
 
