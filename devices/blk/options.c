@@ -107,11 +107,12 @@ static int check(const void *configs, size_t num, struct error *e)
 	return 0;
 }
 
-static enum file_use file_use(const void *config)
+static void file(const void *config, struct config_file *ret)
 {
 	const struct disk_config *disk = config;
 
-	return disk->readonly || disk->ephemeral ? FILE_READ : FILE_WRITTEN;
+	ret->path = disk->path;
+	ret->use = disk->readonly || disk->ephemeral ? FILE_READ : FILE_WRITTEN;
 }
 
 static bool pins_memory(const void *config)
@@ -130,7 +131,7 @@ const struct device_options blk_options = {
 	.size = sizeof(struct disk_config),
 	.defaults = &(const struct disk_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
 	.settings = settings,
-	.file_use = file_use,
+	.file = file,
 	.has_systems = true,
 	.pins_memory = pins_memory,
 	.check = check,

@@ -97,11 +97,15 @@ static bool is_off(const void *config)
 	return console->mode == CONSOLE_OFF;
 }
 
-static enum file_use file_use(const void *config)
+static void file(const void *config, struct config_file *ret)
 {
 	const struct console_config *console = config;
 
-	return console->mode == CONSOLE_FILE ? FILE_OUTPUT : FILE_UNUSED;
+	if (console->mode == CONSOLE_FILE || console->mode == CONSOLE_SOCKET)
+		ret->path = console->path;
+	else if (console->mode == CONSOLE_FD)
+		ret->fd = console->fd;
+	ret->use = FILE_OUTPUT;
 }
 
 const struct device_options console_options = {
@@ -120,5 +124,5 @@ const struct device_options console_options = {
 	.parse = parse,
 	.format = format,
 	.is_off = is_off,
-	.file_use = file_use,
+	.file = file,
 };

@@ -216,27 +216,28 @@ static int check_one(const struct net_config *net, struct error *e)
 	return check_forwards(net, e);
 }
 
-/* Two that cannot be on the same thing. */
-static bool clash(const struct net_config *a, const struct net_config *b)
+static void file(const void *config, struct config_file *ret)
 {
-	return (a->tap && b->tap && strcmp(a->tap, b->tap) == 0) || (a->fd && a->fd == b->fd) ||
-	       (a->listen && b->listen && strcmp(a->socket, b->socket) == 0);
+	const struct net_config *net = config;
+
+	ret->path = net->listen ? net->socket : NULL;
+	ret->fd = net->fd;
+	ret->use = FILE_OUTPUT;
 }
 
 static int check(const void *configs, size_t num, struct error *e)
 {
 	const struct net_config *nets = configs;
-	char name[NET_NAME_LEN];
 
 	for (size_t i = 0; i < num; i++) {
 		if (check_one(&nets[i], e) < 0)
 			return error_prefix(e, -EINVAL, "network device %zu", i + 1);
 		for (size_t j = 0; j < i; j++)
-			if (clash(&nets[i], &nets[j]))
+			if (nets[i].tap && nets[j].tap && strcmp(nets[i].tap, nets[j].tap) == 0)
 				return error_set(e, -EINVAL,
-						 "network devices %zu and %zu are both on %s: give "
-						 "each its own",
-						 j + 1, i + 1, net_name(&nets[i], name));
+						 "network devices %zu and %zu are both on tap %s: "
+						 "give each its own",
+						 j + 1, i + 1, nets[i].tap);
 	}
 	return 0;
 }
@@ -253,5 +254,6 @@ const struct device_options net_options = {
 	.defaults = &(const struct net_config){.queues = 1, .burst_ns = NSEC_PER_SEC / 10},
 	.settings = settings,
 	.named = true,
+	.file = file,
 	.check = check,
 };

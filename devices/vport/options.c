@@ -44,13 +44,6 @@ static int check_one(const struct vport_config *port, struct error *e)
 	return 0;
 }
 
-/* Two that cannot both be. */
-static bool clash(const struct vport_config *a, const struct vport_config *b)
-{
-	return strcmp(a->name, b->name) == 0 || (a->fd && a->fd == b->fd) ||
-	       (a->socket && b->socket && strcmp(a->socket, b->socket) == 0);
-}
-
 static int check(const void *configs, size_t num, struct error *e)
 {
 	const struct vport_config *ports = configs;
@@ -59,20 +52,23 @@ static int check(const void *configs, size_t num, struct error *e)
 		if (check_one(&ports[i], e) < 0)
 			return error_prefix(e, -EINVAL, "port %zu", i + 1);
 		for (size_t j = 0; j < i; j++)
-			if (clash(&ports[i], &ports[j]))
-				return error_set(e, -EINVAL,
-						 "ports %zu and %zu have the same name, socket or "
-						 "descriptor: give each its own",
-						 j + 1, i + 1);
+			if (strcmp(ports[i].name, ports[j].name) == 0)
+				return error_set(
+					e, -EINVAL,
+					"ports %zu and %zu are both called '%s': give each "
+					"its own name",
+					j + 1, i + 1, ports[i].name);
 	}
 	return 0;
 }
 
-static enum file_use file_use(const void *config)
+static void file(const void *config, struct config_file *ret)
 {
 	const struct vport_config *port = config;
 
-	return port->file ? FILE_OUTPUT : FILE_UNUSED;
+	ret->path = port->file ? port->file : port->socket;
+	ret->fd = port->fd;
+	ret->use = FILE_OUTPUT;
 }
 
 const struct device_options vport_options = {
@@ -86,6 +82,6 @@ const struct device_options vport_options = {
 	.defaults = &(const struct vport_config){.file = NULL},
 	.settings = settings,
 	.named = true,
-	.file_use = file_use,
+	.file = file,
 	.check = check,
 };

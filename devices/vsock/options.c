@@ -63,6 +63,12 @@ static int check(const void *configs, size_t num, struct error *e)
 	return 0;
 }
 
+static void file(const void *config, struct config_file *ret)
+{
+	ret->path = ((const struct vsock_config *)config)->uds;
+	ret->use = FILE_OUTPUT;
+}
+
 const struct device_options vsock_options = {
 	.name = "vsock",
 	.what = "the socket device",
@@ -74,5 +80,6 @@ const struct device_options vsock_options = {
 	.settings = settings,
 	.named = true,
 	.is_off = is_off,
+	.file = file,
 	.check = check,
 };

@@ -76,12 +76,6 @@ int config_parse_json(struct vm_config *config, const char *text, size_t len, co
  * when out of memory, or when a string is not UTF-8, which JSON cannot hold. */
 char *config_to_json(const struct vm_config *config);
 
-/* A file that the config names. */
-struct config_file {
-	const char *path; /* NULL: not this time */
-	const char *what; /* "the kernel" */
-	enum file_use use;
-};
 /* The file number `i`; false where there is no further one. Sources do not count. */
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret);
 

@@ -16,10 +16,17 @@ struct vm_config;
 
 /* What becomes of a file of the host. */
 enum file_use {
-	FILE_UNUSED,
 	FILE_READ,
 	FILE_WRITTEN,
 	FILE_OUTPUT, /* written, for the user to read */
+};
+
+/* A file or socket that the config names. */
+struct config_file {
+	const char *path; /* NULL: not this time */
+	const char *what; /* "the kernel" */
+	enum file_use use;
+	unsigned fd; /* an inherited descriptor in the place of a path; 0: none */
 };
 
 struct device_options {
@@ -49,8 +56,9 @@ struct device_options {
 	bool (*is_off)(const void *config); /* there is no device */
 	/* For a type without an option: whether other settings want the device. */
 	bool (*is_there)(const struct vm_config *config);
-	/* What becomes of the file that the first setting names; NULL: it names none. */
-	enum file_use (*file_use)(const void *config);
+	/* The file that the device is given, or the socket that it makes: fills in path and use, or fd,
+	 * of *ret, which are zero. NULL: there is none. */
+	void (*file)(const void *config, struct config_file *ret);
 	bool has_systems; /* the default guest looks for one that it can start */
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */
 	/* Looks for contradictions in all devices of the type. -EINVAL with a message. */

@@ -177,14 +177,9 @@ static bool device_file(const struct vm_config *config, size_t i, struct config_
 
 		devices = config_devices(config, type, &num);
 		if (i < num) {
-			const void *device = devices + i * type->size;
-
 			*ret = (struct config_file){.what = type->what};
-			if (type->file_use)
-				ret->use = type->file_use(device);
-			if (ret->use != FILE_UNUSED)
-				memcpy(&ret->path, (const char *)device + type->settings->offset,
-				       sizeof(ret->path));
+			if (type->file)
+				type->file(devices + i * type->size, ret);
 			return true;
 		}
 		i -= num;
@@ -195,9 +190,9 @@ static bool device_file(const struct vm_config *config, size_t i, struct config_
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret)
 {
 	const struct config_file own[] = {
-		{config->result_path, "the result", FILE_OUTPUT},
-		{config->control_path, "the control socket", FILE_OUTPUT},
-		{config->kernel, "the kernel", FILE_READ},
+		{config->result_path, "the result", FILE_OUTPUT, 0},
+		{config->control_path, "the control socket", FILE_OUTPUT, 0},
+		{config->kernel, "the kernel", FILE_READ, 0},
 	};
 
 	if (i < ARRAY_SIZE(own)) {
@@ -207,26 +202,36 @@ bool config_file(const struct vm_config *config, size_t i, struct config_file *r
 	i -= ARRAY_SIZE(own);
 	for (char **initrd = config->initrds; initrd && *initrd; initrd++)
 		if (i-- == 0) {
-			*ret = (struct config_file){*initrd, "the initrd", FILE_READ};
+			*ret = (struct config_file){*initrd, "the initrd", FILE_READ, 0};
 			return true;
 		}
 	return device_file(config, i, ret);
 }
 
-/* No file may be both written and used otherwise. Other names of a file are recognised when it is
- * opened (output_check(), file_lock()). */
-static int check_paths(const struct vm_config *config, struct error *e)
+/* No file may be both written and used otherwise, and nobody shares a socket or a descriptor. Other
+ * names of a file are recognised when it is opened (output_check(), file_lock()). */
+static bool clash(const struct config_file *a, const struct config_file *b)
+{
+	if (a->fd)
+		return a->fd == b->fd;
+	return a->path && b->path && MAX(a->use, b->use) >= FILE_WRITTEN &&
+	       strcmp(a->path, b->path) == 0;
+}
+
+static int check_files(const struct vm_config *config, struct error *e)
 {
 	struct config_file a, b;
+	char fd[32];
 
 	for (size_t i = 0; config_file(config, i, &a); i++)
-		for (size_t j = i + 1; config_file(config, j, &b); j++)
-			if (a.path && b.path && MAX(a.use, b.use) >= FILE_WRITTEN &&
-			    strcmp(a.path, b.path) == 0)
-				return error_set(e, -EINVAL,
-						 "'%.200s' is both %s and %s: give each its own "
-						 "file",
-						 a.path, a.what, b.what);
+		for (size_t j = i + 1; config_file(config, j, &b); j++) {
+			if (!clash(&a, &b))
+				continue;
+			snprintf(fd, sizeof(fd), "descriptor %u", a.fd);
+			return error_set(
+				e, -EINVAL, "'%.200s' is both %s and %s: give each its own",
+				a.fd ? fd : a.path, a.what, a.what == b.what ? "another" : b.what);
+		}
 	return 0;
 }
 
@@ -246,5 +251,5 @@ int config_validate(const struct vm_config *config, struct error *e)
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL,
 				 "verbose and quiet exclude each other: give one of them");
-	return check_paths(config, e);
+	return check_files(config, e);
 }

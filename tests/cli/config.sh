@@ -61,9 +61,25 @@ pty give it a name
 name=x give one of socket=PATH
 name=x,pty,fd=5 give one of socket=PATH
 name=a/b,pty would be no file's in the guest
-name=a,fd=5 have the same name
+name=a,fd=5 are both called 'a'
 name=x,fd=1 a standard stream
 END
+while read -r first second says; do
+	ok "no --$first with --$second" complains 2 "is both $says: give each its own" run -k K "--$first" "--$second" --dry-run
+done <<'END'
+port=name=a,socket=s console=socket=s the console and a port
+port=name=a,socket=s control=s the control socket and a port
+port=name=a,socket=s port=name=b,file=s a port and another
+port=name=a,fd=5 port=name=b,fd=5 a port and another
+port=name=a,fd=5 console=fd=5 the console and a port
+net=fd=5 port=name=b,fd=5 a network device and a port
+net=fd=5 net=fd=5 a network device and another
+net=socket=s,listen net=socket=s,listen a network device and another
+net=socket=s,listen vsock=uds=s a network device and the socket device
+vsock=uds=s control=s the control socket and the socket device
+disk=s console=socket=s the console and a disk
+END
+ok "a network device at the socket of another" run run -k K -n socket=s,listen -n socket=s --dry-run
 ok "--port file=: not one of the VM's other files" complains 2 "is both the kernel and a port" run -k "$tmp/vm.json" --port "name=x,file=$tmp/vm.json"
 
 printf '{\n  "memroy": 5\n}\n' >"$tmp/bad.json"

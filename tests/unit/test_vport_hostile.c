@@ -140,8 +140,8 @@ static void test_options_that_make_no_sense(void **state)
 		{"name=x", "give one of"},
 		{"name=x,pty,fd=5", "give one of"},
 		{"name=x,fd=2", "a standard stream"},
-		{"name=first,pty", "the same name"},
-		{"name=x,socket=/tmp/s", "the same name, socket"},
+		{"name=first,pty", "both called 'first'"},
+		{"name=x,socket=/tmp/s", "both a port and another"},
 	};
 
 	(void)state;
