@@ -60,18 +60,15 @@ static int open_socket(struct net_port **ret, const struct net_config *config, s
 
 static int open_descriptor(struct net_port **ret, const struct net_config *config, struct error *e)
 {
-	int fd = inherited_take((int)config->fd), type = 0;
-	struct sockaddr_storage peer;
-	socklen_t len = sizeof(type), peer_len = sizeof(peer);
+	int fd = inherited_take((int)config->fd, e);
 	struct ifreq request = {0};
 	char name[32];
 
 	if (fd < 0)
-		return error_set(e, fd, "skep did not get it from who started it");
+		return fd;
 	if (ioctl(fd, TUNGETIFF, &request) == 0)
 		return net_tap_take(ret, fd, &request, e);
-	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM ||
-	    getpeername(fd, (struct sockaddr *)&peer, &peer_len) < 0) {
+	if (!is_connected_stream(fd)) {
 		close(fd);
 		return error_set(e, -EINVAL, "is neither a tap nor a connected stream socket");
 	}

@@ -2,6 +2,8 @@
 /* A console whose host's end is a socket, a pseudo-terminal or a descriptor that skep inherits. */
 #include "console_fixture.h"
 
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -220,6 +222,43 @@ static void test_a_descriptor(void **state)
 	close(pair[1]);
 }
 
+/* What is no stream would be found out by the guest's first byte, or never. */
+static void test_descriptors_that_are_no_streams(void **state)
+{
+	struct sockaddr_un none = {.sun_family = AF_UNIX}; /* the kernel chooses a name */
+	int dgram[2], seq[2],
+		fds[] = {
+			socket(AF_UNIX, SOCK_STREAM, 0),
+			socket(AF_INET, SOCK_DGRAM, 0),
+			open("/", O_RDONLY),
+			eventfd(0, 0),
+			epoll_create1(0),
+			socket(AF_UNIX, SOCK_STREAM, 0),
+			-1,
+			-1,
+		};
+	struct console_config config = {.mode = CONSOLE_FD};
+	struct error e = {""};
+	struct tty tty;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM, 0, dgram), 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, seq), 0);
+	assert_int_equal(bind(fds[5], (struct sockaddr *)&none, sizeof(sa_family_t)), 0);
+	assert_int_equal(listen(fds[5], 1), 0);
+	fds[6] = dgram[0];
+	fds[7] = seq[0];
+	inherited_note();
+	for (unsigned i = 0; i < ARRAY_SIZE(fds); i++) {
+		assert_true(fds[i] > 0);
+		config.fd = (unsigned)fds[i];
+		assert_int_equal(tty_open(&tty, &config, &(struct device_host){.config = NULL}, &e),
+				 -EINVAL);
+		assert_non_null(strstr(e.msg, ": is no stream of bytes: pass a connected stream"));
+	}
+	inherited_close(); /* the other ends of the pairs, too */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -227,6 +266,7 @@ int main(void)
 		cmocka_unit_test(test_a_client_that_does_not_read),
 		cmocka_unit_test(test_a_pseudo_terminal),
 		cmocka_unit_test(test_a_descriptor),
+		cmocka_unit_test(test_descriptors_that_are_no_streams),
 	};
 
 	log_set_level(LOG_ERROR);
