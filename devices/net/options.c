@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -145,9 +146,11 @@ static int given_mac(const char *text, uint8_t ret[NET_MAC_LEN], struct error *e
 		return error_set(
 			e, -EINVAL,
 			"mac: '%s' is no Ethernet address: write it like 02:00:00:00:00:01", text);
-	if (ret[0] & 1)
+	if (ret[0] & 1 || memcmp(ret, (const uint8_t[NET_MAC_LEN]){0}, NET_MAC_LEN) == 0)
 		return error_set(e, -EINVAL,
-				 "mac: '%s' is a group address: the first byte must be even", text);
+				 "mac: '%s' is the address of a group, or of nobody: the first "
+				 "byte must be even, like 02",
+				 text);
 	return 0;
 }
 
@@ -186,6 +189,20 @@ static int check_forwards(const struct net_config *net, struct error *e)
 	return 0;
 }
 
+/* As Linux has it, which takes % for a place where it puts a number. */
+static int check_tap(const char *name, struct error *e)
+{
+	size_t len = strlen(name);
+
+	if (len < IFNAMSIZ && !name[strcspn(name, "/:% \t\n\v\f\r")] && strcmp(name, ".") != 0 &&
+	    strcmp(name, "..") != 0)
+		return 0;
+	return error_set(e, -EINVAL,
+			 "tap: '%.64s' is no network interface's name: it has at most %d "
+			 "characters, and none of '/', ':', '%%' and blanks",
+			 name, IFNAMSIZ - 1);
+}
+
 /* What one device says of itself. */
 static int check_one(const struct net_config *net, struct error *e)
 {
@@ -211,6 +228,8 @@ static int check_one(const struct net_config *net, struct error *e)
 		return error_set(e, -EINVAL, "an mtu is at least %u bytes", MIN_MTU);
 	if (net->passt && net->mtu > NET_PASST_MTU)
 		return error_set(e, -EINVAL, "passt's mtu is at most %u bytes", NET_PASST_MTU);
+	if (net->tap && check_tap(net->tap, e) < 0)
+		return -EINVAL;
 	if (net->mac[0] && net_mac(net, 0, mac, e) < 0)
 		return -EINVAL;
 	return check_forwards(net, e);

@@ -16,14 +16,20 @@
 
 #define TUN "/dev/net/tun"
 
-static int explain_open(const char *name, int err, struct error *e)
+static int explain_tun(int err, struct error *e)
 {
-	switch (err) {
-	case ENOENT:
-	case ENODEV:
+	if (err == ENOENT || err == ENODEV || err == ENXIO)
 		return error_set(e, -err,
 				 TUN " is not there: load the module (modprobe tun), or give the "
 				     "container the device");
+	return error_set(e, -err, TUN ": %s%s", strerror(err),
+			 err == EACCES || err == EPERM ? ": give your user access to it (chmod 666)"
+						       : "");
+}
+
+static int explain_tap(const char *name, bool several, int err, struct error *e)
+{
+	switch (err) {
 	case EACCES:
 	case EPERM:
 		return error_set(e, -err,
@@ -33,30 +39,40 @@ static int explain_open(const char *name, int err, struct error *e)
 	case EBUSY:
 		return error_set(e, -err, "is in use by another program");
 	case EINVAL:
-		return error_set(
-			e, -err,
-			"is no tap, or a tap of one queue (queues= needs one that was made "
-			"with multi_queue)");
+		return error_set(e, -err, "is a network interface, but no tap%s",
+				 several ? ", or one that was made without multi_queue, which "
+					   "queues= needs"
+					 : "");
 	default:
 		return error_set(e, -err, "cannot open it: %s", strerror(err));
 	}
 }
 
-static int open_queue(const char *name, bool several, struct error *e)
+/* A tap that was made with multi_queue wants to be asked for as such, even for one queue. */
+static int attach(int fd, const char *name, bool several)
 {
 	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-	int fd = open(TUN, O_RDWR | O_CLOEXEC | O_NONBLOCK), size = (int)NET_HEADER;
+	int size = (int)NET_HEADER, r;
+
+	strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
+	r = several ? -1 : ioctl(fd, TUNSETIFF, &request);
+	if (several || (r < 0 && errno == EINVAL)) {
+		request.ifr_flags = (short)(request.ifr_flags | IFF_MULTI_QUEUE);
+		r = ioctl(fd, TUNSETIFF, &request);
+	}
+	return r < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0 ? -errno : 0;
+}
+
+static int open_queue(const char *name, bool several, struct error *e)
+{
+	int fd = open(TUN, O_RDWR | O_CLOEXEC | O_NONBLOCK), r;
 
 	if (fd < 0)
-		return explain_open(name, errno, e);
-	if (several)
-		request.ifr_flags = (short)(request.ifr_flags | IFF_MULTI_QUEUE);
-	strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
-	if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
-		int err = errno;
-
+		return explain_tun(errno, e);
+	r = attach(fd, name, several);
+	if (r < 0) {
 		close(fd);
-		return explain_open(name, err, e);
+		return explain_tap(name, several, -r, e);
 	}
 	return fd;
 }
@@ -121,9 +137,6 @@ int net_tap_open(struct net_port **ret, const char *name, unsigned pairs, struct
 	struct net_port *port;
 	int r = 0;
 
-	if (strlen(name) >= IFNAMSIZ)
-		return error_set(e, -EINVAL, "a network interface's name has at most %d characters",
-				 IFNAMSIZ - 1);
 	port = calloc(1, sizeof(*port));
 	if (!port)
 		return error_set(e, -ENOMEM, "out of memory");

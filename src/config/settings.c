@@ -26,12 +26,17 @@ const char *setting_key(const struct setting *s)
 	return s->key ? s->key : s->name;
 }
 
-static int set_string(char **field, const char *text, struct error *e)
+static int say_empty(const struct setting *s, struct error *e)
+{
+	return error_set(e, -EINVAL, "is empty: write a %s", s->arg ? s->arg : "path");
+}
+
+static int set_string(char **field, const struct setting *s, const char *text, struct error *e)
 {
 	char *copy;
 
 	if (!*text)
-		return error_set(e, -EINVAL, "is empty: write a path");
+		return say_empty(s, e);
 	copy = strdup(text);
 	if (!copy)
 		return -ENOMEM;
@@ -85,7 +90,7 @@ void list_free(char **list)
 static int add_to_list(char ***field, const struct setting *s, const char *text, struct error *e)
 {
 	if (!*text)
-		return error_set(e, -EINVAL, "is empty: write a path");
+		return say_empty(s, e);
 	if (list_length(*field) == s->max)
 		return error_set(e, -EINVAL, "is given more than %u times", s->max);
 	return list_add(field, text);
@@ -198,7 +203,7 @@ int setting_set(void *base, const struct setting *s, const char *text, struct er
 
 	switch (s->type) {
 	case SETTING_STRING:
-		return set_string(field, text, e);
+		return set_string(field, s, text, e);
 	case SETTING_APPEND:
 		return append_string(field, text);
 	case SETTING_LIST:

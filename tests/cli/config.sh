@@ -117,6 +117,13 @@ passt,mtu=65521 at most 65520
 passt,mtu=20 at least 68
 fd=2 standard stream
 passt,passt given twice
+tap= tap: is empty: write a NAME
+tap=a/b 'a/b' is no network interface's name
+tap=tap%d no network interface's name
+tap=. no network interface's name
+tap=0123456789abcdef at most 15 characters
+tap=t,mac=00:00:00:00:00:00 of a group, or of nobody
+tap=t,mac=01:00:00:00:00:00 of a group, or of nobody
 END
 
 # The default guest

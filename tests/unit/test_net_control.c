@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 #include "net_fixture.h"
 
+#include <linux/if_tun.h>
+
 static void test_link(void **state)
 {
 	struct fixture *f = start(ALL);
@@ -180,9 +182,29 @@ static void test_taps_that_cannot_be_had(void **state)
 	assert_non_null(strstr(e.msg, "in use"));
 	assert_int_equal(net_tap_open(&port, "lo", 1, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "no tap"));
-	assert_int_equal(net_tap_open(&port, "a-name-that-is-too-long", 1, &e), -EINVAL);
-	assert_non_null(strstr(e.msg, "15 characters"));
+	assert_int_equal(net_tap_open(&port, "lo", 2, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "multi_queue"));
 	end(f);
+}
+
+/* As it is made for several queues, which nobody needs to use. */
+static void test_one_queue_of_a_tap_of_several(void **state)
+{
+	struct ifreq request = {.ifr_name = "skep2",
+				.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE};
+	int fd = open("/dev/net/tun", O_RDWR);
+	struct net_port *port;
+	struct error e = {""};
+
+	(void)state;
+	if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETPERSIST, 1ul) < 0)
+		fail_msg("the tap: %s", strerror(errno));
+	close(fd);
+	if (net_tap_open(&port, "skep2", 1, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(port->pairs, 1);
+	assert_int_equal(ioctl(port->fd[0], TUNSETPERSIST, 0ul), 0);
+	net_port_close(port);
 }
 
 /* Where the host has none, packets go through skep. */
@@ -207,6 +229,7 @@ int main(void)
 		cmocka_unit_test(test_several_queues),
 		cmocka_unit_test(test_another_device_goes_on),
 		cmocka_unit_test(test_taps_that_cannot_be_had),
+		cmocka_unit_test(test_one_queue_of_a_tap_of_several),
 		cmocka_unit_test(test_a_host_with_vhost_or_without),
 	};
 
