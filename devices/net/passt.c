@@ -20,19 +20,15 @@
 #include <net/ethernet.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "device.h"
 
-#define SOCKET_FD    3 /* in passt */
 #define SPEC_LEN     80u
 #define MAX_SERVERS  3u			/* MAXNS of resolv.conf(5) */
 #define MAX_FIXED    16u		/* arguments, without those of forwards */
@@ -85,46 +81,6 @@ static int try_ports(const struct net_config *config, struct error *e)
 	return r;
 }
 
-/* Runs it; 0, or an error number. */
-static int spawn(pid_t *ret, char *const argv[], int socket, int messages)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int r;
-
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawn_file_actions_init(&files);
-	posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&files, messages, STDERR_FILENO);
-	posix_spawn_file_actions_adddup2(&files, socket, SOCKET_FD);
-	posix_spawn_file_actions_addclosefrom_np(&files, SOCKET_FD + 1);
-	r = posix_spawnp(ret, argv[0], &files, &attr, argv, environ);
-	posix_spawn_file_actions_destroy(&files);
-	posix_spawnattr_destroy(&attr);
-	return r;
-}
-
-/* The last thing that it said, without what it says of the host's log. */
-static void last_line(int messages, char *ret, size_t len)
-{
-	char text[4096], *rest = text, *line;
-	ssize_t n = pread(messages, text, sizeof(text) - 1, 0);
-
-	text[n < 0 ? 0 : n] = '\0';
-	snprintf(ret, len, "it did not say why");
-	while ((line = strsep(&rest, "\n")))
-		if (line[0] && !strstr(line, "syslog"))
-			snprintf(ret, len, "%s", line);
-	text_clean(ret);
-}
-
 static bool has_hung_up(int fd)
 {
 	struct pollfd p = {.fd = fd};
@@ -134,26 +90,14 @@ static bool has_hung_up(int fd)
 
 static int run(char *const argv[], int ours, int theirs, struct error *e)
 {
-	_cleanup_close_ int messages = memfd_create("passt", MFD_CLOEXEC);
-	char why[200];
-	int status = 0, r;
-	pid_t pid;
+	int r = child_run(argv, -1, theirs, e);
 
-	if (messages < 0)
-		return error_set(e, -errno, "memfd_create: %s", strerror(errno));
-	r = spawn(&pid, argv, theirs, messages);
 	close(theirs);
-	if (r == ENOENT)
-		return error_set(e, -r, "is not installed: apt-get install passt");
-	if (r)
-		return error_set(e, -r, "cannot be started: %s", strerror(r));
-	/* Where SIGCHLD is ignored there is no status. */
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (status == 0 && !has_hung_up(ours))
-		return 0;
-	last_line(messages, why, sizeof(why));
-	return error_set(e, -EIO, "did not start: %s", why);
+	if (r == -ENOENT)
+		return error_set(e, r, "is not installed: apt-get install passt");
+	if (r == 0 && has_hung_up(ours))
+		r = error_set(e, -EIO, "it ended at once");
+	return r == -EIO ? error_prefix(e, r, "did not start") : r;
 }
 
 /* What the host's kernel takes for loopback, as it does "any address". */

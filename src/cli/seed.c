@@ -8,13 +8,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
+#include <unistd.h>
 
+#include "base/child.h"
 #include "base/util.h"
 #include "run.h"
 
@@ -24,45 +24,8 @@ static const char *const files[] = {"meta-data", "user-data", "network-config", 
 /* All take the same arguments. */
 static char *const programs[] = {"genisoimage", "xorrisofs", "mkisofs"};
 
-/* 0, a negative errno, or what the program ended with. What it says goes to `messages`. */
-static int run(char *const argv[], int image, int messages)
-{
-	posix_spawn_file_actions_t actions;
-	int r, status = 0;
-	pid_t pid;
-
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, image, STDOUT_FILENO);
-	posix_spawn_file_actions_adddup2(&actions, messages, STDERR_FILENO);
-	posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-	r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (r)
-		return -r;
-	/* Where SIGCHLD is ignored there is no status. */
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return status;
-}
-
-static int failed(const char *program, int messages, struct error *e)
-{
-	char text[4096], *last = text;
-	ssize_t n = pread(messages, text, sizeof(text) - 1, 0);
-
-	while (n > 0 && text[n - 1] == '\n')
-		n--;
-	text[n < 0 ? 0 : n] = '\0';
-	if (strrchr(text, '\n'))
-		last = strrchr(text, '\n') + 1;
-	text_clean(last);
-	return error_set(e, -EIO, "--cloud-init: %s failed: %.200s", program, last);
-}
-
 static int write_image(char **paths, int image, struct error *e)
 {
-	_cleanup_close_ int messages = memfd_create("messages", MFD_CLOEXEC);
 	char *argv[ARRAY_SIZE(files) + 10] = {NULL,	"-quiet",  "-volid",
 					      "CIDATA", "-joliet", "-rock"};
 	struct stat st;
@@ -74,17 +37,15 @@ static int write_image(char **paths, int image, struct error *e)
 			argv[n++] = paths[i];
 	for (size_t i = 0; r == -ENOENT && i < ARRAY_SIZE(programs); i++) {
 		argv[0] = programs[i];
-		r = run(argv, image, messages);
+		r = child_run(argv, image, -1, e);
 	}
 	if (r == -ENOENT)
 		return error_set(e, r,
 				 "--cloud-init takes genisoimage or xorriso, and neither is "
 				 "installed: apt-get install genisoimage");
-	if (r < 0)
-		return error_set(e, r, "--cloud-init: cannot run %s: %s", argv[0], strerror(-r));
-	if (r > 0 || fstat(image, &st) < 0 || st.st_size == 0)
-		return failed(argv[0], messages, e);
-	return 0;
+	if (r == 0 && (fstat(image, &st) < 0 || st.st_size == 0))
+		r = error_set(e, -EIO, "it wrote nothing");
+	return r < 0 ? error_prefix(e, r, "--cloud-init: %s failed", argv[0]) : 0;
 }
 
 static int add_image(struct vm_config *config, int image, struct error *e)
