@@ -57,7 +57,7 @@ fi
 rm -f huge
 ok "create --force: overwrites" does create a.img 1M --force
 ok "create --force: what is there is gone" cmp -s a.img <(head -c $mib /dev/zero)
-ok "create: no size" complains 2 "^skep: a size is missing: skep disk create PATH SIZE" disk create x
+ok "create: no size" complains 2 "^skep: a size is missing: skep disk create .OPTION...] PATH SIZE" disk create x
 ok "create: no path" complains 2 "^skep: a path is missing" disk create
 ok "create: an empty path" complains 2 "^skep: a path is missing" disk create "" 1M
 ok "create: nothing" complains 2 "0 bytes is not a valid size" disk create x 0
@@ -103,7 +103,7 @@ ok "info: no file" complains 125 "'skep disk create' makes images" disk info non
 ok "info: no whole pipe" complains 125 "is a pipe: an image is a regular file" disk info pipe
 ok "info: a character device" complains 125 "is a character device" disk info /dev/null
 ok "info: what does not hold for it" complains 2 "unknown option '--force': 'skep help disk'" disk info --force a.img
-ok "info: a size" complains 2 "unexpected argument '1M': skep disk info PATH" disk info a.img 1M
+ok "info: a size" complains 2 "unexpected argument '1M': skep disk info .OPTION...] PATH" disk info a.img 1M
 cp half.img $'odd\nname\xff' 2>/dev/null
 ok "info --json: a name that is not UTF-8" info $'odd\nname\xff' 'd["path"] == "odd\nname?"'
 status=0

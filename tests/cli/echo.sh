@@ -47,7 +47,7 @@ run complete control s echo
 ok "completion of the command" out_is echo-tell
 run complete control s echo-tell --up
 ok "completion of its option" out_is --upper
-ok "the command without an operand" complains 2 'a name is missing: skep control PATH echo-tell NAME TEXT' \
+ok "the command without an operand" complains 2 'a name is missing: skep control PATH echo-tell .OPTION...] NAME TEXT' \
 	control s echo-tell
 ok "what the command takes" complains 2 'a text of at most 8 bytes' control s echo-tell a 123456789
 python3 - <<'PY' &
