@@ -18,7 +18,6 @@ make_shares() {
 
 test_share() {
 	local data root
-	host_file_systems
 	make_shares "$work/on/ext4"
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --share "$data" --share "$root,readonly" \
 		--control "$work/socket" -a 'skep.mount=off -- /t/share'
