@@ -43,13 +43,14 @@ int fs_open_flags(const struct fs *fs, uint32_t flags)
  * would go unnoticed, so a file must have been at rest. */
 static bool is_unchanged(struct fs_node *node, int fd)
 {
+	int64_t now = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_SEC);
 	struct statx st;
 	bool same;
 
 	if (fs_stat(fd, &st) < 0)
 		return false;
 	same = st.stx_ctime.tv_sec == node->seen_s && st.stx_ctime.tv_nsec == node->seen_ns;
-	node->seen_s = st.stx_ctime.tv_sec + 1 < time(NULL) ? st.stx_ctime.tv_sec : 0;
+	node->seen_s = st.stx_ctime.tv_sec + 1 < now ? st.stx_ctime.tv_sec : 0;
 	node->seen_ns = st.stx_ctime.tv_nsec;
 	return same;
 }

@@ -34,6 +34,9 @@ static int set_effective(const struct fs *fs, uint64_t caps)
 
 int fs_act_as_user(struct fs *fs, const struct fuse_in_header *header)
 {
+	/* No program of a group that its maker is not in. */
+	uint64_t of_users = fs->capabilities & ~CAP(FSETID);
+
 	if (!fs->acts_for_users || (header->uid == fs->uid && header->gid == fs->gid))
 		return 0;
 	syscall(SYS_setfsgid, header->gid);
@@ -41,7 +44,7 @@ int fs_act_as_user(struct fs *fs, const struct fuse_in_header *header)
 	/* What they return is the ID before. */
 	if ((gid_t)syscall(SYS_setfsgid, -1) == header->gid &&
 	    (uid_t)syscall(SYS_setfsuid, -1) == header->uid &&
-	    set_effective(fs, fs->capabilities) == 0)
+	    set_effective(fs, header->uid == fs->uid ? fs->capabilities : of_users) == 0)
 		return 0;
 	fs_act_as_self(fs);
 	return -EPERM;

@@ -4,6 +4,19 @@
 
 #include <sys/xattr.h>
 
+static void test_the_tag_is_in_the_configuration(void **state)
+{
+	struct fixture *f = begin();
+	char tag[36] = "share";
+
+	(void)state;
+	for (uint32_t i = 0; i < sizeof(tag); i += 4)
+		assert_memory_equal(&(uint32_t){drv_read32(&f->d, VIRTIO_MMIO_CONFIG + i)}, tag + i,
+				    4);
+	assert_int_equal(drv_read32(&f->d, VIRTIO_MMIO_CONFIG + 36), 1); /* request queues */
+	end(f);
+}
+
 static void test_init_takes_what_is_honoured(void **state)
 {
 	static const uint32_t never = FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS | FUSE_EXPORT_SUPPORT |
@@ -107,6 +120,7 @@ static void test_writes_a_file(void **state)
 }
 
 /* All names of a directory in one list, read `room` bytes at a time. */
+static size_t nodes; /* that came with them */
 static size_t list(struct fixture *f, uint32_t opcode, uint32_t room, uint8_t *seen, size_t max)
 {
 	int64_t fh = open_dir(f, ROOT), n;
@@ -115,6 +129,7 @@ static size_t list(struct fixture *f, uint32_t opcode, uint32_t room, uint8_t *s
 
 	assert_true(fh > 0);
 	memset(seen, 0, max);
+	nodes = 0;
 	do {
 		*(struct fuse_read_in *)f->args =
 			(struct fuse_read_in){.fh = (uint64_t)fh, .offset = offset, .size = room};
@@ -127,12 +142,13 @@ static size_t list(struct fixture *f, uint32_t opcode, uint32_t room, uint8_t *s
 				(const void *)((const uint8_t *)d - before);
 			unsigned i;
 
-			if (sscanf(d->name, "file%u", &i) == 1 && d->namelen == 9) {
+			if (sscanf(d->name, "file%u", &i) == 1 && d->namelen == 10) {
 				assert_in_range(i, 0, max - 1);
 				seen[i]++;
 				num++;
 				if (before)
-					assert_true(entry->nodeid > 1 && entry->attr.ino == d->ino);
+					assert_int_equal(entry->attr.ino, d->ino);
+				nodes += before && entry->nodeid > 1;
 			} else {
 				assert_true(d->name[0] == '.' && (!before || !entry->nodeid));
 			}
@@ -153,7 +169,7 @@ static void test_lists_a_directory(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 500; i++) {
-		snprintf(name, sizeof(name), "file%05u", i);
+		snprintf(name, sizeof(name), "file%06u", i);
 		host_file(f, name, "", 0);
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(rooms); i++) {
@@ -161,8 +177,30 @@ static void test_lists_a_directory(void **state)
 		assert_null(memchr(seen, 0, 500));
 		assert_int_equal(list(f, FUSE_READDIRPLUS, rooms[i], seen, 500), 500);
 		assert_null(memchr(seen, 0, 500));
+		assert_int_equal(nodes, 500);
 		assert_int_equal(counters(f).inodes, 501);
 	}
+	end(f);
+}
+
+static void test_100000_files_in_a_directory(void **state)
+{
+	enum { FILES = 100000 };
+	struct fixture *f = begin_with(false, FS_CACHE_AUTO, 1000);
+	_cleanup_free_ uint8_t *seen = malloc(FILES);
+	char name[16];
+
+	(void)state;
+	for (unsigned i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "file%06u", i);
+		assert_int_equal(mknod(host(f, name), S_IFREG | 0644, 0), 0);
+	}
+	assert_int_equal(list(f, FUSE_READDIR, 1 << 16, seen, FILES), FILES);
+	assert_null(memchr(seen, 0, FILES));
+	/* Those for which there is no descriptor come without a node. */
+	assert_int_equal(list(f, FUSE_READDIRPLUS, 1 << 16, seen, FILES), FILES);
+	assert_null(memchr(seen, 0, FILES));
+	assert_in_range(nodes, 500, 999);
 	end(f);
 }
 
@@ -431,11 +469,13 @@ static void test_readonly_changes_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_tag_is_in_the_configuration),
 		cmocka_unit_test(test_init_takes_what_is_honoured),
 		cmocka_unit_test(test_init_refuses_what_is_too_old),
 		cmocka_unit_test(test_reads_a_file),
 		cmocka_unit_test(test_writes_a_file),
 		cmocka_unit_test(test_lists_a_directory),
+		cmocka_unit_test(test_100000_files_in_a_directory),
 		cmocka_unit_test(test_makes_and_removes_names),
 		cmocka_unit_test(test_renames),
 		cmocka_unit_test(test_sets_attributes),
