@@ -2,6 +2,8 @@
 /* Life in the sandbox: privileges, the C library, threads, crashes, event loops. */
 #include "sandbox_fixture.h"
 
+#include <linux/capability.h>
+
 static uint64_t status_field(const char *text, const char *name, int base)
 {
 	const char *line = strstr(text, name);
@@ -383,11 +385,108 @@ static void test_epoll_loop_in_the_sandbox(void **state)
 	run_loop(LOOP_EPOLL);
 }
 
+#define KEPT (1u << CAP_CHOWN | 1u << CAP_SETUID)
+
+/* Whether a thread of the role has these capabilities, and no others. */
+static int look_at_kept(const char *role, uint64_t want)
+{
+	int fd = open("/proc/thread-self/status", O_RDONLY | O_CLOEXEC);
+	struct error e = {""};
+	char text[8192];
+	ssize_t n;
+
+	sandbox_keep_capabilities("fs", KEPT);
+	if (sandbox_process(NULL, &e) || sandbox_thread(role, &e))
+		return 1;
+	n = read_full(fd, text, sizeof(text) - 1);
+	text[MAX(n, 0)] = 0;
+	return status_field(text, "CapPrm:", 16) == want &&
+			       status_field(text, "CapEff:", 16) == want &&
+			       status_field(text, "CapInh:", 16) == 0
+		       ? 0
+		       : 2;
+}
+
+static int look_at_a_keeper(void *arg)
+{
+	(void)arg;
+	return look_at_kept("fs", KEPT);
+}
+
+static int look_at_another(void *arg)
+{
+	(void)arg;
+	return look_at_kept("control", 0);
+}
+
+static void test_one_role_keeps_capabilities(void **state)
+{
+	char err[1024];
+
+	(void)state;
+	if (geteuid()) {
+		print_message("# it takes root\n");
+		skip();
+	}
+	assert_int_equal(run_child(look_at_a_keeper, NULL, err, sizeof(err)), 0);
+	assert_int_equal(run_child(look_at_another, NULL, err, sizeof(err)), 0);
+}
+
+struct confined {
+	const char *dir;
+	bool writable;
+};
+
+static int try_to_leave(void *arg)
+{
+	const struct confined *c = arg;
+	int dir = open(c->dir, O_PATH | O_CLOEXEC), fd;
+	struct error e = {""};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (sandbox_confine(dir, c->writable, &e))
+		return 1;
+	fd = openat(dir, "file", O_RDWR | O_CREAT, 0600);
+	if (c->writable ? fd < 0 : fd >= 0 || errno != EACCES)
+		return 2;
+	if (c->writable && (mkdirat(dir, "sub", 0700) || renameat(dir, "file", dir, "sub/moved")))
+		return 3;
+	if (openat(dir, ".", O_RDONLY | O_DIRECTORY) < 0)
+		return 4;
+	if (open("/etc/passwd", O_RDONLY) >= 0 || errno != EACCES)
+		return 5;
+	if (renameat(dir, "sub/moved", AT_FDCWD, "/tmp/skep-moved") == 0)
+		return 6;
+	if (open("/tmp/skep-made", O_CREAT | O_WRONLY, 0600) >= 0 || errno != EACCES)
+		return 7;
+	return 0;
+}
+
+static void test_landlock_confines_a_thread(void **state)
+{
+	char dir[] = "/tmp/skep-confined.XXXXXX", err[1024], command[64];
+	struct confined c = {dir, false};
+
+	(void)state;
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1u) < 2) {
+		print_message("# no Landlock here, or an old one\n");
+		skip();
+	}
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(run_child(try_to_leave, &c, err, sizeof(err)), 0);
+	c.writable = true;
+	assert_int_equal(run_child(try_to_leave, &c, err, sizeof(err)), 0);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_process_has_no_privileges),
 		cmocka_unit_test(test_exec_gives_no_privileges_back),
+		cmocka_unit_test(test_one_role_keeps_capabilities),
+		cmocka_unit_test(test_landlock_confines_a_thread),
 		cmocka_unit_test(test_library_works_in_each_role),
 		cmocka_unit_test(test_threads_end_in_the_sandbox),
 		cmocka_unit_test(test_abort_stays_an_abort),
