@@ -14,6 +14,7 @@
 #include "blk/disk.h"
 #include "console/console.h"
 #include "device.h"
+#include "fs/fs.h"
 #include "mem.h"
 #include "net/net.h"
 #include "rng/rng.h"
@@ -117,12 +118,20 @@ static void open_vport(void)
 	check(vport_device_new(&guest.dev, &guest.drv.mem, "fuzz", &end, guest.loop, NULL) == 0);
 }
 
+static void open_fs(void)
+{
+	const struct fs_share share = {
+		.root = open("/", O_PATH | O_CLOEXEC), .tag = "fuzz", .max_files = 16};
+
+	check(fs_device_new(&guest.dev, &guest.drv.mem, &share, guest.loop, NULL) == 0);
+}
+
 static const struct kind {
 	void (*open)(void);
 	void (*work)(void); /* besides kicks; NULL: nothing */
 } kinds[] = {
 	{open_rng, NULL},     {open_console, NULL}, {open_blk, work_blk}, {open_net, NULL},
-	{open_balloon, NULL}, {open_mem, NULL},	    {open_vport, NULL},
+	{open_balloon, NULL}, {open_mem, NULL},	    {open_vport, NULL},	  {open_fs, NULL},
 };
 
 static void up(const struct kind *kind)
