@@ -35,6 +35,7 @@
 	X(console_input)                                                                           \
 	X(console_hostile)                                                                         \
 	X(port_hostile)                                                                            \
+	X(share_hostile)                                                                           \
 	X(rng)                                                                                     \
 	X(echo)                                                                                    \
 	X(end_while_reset)                                                                         \
