@@ -19,6 +19,9 @@ make_shares() {
 test_share() {
 	local data root
 	make_shares "$work/on/ext4"
+	mkdir "$data/sub"
+	mount -t tmpfs tmpfs "$data/sub"
+	echo below >"$data/sub/file"
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --share "$data" --share "$root,readonly" \
 		--control "$work/socket" -a 'skep.mount=off -- /t/share'
 	step written
@@ -28,6 +31,7 @@ test_share() {
 	is "a program runs from a share that is a root file system" "$(value ran)" 42
 	is "which is read-only" "$(value denied)" "Read-only file system"
 	check "so nothing is new there" test ! -e "$root/new"
+	is "what is mounted on the host in it is a file system of its own" "$(value sub)" "below other"
 	is "what was written is whole" "$(sha "$data/copy")" "$(sha "$data/big")"
 	is "what was appended to, and moved" "$(cat "$data/dir/sub/moved")" "$(printf 'one\ntwo')"
 	is "with its mode, owner and time" \
@@ -37,7 +41,7 @@ test_share() {
 	is "a pipe is the guest's own" "$(stat -c %F "$data/pipe") $(cat "$data/piped")" "fifo through"
 	is "a file that was removed is there while it is open" "$(value unlinked)" x
 	is "a file of 5 GiB" "$(stat -c %s "$data/huge")" $((5 * 1024 ** 3 + 4))
-	is "a link to outside leads to a place in the guest" "$(value outside)" "No such file or directory"
+	is "a link to outside leads to a place in the guest" "$(value outside)" "no such file"
 	is "files of a guest's user are that user's" "$(value user) $(stat -c %u:%g "$data/users/file" "$data/users/dir" | tr '\n' ' ')" \
 		"65534:65534 65534:65534 65534:65534 "
 	echo news >"$data/from-host"
@@ -53,4 +57,69 @@ test_share() {
 import json, sys
 print(*((s["tag"], s["inodes"], s["handles"]) for s in json.load(open(sys.argv[1]))["shares"]))' "$vm/result")" \
 		"('data', 1, 0) ('root', 1, 0)"
+	umount "$data/sub"
+}
+
+# What the host does meanwhile is seen as the cache mode says.
+test_share_cache() {
+	local mode args=()
+	for mode in auto always never; do
+		mkdir "$work/$mode"
+		echo old >"$work/$mode/file"
+		args+=(--share "$work/$mode,cache=$mode")
+	done
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M "${args[@]}" -a 'skep.mount=off -- /t/share-cache'
+	step read
+	for mode in auto always never; do
+		echo new >"$work/$mode/file"
+		echo >"$work/$mode/name"
+		is "$mode: what the guest wrote is there" "$(cat "$work/$mode/guest")" "of the guest"
+	done
+	go on
+	step again
+	is "auto: what is opened again is new" "$(value auto.file)" new
+	is "auto: a name is there after a second" "$(value auto.name)" yes
+	is "never: what is open is new" "$(value never.open)" new
+	is "never: a name is there at once" "$(value never.name)" yes
+	is "always: the guest knows what it knew" "$(value always.file) $(value always.name)" "old no"
+	go on
+	finish
+	ends "the guest's own end" 0
+}
+
+# A full file system, and one whose disk fails: the guest is told, at the latest by fsync.
+test_share_errors() {
+	local loop sectors=$((64 << 11))
+	host_file_systems
+	mkdir "$work/small" "$work/bad"
+	mount -t tmpfs -o size=1M tmpfs "$work/small"
+	truncate -s 64M "$work/on/ext4/bad.disk"
+	loop=$(losetup -f --show "$work/on/ext4/bad.disk")
+	mapper skep-bad "0 $sectors linear $loop 0"
+	mkfs.ext4 -q -O ^has_journal /dev/mapper/skep-bad
+	mount /dev/mapper/skep-bad "$work/bad"
+	echo good >"$work/bad/file"
+	sync
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --share "$work/small" --share "$work/bad" \
+		-a 'skep.mount=off -- /t/share-errors'
+	step full
+	is "a full file system" "$(value full)" "No space left on device"
+	is "which is none when a file is gone" "$(value again)" yes
+	dmsetup suspend --noflush skep-bad
+	dmsetup reload skep-bad --table "0 $sectors error"
+	dmsetup resume skep-bad
+	go on
+	step failed
+	is "fsync tells of a disk that fails" "$(value fsync)" "Input/output error"
+	rm -r "$work/small/dir"
+	go on
+	step gone
+	is "a directory that is gone" "$(value gone)" "no such file"
+	go on
+	finish
+	ends "the guest's own end" 0
+	umount -l "$work/bad"
+	umount "$work/small"
+	dmsetup remove --force --retry skep-bad
+	losetup -d "$loop"
 }
