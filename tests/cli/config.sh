@@ -41,6 +41,20 @@ for cid in -3 x 3x; do
 done
 ok "--vsock: a path that is too long" complains 2 "longer than 96 bytes" run -k K --vsock "uds=$(printf %097d 0)"
 
+run run -k K --share /srv/data --share "/a:b,readonly,cache=always" --share "/x,,y:z" --dry-run
+ok "--share" json "$tmp/out" '[(s["source"], s["readonly"], s["cache"]) for s in d["shares"]] == [
+	("/srv/data", False, "auto"), ("/a:b", True, "always"), ("/x,y:z", False, "auto")]'
+cp "$tmp/out" "$tmp/shares.json"
+run run --config "$tmp/shares.json" --dry-run
+ok "--share: what is printed is a configuration" cmp -s "$tmp/out" "$tmp/shares.json"
+ok "--share: two with one tag" complains 2 "'/a/x' and '/b:x' both have the tag 'x': give one of them another" run -k K --share /a/x --share /b:x
+ok "--share: a tag that is too long" complains 2 "is longer than 36 bytes: give a shorter one, '/a:TAG'" run -k K --share "/a:$(printf %037d 0)"
+ok "--share: no tag" complains 2 "give a directory and a tag" run -k K --share /a:
+ok "--share: no directory" complains 2 "give a directory and a tag" run -k K --share :tag
+ok "--share: a directory that is not there" complains 125 "'$tmp/none': there is no such directory" run -k K --share "$tmp/none"
+ok "--share: what is no directory" complains 125 "'$tmp/shares.json': it is not a directory" run -k K --share "$tmp/shares.json:x"
+ok "--share: another cache" complains 2 "cache" run -k K --share /a,cache=none
+
 for console in stdio off pty fd=3 file=a,b fresh-file=c socket=d file=a,b,max-size=64K; do
 	run run -k K --console $console --dry-run
 	ok "--console $console" json "$tmp/out" "d['console'] == '$console'"
