@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/suggest.h"
 #include "base/util.h"
 #include "config.h"
 #include "config/units.h"
@@ -33,14 +34,33 @@ static const struct kind {
 	{"fd=", CONSOLE_FD, false, &settings[1]},
 };
 
-/* "PATH[,max-size=SIZE]"; a comma elsewhere is the path's. */
+/* A comma is the path's, unless what follows it looks like the option. */
+static int check_path(const char *path, struct error *e)
+{
+	const char *comma = strrchr(path, ',');
+	char name[64];
+	struct suggest near = {.word = name};
+
+	if (!comma)
+		return 0;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(comma + 1, "="), comma + 1);
+	if (strlen(name) > 3)
+		suggest_try(&near, "max-size");
+	return near.best ? error_set(e, -EINVAL, "'%.40s' is no option: write max-size=SIZE",
+				     comma + 1)
+			 : 0;
+}
+
+/* "PATH[,max-size=SIZE]" */
 static int parse_file(struct console_config *console, const char *text, struct error *e)
 {
 	static const char option[] = ",max-size=";
 	const char *size = strstr(text, option);
 	_cleanup_free_ char *path = size ? strndup(text, (size_t)(size - text)) : strdup(text);
-	int r = path ? setting_set(console, &settings[0], path, e) : -ENOMEM;
+	int r = path ? check_path(path, e) : -ENOMEM;
 
+	if (r == 0)
+		r = setting_set(console, &settings[0], path, e);
 	if (r < 0 || !size)
 		return r;
 	r = setting_set(console, &settings[2], size + strlen(option), e);

@@ -59,7 +59,8 @@ for console in stdio off pty fd=3 file=a,b fresh-file=c socket=d file=a,b,max-si
 	run run -k K --console $console --dry-run
 	ok "--console $console" json "$tmp/out" "d['console'] == '$console'"
 done
-for console in "" tty pty= stdio=x file fd=2 fd=x file=a,max-size=1K file=,max-size=1M file=a,max-size=; do
+for console in "" tty pty= stdio=x file fd=2 fd=x file=a,max-size=1K file=,max-size=1M file=a,max-size= \
+	file=a,maxsize=1M file=a,max_size=1M file=a,b,max-size file=a,max-size=1M,max-siz=1M; do
 	ok "no --console '$console'" complains 2 "--console" run -k K --console "$console" --dry-run
 done
 run run -k K --port name=a,socket=s --port pty,name=b.c --port name=d,fd=9 --port name=e,file=f,,g --dry-run
