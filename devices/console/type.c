@@ -2,6 +2,7 @@
 /* The console as a device of a VM: terminal or file, the thread that writes output, a terminal's
  * signals. */
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/virtio_config.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -59,11 +60,13 @@ static int console_start(struct vm_device *d, device_setup setup, struct error *
 
 static void console_stop(struct vm_device *d)
 {
-	uint64_t lost = d->own ? tty_stop(d->own).lost : 0;
+	struct writer_count count = {.lost = 0};
 
-	if (lost)
-		log_warn("console: %llu bytes of output are lost: nobody read them in time",
-			 (unsigned long long)lost);
+	if (d->own)
+		count = tty_stop(d->own);
+	if (count.lost)
+		log_warn("console: %" PRIu64 " bytes of output are lost: %s", count.lost,
+			 count.error ? strerror(count.error) : WRITER_LATE);
 }
 
 static void console_close(struct vm_device *d)

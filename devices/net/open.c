@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/inherited.h"
@@ -17,14 +18,19 @@
 
 static int connect_to(struct sockaddr_un *addr, const char *path, struct error *e)
 {
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), r;
+	struct stat st;
 
 	if (fd < 0)
 		return error_set(e, -errno, "cannot make a socket: %s", strerror(errno));
 	r = unix_address(addr, path, e);
 	if (r == 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
 		r = -errno;
-		if (r == -ENOENT || r == -ECONNREFUSED)
+		if (stat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+			error_set(e, r, "is not a socket");
+		else if (r == -EAGAIN)
+			error_set(e, r, "who listens there accepts nobody: is it stuck?");
+		else if (r == -ENOENT || r == -ECONNREFUSED)
 			error_set(e, r,
 				  "nobody listens there: start the other end first, or let this "
 				  "one be it (socket=%s,listen)",
@@ -36,7 +42,6 @@ static int connect_to(struct sockaddr_un *addr, const char *path, struct error *
 		close(fd);
 		return r;
 	}
-	fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;
 }
 

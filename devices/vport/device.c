@@ -125,8 +125,10 @@ void vport_counters(const struct virtio_dev *dev, struct vport_counters *ret)
 {
 	const struct vport *v = to_vport(dev);
 
-	*ret = (struct vport_counters){
-		.rx_bytes = v->rx_bytes, .tx_bytes = v->tx_bytes, .lost_bytes = v->lost_bytes};
+	*ret = (struct vport_counters){.rx_bytes = v->rx_bytes,
+				       .tx_bytes = v->tx_bytes,
+				       .lost_bytes = v->lost_bytes,
+				       .error = v->error};
 }
 
 bool vport_host_is_there(const struct virtio_dev *dev)

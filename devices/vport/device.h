@@ -48,6 +48,7 @@ struct vport {
 
 	_Atomic bool host_open;
 	_Atomic int64_t rx_bytes, tx_bytes, lost_bytes;
+	_Atomic int error; /* of the last write that failed */
 };
 
 static inline struct vport *to_vport(const struct virtio_dev *dev)

@@ -116,9 +116,11 @@ static size_t put(struct vport *v, const void *data, size_t len)
 		return 0;
 	}
 	v->tx_stuck = v->tx_stuck || (n < 0 && errno == EAGAIN);
-	if (n < 0 && errno != EPIPE && errno != ECONNRESET && errno != EAGAIN)
+	if (n < 0 && errno != EPIPE && errno != ECONNRESET && errno != EAGAIN) {
+		v->error = errno;
 		log_guest("port %s: %s: %s: what the guest writes is lost", v->name, v->end.where,
-			  strerror(errno));
+			  strerror(v->error));
+	}
 	v->lost_bytes += (int64_t)len;
 	return len;
 }

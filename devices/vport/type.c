@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -101,8 +102,8 @@ static void stop(struct vm_device *d)
 
 	count(d, false, &c);
 	if (c.lost_bytes)
-		log_warn("port %s: %lld bytes are lost: nobody took them in time", config->name,
-			 (long long)c.lost_bytes);
+		log_warn("port %s: %lld bytes are lost: %s", config->name, (long long)c.lost_bytes,
+			 c.error ? strerror(c.error) : "nobody took them in time");
 }
 
 static void describe(const struct vm_device *d, json_t *ret)

@@ -41,7 +41,8 @@ int vport_device_new(struct virtio_dev **ret, const struct gmem *mem, const char
 struct vport_counters {
 	int64_t rx_bytes;   /* to the guest */
 	int64_t tx_bytes;   /* from it, of which the host has taken these ... */
-	int64_t lost_bytes; /* ... and not those */
+	int64_t lost_bytes; /* ... and not those, ... */
+	int error;	    /* ... for this reason; 0: nobody took them in time */
 };
 /* Any thread. */
 void vport_counters(const struct virtio_dev *dev, struct vport_counters *ret);

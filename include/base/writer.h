@@ -16,8 +16,10 @@
 
 struct writer_count {
 	uint64_t written; /* bytes that were put and went out */
-	uint64_t lost;	  /* bytes that were put and did not */
+	uint64_t lost;	  /* bytes that were put and did not ... */
+	int error;	  /* ... for this reason; 0: nobody read them in time */
 };
+#define WRITER_LATE "nobody read them in time"
 
 struct writer;
 

@@ -93,9 +93,11 @@ static void handle_error(struct writer *w, int error, unsigned reader)
 		return;
 	}
 	w->gone = error == EPIPE || error == ECONNRESET || (error == EIO && !w->is_file);
-	log_guest("%s: %s: %s", w->name, strerror(error),
-		  w->gone ? "its output is lost" : "trying again");
 	w->cut |= w->ending; /* it was tried once more */
+	if (w->gone || w->cut || error != w->count.error)
+		log_guest("%s: %s: %s", w->name, strerror(error),
+			  w->gone || w->cut ? "its output is lost" : "trying again");
+	w->count.error = error;
 	while (!w->gone && !w->ending && wait_until(w, retry))
 		;
 }
@@ -174,9 +176,9 @@ static void tell_gap(struct writer *w)
 	char line[128];
 	uint64_t gap = w->gap;
 	size_t n, len = (size_t)snprintf(line, sizeof(line),
-					 "\r\n[skep: %" PRIu64
-					 " bytes are missing here: nobody read them in time]\r\n",
-					 gap);
+					 "\r\n[skep: %" PRIu64 " bytes are missing here: %s]\r\n",
+					 gap,
+					 w->count.error ? strerror(w->count.error) : WRITER_LATE);
 
 	w->gap = 0; /* what is put from now on comes after the line */
 	for (n = 0; n < len && !w->gone && !w->away && !w->cut;)

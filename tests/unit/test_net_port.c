@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include "base/inherited.h"
+#include "base/unixsocket.h"
 
 static void expect(const struct net_config *config, int want, const char *says)
 {
@@ -111,6 +112,7 @@ static void test_sockets_that_cannot_be_had(void **state)
 	struct net_config config = {.socket = path, .queues = 1}, listening;
 	struct net_port *port;
 	struct error e = {""};
+	int fd;
 
 	(void)state;
 	assert_non_null(mkdtemp(dir));
@@ -126,6 +128,15 @@ static void test_sockets_that_cannot_be_had(void **state)
 	if (net_port_open(&port, &listening, &e) < 0) /* what is left is replaced */
 		fail_msg("%s", e.msg);
 	net_port_close(port);
+	fd = unix_listen(path, 0, &e); /* one waits, and further ones would */
+	config.socket = path;
+	if (net_port_open(&port, &config, &e) < 0)
+		fail_msg("%s", e.msg);
+	expect(&config, -EAGAIN, "accepts nobody");
+	net_port_close(port);
+	close(fd);
+	config.socket = "/dev/null";
+	expect(&config, -ECONNREFUSED, "is not a socket");
 	memset(longest, 'x', sizeof(longest));
 	longest[199] = '\0';
 	config.socket = longest;

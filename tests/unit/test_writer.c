@@ -164,6 +164,23 @@ static void test_readers_come_and_go(void **state)
 	close(out);
 }
 
+/* A full disk is no slow reader. */
+static void test_why_output_is_lost(void **state)
+{
+	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+	struct writer_count count;
+	struct writer *w;
+
+	(void)state;
+	assert_int_equal(writer_new(&w, full, "test", NULL), 0);
+	writer_put(w, "lost", 4);
+	assert_int_equal(writer_start(w, NULL, NULL, NULL), 0);
+	count = end(w, NSEC_PER_SEC);
+	assert_int_equal(count.lost, 4);
+	assert_int_equal(count.error, ENOSPC);
+	close(full);
+}
+
 /* All that was written is in order in the two files, of which none is larger than it may be. */
 static void test_a_file_is_rotated(void **state)
 {
@@ -274,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_a_slow_reader_gets_what_waits_at_the_end),
 		cmocka_unit_test(test_nobody_there),
 		cmocka_unit_test(test_readers_come_and_go),
+		cmocka_unit_test(test_why_output_is_lost),
 		cmocka_unit_test(test_a_file_is_rotated),
 		cmocka_unit_test(test_a_full_disk_is_tried_again),
 		cmocka_unit_test(test_a_thread_that_cannot_be_set_up),
