@@ -180,6 +180,23 @@ waits() {
 	wait $pid || status=$?
 	[ $status = 0 ] && err_has "waiting: Could not get lock $tmp/apt/.*process $holder "
 }
+# In a lab and on its host nobody waits for the other's lock.
+rm -rf "$tmp/made"*
+make_slowly() { bash -euc '. "$1"; flock() { :; }
+	make() { touch "$1/first" "$3-$2"; until [ -e "$3-a" ] && [ -e "$3-b" ]; do sleep 0.05; done; touch "$1/last"; }
+	"$2" "$4" make "$3" "$4"' make "$tmp/tools/lib/common.sh" "$@" "$tmp/made" ||
+	{ touch "$tmp"/made-{a,b} && return 1; }; }
+for how in once anew; do
+	make_slowly $how a >"$tmp/out" 2>"$tmp/err" &
+	status=0
+	make_slowly $how b >>"$tmp/out" 2>>"$tmp/err" || status=$?
+	wait $! || status=$?
+	ok "$how, two at the same time without locks: both have it" [ "$status" = 0 ]
+	ok "$how: and it is whole" [ "$(cd "$tmp/made" && echo *)" = "first last" ]
+	ok "$how: nothing is left" [ "$(find "$tmp" -maxdepth 1 -name 'made.*' ! -name made.lock | wc -l)" = 0 ]
+	rm -f "$tmp"/made-*
+done
+
 tools_apt() { bash -euc '. "$1"; shift; apt "$@"' apt "$tmp/tools/lib/common.sh" "$@"; }
 if [ "$(id -u)" = 0 ]; then
 	rm -rf "$tmp"/apt/lists/*_* "$tmp/cache"

@@ -147,8 +147,10 @@ once() { [ -d "$1" ] || make_dir once "$@"; }
 # anew DIR FUNCTION [ARGS...]: the same if it exists: what it holds stays until there is new.
 anew() { make_dir anew "$@"; }
 
+# Locks hold on the host and in each lab alone, and all have one cache: so what is being made has a name of its own, and
+# the first to be ready is it.
 make_dir() {
-	local how=$1 dir=$2 make=$3
+	local how=$1 dir=$2 make=$3 new
 	shift 3
 	mkdir -p "${dir%/*}"
 	(
@@ -156,11 +158,14 @@ make_dir() {
 		# An interrupted call may have left it there.
 		[ -d "$dir" ] || [ ! -d "$dir.old" ] || mv -T "$dir.old" "$dir"
 		[ "$how" = anew ] || [ ! -d "$dir" ] || exit 0
-		rm -rf "$dir.new" "$dir.old"
-		mkdir "$dir.new"
-		"$make" "$dir.new" "$@"
-		[ ! -d "$dir" ] || mv -T "$dir" "$dir.old"
-		mv -T "$dir.new" "$dir"
+		find "${dir%/*}" -maxdepth 1 -name "${dir##*/}.new.*" -mmin +1440 -exec rm -rf {} +
+		new=$(mktemp -d "$dir.new.XXXXXX")
+		# shellcheck disable=SC2064 # now
+		trap "rm -rf '$new'" EXIT
+		chmod +rx "$new"
+		"$make" "$new" "$@"
+		[ "$how" = once ] || [ ! -d "$dir" ] || { rm -rf "$dir.old" && mv -T "$dir" "$dir.old"; }
+		mv -T "$new" "$dir" 2>/dev/null || [ -d "$dir" ] || die "cannot make $dir"
 		rm -rf "$dir.old"
 	) 9>"$dir.lock"
 }

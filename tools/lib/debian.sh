@@ -6,31 +6,31 @@
 
 # shellcheck disable=SC2154 # of common.sh, or passed on
 
-# debian_image IMAGE SUITE [PACKAGE...]: needs root; no suite is the host's. The image begins as IMAGE.new, and has its
-# name when it is whole.
+# debian_image IMAGE SUITE [PACKAGE...]: needs root; no suite is the host's. The image has its name when it is whole.
 debian_image() {
-	local suite=$2
+	local suite=$2 new
 	# shellcheck source=/dev/null
 	[ -n "$suite" ] || suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 	is_root || die "a Debian image needs root: its file system is mounted"
 	need_packages debootstrap fdisk e2fsprogs util-linux debian-archive-keyring
-	rm -f "$1.new"
-	truncate -s 4G "$1.new"
+	new=$(mktemp "$1.new.XXXXXX")
+	chmod +r "$new"
+	truncate -s 4G "$new"
 	printf '%s\n' 'label: gpt' 'size=1MiB, type=21686148-6449-6E6F-744E-656564454649' 'size=64MiB, type=uefi' \
-		'type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709' | sfdisk -q "$1.new"
+		'type=4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709' | sfdisk -q "$new"
 	# In a mount namespace of its own, so that nothing stays mounted, whatever happens.
-	archive=$(debian_archive) unshare -m bash -euc "$(declare -f say fill_debian); prog=\$0; fill_debian \"\$@\"" "$prog" "$1.new" "$suite" \
+	archive=$(debian_archive) unshare -m bash -euc "$(declare -f say fill_debian); prog=\$0; fill_debian \"\$@\"" "$prog" "$new" "$suite" \
 		linux-image-cloud-amd64 grub2-common grub-pc-bin systemd-sysv udev dbus zstd e2fsprogs "${@:3}" ||
-		{ tail -n 20 "$1.log" >&2; die "could not make a Debian (the whole log is $1.log)"; }
-	rm -f "$1.log"
-	mv "$1.new" "$1"
+		{ rm "$new"; tail -n 20 "$new.log" >&2; die "could not make a Debian (the whole log is $new.log)"; }
+	rm -f "$new.log"
+	mv "$new" "$1"
 }
 
 # In that namespace. Where there is no udev, partitions have no nodes, and no file system a link by its UUID.
 fill_debian() {
 	local image=$1 suite=$2 disk part root=$1.root start size uuid dir
 	shift 2
-	exec 3>&2 >"${image%.new}.log" 2>&1
+	exec 3>&2 >"$image.log" 2>&1
 	read -r start size < <(sfdisk -q -l -o Start,Sectors "$image" | tail -n 1)
 	disk=$(losetup -f --show "$image")
 	part=$(losetup -f --show -o $((start * 512)) --sizelimit $((size * 512)) "$image")

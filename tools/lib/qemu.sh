@@ -83,7 +83,7 @@ build_qemu() {
 }
 
 make_qemu_dir() {
-	local new=$1 log=${1%.new}.log
+	local new=$1 log=$1.log
 	need_packages dpkg-dev gcc libc6-dev libfdt-dev libglib2.0-dev libpixman-1-dev meson ninja-build \
 		pkg-config python3 python3-venv xz-utils zlib1g-dev
 	fetch_qemu "$new"

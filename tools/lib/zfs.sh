@@ -47,7 +47,7 @@ make_zfs_dir() {
 	need_packages gcc make perl file libelf-dev
 	release=$(kernel_release "$kernel")
 	fetch_zfs "$new" "$kernel"
-	build_zfs "$new" "$release" "${new%.new}.log"
+	build_zfs "$new" "$release" "$new.log"
 	# Beside links to the kernel's own, so that modprobe knows all that they need.
 	mkdir -p "$new/lib/modules/$release/zfs" "$new/bin"
 	cp -al "$kernel/lib/modules/$release/kernel" "$new/lib/modules/$release/"
@@ -59,7 +59,7 @@ make_zfs_dir() {
 	printf '%s\n' "$release" >"$new/release"
 	find "$new/root" -path '*bin/z*' -exec cp -L {} "$new/bin" \;
 	find "$new/root" -path '*/lib/*-linux-gnu/*.so.*' -exec cp -P {} "$new/lib" \;
-	rm -rf "$new/root" "${new%.new}.log"
+	rm -rf "$new/root" "$new.log"
 }
 
 # zfs_dir: print the cached directory for the lab's kernel; make it when absent. `modprobe -d DIR zfs`
