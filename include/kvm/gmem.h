@@ -64,6 +64,8 @@ void gmem_destroy(struct gmem *mem);
 
 /* Total bytes of RAM, without hotplug memory. */
 uint64_t gmem_size(const struct gmem *mem);
+/* The address behind the last byte of all, hotplug memory included. */
+uint64_t gmem_end(const struct gmem *mem);
 
 /* Adds hotplug memory, at least `bytes`, of which no block is plugged. It takes memory of the host
  * only where it is used. Once, before the vCPUs start; -ENOMEM with a message. */

@@ -136,12 +136,23 @@ static void hide(struct kvm_cpuid_entry2 *c)
 			c->eax = c->ebx = c->ecx = c->edx = 0;
 }
 
-static struct kvm_cpuid_entry2 *find(struct kvm_cpuid2 *cpuid, uint32_t function, uint32_t index)
+static struct kvm_cpuid_entry2 *find(const struct kvm_cpuid2 *cpuid, uint32_t function,
+				     uint32_t index)
 {
 	for (uint32_t i = 0; i < cpuid->nent; i++)
 		if (cpuid->entries[i].function == function && cpuid->entries[i].index == index)
-			return &cpuid->entries[i];
+			return (struct kvm_cpuid_entry2 *)(uintptr_t)&cpuid->entries[i];
 	return NULL;
+}
+
+/* Bits 16 to 23 are from Linux 6.10 on, where nested paging translates fewer than the processor. */
+unsigned cpuid_address_bits(const struct kvm_cpuid2 *cpuid)
+{
+	const struct kvm_cpuid_entry2 *c = find(cpuid, 0x80000008, 0);
+
+	if (!c)
+		return 36;
+	return c->eax >> 16 & 0xff ? c->eax >> 16 & 0xff : c->eax & 0xff;
 }
 
 void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz)

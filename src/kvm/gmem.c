@@ -154,6 +154,15 @@ uint64_t gmem_size(const struct gmem *mem)
 	return bytes;
 }
 
+uint64_t gmem_end(const struct gmem *mem)
+{
+	const struct gmem_region *last = &mem->region[mem->num_regions - 1];
+
+	if (mem->hotplug.size)
+		return mem->hotplug.base.v + mem->hotplug.size;
+	return last->base.v + last->size;
+}
+
 static int slice_hotplug(const struct gmem *mem, gpa_t addr, size_t len, void **ret)
 {
 	const struct gmem_hotplug *h = &mem->hotplug;

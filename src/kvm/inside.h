@@ -34,4 +34,7 @@ void vcpu_answer_halted(struct vcpu *v);
 #define CPUID_EXTRA 4u
 void cpuid_fit(struct kvm_cpuid2 *cpuid, unsigned index, unsigned cpus, uint32_t tsc_khz);
 
+/* The bits of a guest physical address that this host's processors translate; pure, too. */
+unsigned cpuid_address_bits(const struct kvm_cpuid2 *cpuid);
+
 #endif

@@ -219,6 +219,19 @@ static int add_interrupts(struct machine *m, struct error *e)
 	return bus_add(&m->mmio, LAYOUT_IOAPIC, LAYOUT_IOAPIC_SIZE, &ioapic_bus_ops, &m->ioapic);
 }
 
+/* KVM takes memory that is further up, and the guest dies when it uses that. */
+static int check_addresses(const struct machine *m, struct error *e)
+{
+	unsigned bits = cpuid_address_bits(m->cpuid);
+
+	if (gmem_end(m->mem) >> bits == 0)
+		return 0;
+	return error_set(e, -E2BIG,
+			 "--memory: it would reach to %llu GiB, and this host's processors address "
+			 "%llu GiB (%u bits): ask for less",
+			 (unsigned long long)(gmem_end(m->mem) / GIB), (1ull << bits) / GIB, bits);
+}
+
 static int get_cpuid(struct machine *m, struct error *e)
 {
 	m->cpuid = calloc(1, sizeof(*m->cpuid) + CPUID_ENTRIES * sizeof(struct kvm_cpuid_entry2));
@@ -227,7 +240,7 @@ static int get_cpuid(struct machine *m, struct error *e)
 	m->cpuid->nent = CPUID_ENTRIES;
 	if (ioctl(m->kvm_fd, KVM_GET_SUPPORTED_CPUID, m->cpuid) < 0)
 		return error_set(e, -errno, "KVM_GET_SUPPORTED_CPUID: %m");
-	return 0;
+	return check_addresses(m, e);
 }
 
 /* Coalesced MMIO shares one ring for the whole VM, mapped through any vCPU. */

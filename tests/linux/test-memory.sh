@@ -98,6 +98,20 @@ import json, sys
 m = json.load(open(sys.argv[1]))["memory"]
 sys.exit(not m["size"] == m["target"] == int(sys.argv[2]) << 20)' "$work/control" "$1"; }
 
+# What the host's processors do not reach is refused before a guest dies of it.
+test_too_much_memory() {
+	local bits
+	bits=$(sed -n 's/^address sizes.*: \([0-9]*\) bits physical.*/\1/p' /proc/cpuinfo | head -n 1)
+	if [ "$bits" -gt 43 ]; then
+		skip "memory beyond what processors address" "they address $bits bits here, and --memory is up to 44"
+		return
+	fi
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m "start=256M,max=$((1 << (bits - 30)))G"
+	finish
+	ends "memory beyond what processors address" 125
+	check "is not to be had" complained "this host's processors address $((1 << (bits - 30))) GiB ($bits bits): ask for less"
+}
+
 test_hotplug() {
 	local mib=1024 idle used shrunk
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m start=256M,max=1G -c 2 --control "$work/socket" \

@@ -166,6 +166,23 @@ static void test_timing_leaf(void **state)
 	assert_int_equal(leaf(c, 0x40000010, 0)->ebx, 1000000);
 }
 
+/* With nested paging of four levels a processor of 52 bits translates 48. */
+static void test_address_bits(void **state)
+{
+	struct kvm_cpuid2 *c = fitted(0, 1, 0);
+	uint32_t *eax = (uint32_t *)(uintptr_t)&leaf(c, 0x80000008, 0)->eax;
+
+	(void)state;
+	assert_int_equal(cpuid_address_bits(c), 48);
+	*eax = 0x303934;
+	assert_int_equal(cpuid_address_bits(c), 48);
+	*eax = 39;
+	assert_int_equal(cpuid_address_bits(c), 39);
+	c->nent = 0;
+	assert_int_equal(cpuid_address_bits(c), 36);
+	free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +191,7 @@ int main(void)
 		cmocka_unit_test(test_leaf_1f_made_each_vcpu_a_package),
 		cmocka_unit_test(test_what_the_guest_is_not_given),
 		cmocka_unit_test(test_timing_leaf),
+		cmocka_unit_test(test_address_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

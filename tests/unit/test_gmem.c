@@ -39,6 +39,7 @@ static void test_ram_splits_around_the_hole(void **state)
 	assert_int_equal(mem.num_regions, 2);
 	assert_int_equal(gmem_low_end(&mem), GMEM_HOLE_START);
 	assert_int_equal(gmem_size(&mem), 5 * GIB);
+	assert_int_equal(gmem_end(&mem), GMEM_HOLE_END + 2 * GIB);
 	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_START - 1), 2, &p), -EFAULT);
 	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_START), 1, &p), -EFAULT);
 	assert_int_equal(gmem_slice(&mem, GPA(GMEM_HOLE_END - 1), 1, &p), -EFAULT);
@@ -93,6 +94,7 @@ static void test_hotplug_memory_has_its_place(void **state)
 		assert_int_equal(mem.hotplug.block, cases[i].block);
 		assert_true(gmem_num_blocks(&mem) <= GMEM_MAX_BLOCKS);
 		assert_int_equal(gmem_size(&mem), cases[i].ram);
+		assert_int_equal(gmem_end(&mem), cases[i].base + cases[i].size);
 		gmem_destroy(&mem);
 	}
 }
