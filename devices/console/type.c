@@ -53,7 +53,7 @@ static int console_start(struct vm_device *d, device_setup setup, struct error *
 	struct tty *tty = d->own;
 
 	if (tty->name[0])
-		log_warn("the console is at %s", tty->name);
+		log_notice("the console is at %s", tty->name);
 	tty->confined = setup;
 	return tty_start(tty, setup, (void *)(uintptr_t) "writer", e);
 }

@@ -94,7 +94,7 @@ static void retry(struct loop_timer *t)
 		net_try_later(net);
 		return;
 	}
-	log_warn("%s is back: the guest's link is up", net->port->name);
+	log_notice("%s is back: the guest's link is up", net->port->name);
 	connected(net);
 }
 

@@ -62,7 +62,7 @@ static int start(struct vm_device *d, device_setup setup, struct error *e)
 	(void)e;
 	place->confined = setup;
 	if (config->pty)
-		log_warn("port %s is at %s", config->name, place->end.where);
+		log_notice("port %s is at %s", config->name, place->end.where);
 	return 0;
 }
 

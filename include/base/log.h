@@ -10,9 +10,10 @@
 
 #include "base/error.h"
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+/* A notice is what a user wants to know and has nothing to fear of. */
+enum log_level { LOG_ERROR, LOG_WARN, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 
-/* Lines above this level are dropped. The default is LOG_WARN. Call before threads start. */
+/* Lines above this level are dropped. The default is LOG_NOTICE. Call before threads start. */
 void log_set_level(enum log_level level);
 
 /* Where lines go from now on: a non-blocking description of stderr, or STDERR_FILENO, the default.
@@ -42,10 +43,11 @@ struct log_limit {
 __attribute__((format(printf, 3, 4))) void log_limited(struct log_limit *limit,
 						       enum log_level level, const char *fmt, ...);
 
-#define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
-#define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
-#define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
-#define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
+#define log_error(...)	log_at(LOG_ERROR, __VA_ARGS__)
+#define log_notice(...) log_at(LOG_NOTICE, __VA_ARGS__)
+#define log_warn(...)	log_at(LOG_WARN, __VA_ARGS__)
+#define log_info(...)	log_at(LOG_INFO, __VA_ARGS__)
+#define log_debug(...)	log_at(LOG_DEBUG, __VA_ARGS__)
 
 /* For everything that a guest can cause. */
 #define log_guest(...)                                                                             \

@@ -15,7 +15,7 @@
 /* How long an error waits for its reader before it is dropped; what is less does not wait. */
 #define STALLED_MS 300
 
-static enum log_level max_level = LOG_WARN;
+static enum log_level max_level = LOG_NOTICE;
 static _Atomic bool crlf;
 static _Atomic int out_fd = STDERR_FILENO;
 
@@ -82,7 +82,7 @@ __attribute__((format(printf, 2, 0))) static void log_line(enum log_level level,
 							   va_list ap)
 {
 	static const char *const prefix[] = {
-		"skep: error: ", "skep: warning: ", "skep: ", "skep: debug: "};
+		"skep: error: ", "skep: warning: ", "skep: ", "skep: ", "skep: debug: "};
 	char line[LOG_LINE_MAX + PATH_MAX]; /* a path may be in it, until it is shortened */
 	size_t start = strlen(prefix[level]), len;
 	int fd = atomic_load(&out_fd);

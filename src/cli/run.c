@@ -177,7 +177,7 @@ static int run_vm(struct vm_config *config, struct error *e)
 		r = open_outputs(config, &run.result_fd, e);
 	if (r < 0)
 		return r;
-	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_WARN);
+	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_NOTICE);
 	r = vm_run(&vm, config, run.result_fd, &run.result, leave, &run, e);
 	if (r < 0) {
 		empty_file(run.result_fd);

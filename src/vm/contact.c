@@ -47,9 +47,9 @@ static void on_silence(struct loop_timer *t)
 	if (voice.spoke || !voice.silence)
 		return;
 	last_message(vm, &message);
-	log_warn("the guest has shown nothing for %llu s: %s; it used %llu %% of a CPU%s",
-		 now / NSEC_PER_SEC, voice.silence,
-		 (unsigned long long)(100 * machine_cpu_time(&vm->machine) / now), message.msg);
+	log_notice("the guest has shown nothing for %llu s: %s; it used %llu %% of a CPU%s",
+		   now / NSEC_PER_SEC, voice.silence,
+		   (unsigned long long)(100 * machine_cpu_time(&vm->machine) / now), message.msg);
 	if (++vm->contacts < ARRAY_SIZE(times_s))
 		loop_timer_set(t,
 			       (times_s[vm->contacts] - times_s[vm->contacts - 1]) * NSEC_PER_SEC);

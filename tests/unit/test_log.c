@@ -34,7 +34,7 @@ static int teardown(void **state)
 	close(real_stderr);
 	close(out[0]);
 	close(out[1]);
-	log_set_level(LOG_WARN);
+	log_set_level(LOG_NOTICE);
 	log_set_crlf(false);
 	return 0;
 }
@@ -58,6 +58,8 @@ static void test_lines_have_a_prefix_and_a_level(void **state)
 	assert_string_equal(logged(), "skep: error: disk 3: gone\n");
 	log_warn("w");
 	assert_string_equal(logged(), "skep: warning: w\n");
+	log_notice("the console is at /dev/pts/0");
+	assert_string_equal(logged(), "skep: the console is at /dev/pts/0\n");
 	log_set_level(LOG_DEBUG);
 	log_info("i");
 	log_debug("d");
