@@ -18,7 +18,8 @@ make_shares() {
 
 test_share() {
 	local data root
-	make_shares "$work/on/ext4"
+	mkdir "$work/on/ext4/share"
+	make_shares "$work/on/ext4/share"
 	mkdir "$data/sub"
 	mount -t tmpfs tmpfs "$data/sub"
 	echo below >"$data/sub/file"
@@ -58,6 +59,7 @@ import json, sys
 print(*((s["tag"], s["inodes"], s["handles"]) for s in json.load(open(sys.argv[1]))["shares"]))' "$vm/result")" \
 		"('data', 1, 0) ('root', 1, 0)"
 	umount "$data/sub"
+	rm -r "$work/on/ext4/share"
 }
 
 # What the host does meanwhile is seen as the cache mode says.
@@ -90,7 +92,6 @@ test_share_cache() {
 # A full file system, and one whose disk fails: the guest is told, at the latest by fsync.
 test_share_errors() {
 	local loop sectors=$((64 << 11))
-	host_file_systems
 	mkdir "$work/small" "$work/bad"
 	mount -t tmpfs -o size=1M tmpfs "$work/small"
 	truncate -s 64M "$work/on/ext4/bad.disk"
@@ -122,4 +123,5 @@ test_share_errors() {
 	umount "$work/small"
 	dmsetup remove --force --retry skep-bad
 	losetup -d "$loop"
+	rm "$work/on/ext4/bad.disk"
 }
