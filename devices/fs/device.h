@@ -33,8 +33,9 @@ enum { FS_HIPRIO, FS_REQUESTS, FS_QUEUES };
 struct fs_node {
 	uint64_t lookups; /* that the guest has not forgotten; 0: the place is free */
 	uint64_t dev, ino, mount;
-	int fd;		/* O_PATH */
-	mode_t type;	/* S_IFREG ... */
+	int fd;	     /* O_PATH */
+	mode_t type; /* S_IFREG ... */
+	bool closed; /* of a file system that is the kernel's: its attributes are all that is shown */
 	uint32_t next;	/* in its bucket, or the list of free places */
 	int64_t seen_s; /* ctime when the guest last opened it */
 	uint32_t seen_ns;

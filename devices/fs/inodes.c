@@ -2,7 +2,9 @@
 /* What the guest knows: inodes that it looked up, and files that it has open. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
+#include <sys/statfs.h>
 #include <sys/sysmacros.h>
 
 #include "base/log.h"
@@ -197,6 +199,28 @@ static struct fs_node *add(struct fs *fs, const struct fs_node *like)
 	return node;
 }
 
+/* Whether it is of a file system that is the host's kernel: settings and secrets, and no files. */
+static bool is_kernels(int fd)
+{
+	static const uint32_t kinds[] = {
+		PROC_SUPER_MAGIC,   SYSFS_MAGIC,
+		DEBUGFS_MAGIC,	    TRACEFS_MAGIC,
+		SECURITYFS_MAGIC,   BPF_FS_MAGIC,
+		CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+		SELINUX_MAGIC,	    SMACK_MAGIC,
+		EFIVARFS_MAGIC,	    PSTOREFS_MAGIC,
+		BINFMTFS_MAGIC,	    0x62656570 /* configfs */,
+	};
+	struct statfs st;
+
+	if (fstatfs(fd, &st) < 0)
+		return true;
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if ((uint32_t)st.f_type == kinds[i])
+			return true;
+	return false;
+}
+
 int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_entry_out *ret)
 {
 	struct fs_node like = {.fd = fd}, *node;
@@ -211,6 +235,7 @@ int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_en
 	like.ino = st.stx_ino;
 	like.mount = st.stx_mnt_id;
 	like.type = st.stx_mode & S_IFMT;
+	like.closed = (like.mount != parent->mount || like.dev != parent->dev) && is_kernels(fd);
 	node = find(fs, &like);
 	if (node || is_full(fs))
 		close(fd);
@@ -225,7 +250,7 @@ int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_en
 		.attr_valid = fs_validity(fs),
 	};
 	fs_fill_attr(&st, &ret->attr);
-	if (fs->submounts && S_ISDIR(node->type) && node->mount != parent->mount)
+	if (fs->submounts && S_ISDIR(node->type) && !node->closed && node->mount != parent->mount)
 		ret->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	return 0;
 }
@@ -292,6 +317,8 @@ int fs_open(const struct fs_node *node, int flags)
 	struct fs_path path = fs_path(node->fd);
 	int fd;
 
+	if (node->closed)
+		return -EACCES;
 	/* A device, a pipe or a socket is the guest's own, by its numbers or name. */
 	if (!S_ISREG(node->type) && !S_ISDIR(node->type))
 		return node->type == S_IFLNK ? -ELOOP : -ENXIO;

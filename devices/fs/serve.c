@@ -145,7 +145,11 @@ static int judge(struct fs *fs, const struct request *type, struct fs_request *r
 	if (type->flags & WRITES && fs->share.readonly)
 		return -EROFS;
 	rq->node = fs_node(fs, rq->header->nodeid);
-	return type->flags & NODE && !rq->node ? -ESTALE : 0;
+	if (type->flags & NODE && !rq->node)
+		return -ESTALE;
+	if (type->flags & NODE && rq->node->closed && type->serve != fs_getattr)
+		return -EACCES;
+	return 0;
 }
 
 static const struct request *find(uint32_t opcode)
