@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <linux/fuse.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "device.h"
@@ -38,8 +40,11 @@ static void put(const char *path, const char *text)
 
 static void make_directory(void)
 {
+	const struct rlimit small = {.rlim_cur = MIB, .rlim_max = MIB};
 	char path[128];
 
+	signal(SIGXFSZ, SIG_IGN);
+	setrlimit(RLIMIT_FSIZE, &small); /* a guest may allocate what it likes */
 	/* Where fsync() and syncfs() take no time. */
 	snprintf(top, sizeof(top), "%s/skep-fuzz-fs.XXXXXX",
 		 access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
