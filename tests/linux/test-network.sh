@@ -23,20 +23,25 @@ clean_up_network() {
 no_limits() { ! control limit-net skep-net --rx-bps 1M && grep -q vhost "$work/control"; }
 is_vhost() { ! complained "no vhost"; }
 
-# on_a_tap OPTIONS
-on_a_tap() {
-	local sum begin packets exits
+# make_tap NAME MTU: with a web server, for this test; false where there can be none.
+make_tap() {
 	web_pid=
 	modprobe tun 2>/dev/null || true
 	if ! ip tuntap add skep-net mode tap multi_queue 2>/dev/null; then
-		skip "a guest on a tap" "cannot make a tap here"
-		return
+		skip "$1" "cannot make a tap here"
+		return 1
 	fi
 	trap clean_up_network EXIT
 	ip addr add 192.0.2.1/24 dev skep-net
-	ip link set skep-net mtu 1400 up
+	ip link set skep-net mtu "$2" up
 	serve_network
 	eventually is_served
+}
+
+# on_a_tap OPTIONS
+on_a_tap() {
+	local sum begin packets exits
+	make_tap "a guest on a tap" 1400 || return 0
 	sum=$(sha "$work/web/data")
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -c 2 --control "$work/socket" \
 		-n "tap=skep-net,queues=2,mac=02:00:00:00:00:42$1" -a 'skep.mount=off ip=off -- /t/network'

@@ -45,15 +45,15 @@ clean_up_passt() {
 	ip netns delete skep-passt 2>/dev/null || true
 }
 
-test_passt() {
-	local sum
+# A namespace with a web server, for test NAME; false where there can be none.
+make_inside() {
 	web_pid=
 	trap clean_up_passt EXIT
 	modprobe dummy 2>/dev/null || true
 	modprobe tun 2>/dev/null || true
 	if ! ip netns add skep-passt || ! inside ip link add out type dummy; then
-		skip "a guest behind passt" "cannot make a network namespace with a dummy here"
-		return
+		skip "$1" "cannot make a network namespace with a dummy here"
+		return 1
 	fi
 	inside ip link set lo up
 	inside ip addr add 198.51.100.1/32 dev lo
@@ -65,6 +65,11 @@ test_passt() {
 	inside ip route add default via fd00::1 dev out
 	serve_inside
 	eventually is_served_inside
+}
+
+test_passt() {
+	local sum
+	make_inside "a guest behind passt" || return 0
 	sum=$(sha "$work/web/data")
 	echo "nameserver 127.0.0.1" >"$work/resolv.conf"
 	# shellcheck disable=SC2016 # it is that shell's
@@ -109,9 +114,9 @@ test_passt() {
 	rm -f "$work/socket"
 }
 
-# The guest at the other end of the cable, of which nobody waits for the end.
+# start_peer [MTU]: the guest at the other end of the cable, of which nobody waits for the end.
 start_peer() {
-	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -n "socket=$work/cable,mtu=9000" \
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -n "socket=$work/cable,mtu=${1:-9000}" \
 		-a 'skep.mount=off ip=off -- /t/peer connect' <"$work/peer.in" >"$work/peer" 2>&1 &
 	peer_pid=$!
 }
