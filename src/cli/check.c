@@ -198,25 +198,6 @@ static void check_discard(struct check_report *report, const char *path)
 
 /* The rest */
 
-static void check_device(struct check_report *report, const char *name, const char *path,
-			 const char *what, const char *module)
-{
-	_cleanup_close_ int fd = open(path, O_RDWR | O_CLOEXEC);
-	char remedy[128];
-
-	if (fd >= 0) {
-		check_add(report, name, CHECK_OK, NULL, "%s, for %s", path, what);
-		return;
-	}
-	if (errno == EACCES || errno == EPERM)
-		snprintf(remedy, sizeof(remedy), "give your user access to it (chgrp, chmod g+rw)");
-	else if (errno == ENOENT || errno == ENODEV || errno == ENXIO)
-		snprintf(remedy, sizeof(remedy), "modprobe %s", module);
-	else
-		snprintf(remedy, sizeof(remedy), "find out why it cannot be opened");
-	check_add(report, name, CHECK_ABSENT, remedy, "%s: %m (for %s)", path, what);
-}
-
 static void check_landlock(struct check_report *report)
 {
 #ifdef __NR_landlock_create_ruleset
@@ -286,7 +267,6 @@ bool check_host(const struct check_options *options, FILE *out)
 		check_discard(&report, ".");
 	check_huge_pages(&report);
 	check_landlock(&report);
-	check_device(&report, "vhost-vsock", "/dev/vhost-vsock", "vsock", "vhost_vsock");
 	for (const struct device_type *const *type = device_types; *type; type++)
 		if ((*type)->check_host)
 			(*type)->check_host(add_finding, &report);
