@@ -109,7 +109,7 @@ test_too_much_memory() {
 	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m "start=256M,max=$((1 << (bits - 30)))G"
 	finish
 	ends "memory beyond what processors address" 125
-	check "is not to be had" complained "this host's processors address $((1 << (bits - 30))) GiB ($bits bits): ask for less"
+	check "is not to be had" complained "this host's processors address $((1 << (bits - 30))) GiB .$bits bits.: ask for less"
 }
 
 test_hotplug() {
