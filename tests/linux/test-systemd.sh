@@ -100,8 +100,17 @@ booted() {
 	[ "$(in_systemd systemctl is-system-running 2>/dev/null)" = running ]
 }
 
+make_way_out() {
+	modprobe dummy 2>/dev/null || true
+	ip link add skep-out type dummy
+	ip addr add 192.0.2.2/24 dev skep-out
+	ip link set skep-out up
+	ip route add default via 192.0.2.1
+}
+
 # shellcheck disable=SC2317 # the trap calls it
 clean_up_systemd() {
+	ip link delete skep-out 2>/dev/null || true
 	if kill -KILL "$unshared" 2>/dev/null; then wait "$unshared" || true; fi
 	rmdir "$cgroup"/* "$cgroup" 2>/dev/null || true
 	umount "$root" "$work/systemd"
@@ -129,6 +138,15 @@ test_systemd() {
 	ended "to stop is no failure" kept inactive success 0
 	check "systemd: the disk was unmounted" e2fsck -fn "$work/kept.img"
 	is "systemd: it has what the guest wrote" "$(debugfs -R 'cat kept' "$work/kept.img" 2>/dev/null)" kept
+
+	# passt wants a way out of the host.
+	[ -n "$(ip route show default)" ] || make_way_out
+	vm net -n passt --stop-timeout "$patience" -a '-- /t/ready'
+	check "systemd: a VM behind passt starts" in_systemd systemctl start skep@net
+	unit_says net '^@up'
+	in_systemd systemctl stop skep@net
+	ended "and ends in order" net inactive success 0
+	check "systemd: it had its network until then" eval '! journal_has net "passt is gone"'
 
 	vm deaf --stop-timeout 2 -a 'rdinit=/t/deaf'
 	in_systemd systemctl start skep@deaf
