@@ -125,3 +125,23 @@ test_share_errors() {
 	losetup -d "$loop"
 	rm "$work/on/ext4/bad.disk"
 }
+
+# A file system of the host that does not answer: the VM's end does not wait for it, and is told before it does.
+test_share_frozen() {
+	truncate -s 64M "$work/frozen.fs"
+	mkfs.ext4 -q "$work/frozen.fs"
+	mkdir "$work/frozen"
+	mount -o loop "$work/frozen.fs" "$work/frozen"
+	trap 'fsfreeze -u "$work/frozen" 2>/dev/null || true; end_vm' EXIT
+	start -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256M --share "$work/frozen" --stop-timeout 1 \
+		-a 'skep.mount=off -- sh -c "mount -t virtiofs frozen /mnt && echo @up; while :; do echo >/mnt/x; done"'
+	step up
+	fsfreeze -f "$work/frozen"
+	check "a request waits in the kernel" eventually in_kernel
+	kill -TERM "$vm_pid"
+	check "there is a result" eventually test -s "$vm/result"
+	fsfreeze -u "$work/frozen"
+	finish
+	ends "the status is that of the signal" 143
+	is "nothing holds the directory" "$(umount "$work/frozen" 2>&1)" ""
+}
