@@ -6,8 +6,9 @@
 #include "base/error.h"
 #include "config/device_options.h"
 
-#define FS_MAX	   16u /* in a VM */
-#define FS_TAG_MAX 36u /* virtio 1.3, section 5.11.4 */
+#define FS_MAX	      16u /* in a VM */
+#define FS_MAX_HIDDEN 64u
+#define FS_TAG_MAX    36u /* virtio 1.3, section 5.11.4 */
 
 #define FS_CACHES(X)                                                                               \
 	X(FS_CACHE_AUTO, "auto") X(FS_CACHE_ALWAYS, "always") X(FS_CACHE_NEVER, "never")
@@ -16,6 +17,8 @@ enum fs_cache { FS_CACHES(CHOICE_VALUE) };
 struct fs_config {
 	char *source; /* DIR or DIR:TAG */
 	bool readonly;
+	bool flat;
+	char **hide;	/* ends with NULL; NULL: nothing */
 	unsigned cache; /* enum fs_cache */
 };
 

@@ -16,7 +16,11 @@
 struct fs_share {
 	int root; /* the directory, O_PATH */
 	char tag[FS_TAG_MAX + 1];
-	bool readonly;
+	bool readonly, flat; /* flat: submounts are not announced */
+	struct fs_hidden {
+		uint64_t dev, ino;
+	} hidden[FS_MAX_HIDDEN]; /* what is not found */
+	size_t num_hidden;
 	enum fs_cache cache;
 	unsigned max_files; /* descriptors that it may have open at once, for the guest */
 };

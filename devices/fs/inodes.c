@@ -221,6 +221,14 @@ static bool is_kernels(int fd)
 	return false;
 }
 
+static bool is_hidden(const struct fs *fs, const struct fs_node *node)
+{
+	for (size_t i = 0; i < fs->share.num_hidden; i++)
+		if (fs->share.hidden[i].dev == node->dev && fs->share.hidden[i].ino == node->ino)
+			return true;
+	return false;
+}
+
 int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_entry_out *ret)
 {
 	struct fs_node like = {.fd = fd}, *node;
@@ -236,6 +244,10 @@ int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_en
 	like.mount = st.stx_mnt_id;
 	like.type = st.stx_mode & S_IFMT;
 	like.closed = (like.mount != parent->mount || like.dev != parent->dev) && is_kernels(fd);
+	if (is_hidden(fs, &like)) {
+		close(fd);
+		return -ENOENT;
+	}
 	node = find(fs, &like);
 	if (node || is_full(fs))
 		close(fd);

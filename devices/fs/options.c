@@ -14,6 +14,12 @@ static const struct setting settings[] = {
 	 .help = "what the guest may remember: what it reads, for a second or until it opens the "
 		 "file again; all, when nobody else changes the directory; nothing (default: "
 		 "auto)"},
+	{"hide", .arg = "PATH", LIST_FIELD(fs_config, hide), .max = FS_MAX_HIDDEN,
+	 .help = "a file or directory of the host that the guest is not to find, by whatever name "
+		 "(repeatable)"},
+	{"flat", BOOL_FIELD(fs_config, flat),
+	 .help = "let other file systems that are mounted there look like a part of it, as an "
+		 "overlay in the guest needs it"},
 	{.name = NULL},
 };
 

@@ -29,6 +29,8 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 		flags |= FUSE_AUTO_INVAL_DATA;
 	if (fs->share.cache == FS_CACHE_ALWAYS)
 		flags |= FUSE_CACHE_SYMLINKS | (fs->share.readonly ? 0 : FUSE_WRITEBACK_CACHE);
+	if (fs->share.flat)
+		flags &= ~(uint32_t)FUSE_SUBMOUNTS;
 	flags &= in->flags;
 	out->max_readahead = in->max_readahead;
 	out->flags = flags;

@@ -57,6 +57,15 @@ static unsigned max_files(const struct device_host *host)
 	return MAX((unsigned)(MIN(limit.rlim_cur, MAX_FILES) / MAX(shares, 1u)), 16u);
 }
 
+/* By what it is, so that no other name leads there. */
+static void hide(struct fs_share *share, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) == 0)
+		share->hidden[share->num_hidden++] = (struct fs_hidden){st.st_dev, st.st_ino};
+}
+
 static int open_place(struct vm_device *d, const struct device_host *host, struct error *e)
 {
 	const struct fs_config *config = d->config;
@@ -69,6 +78,7 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 	d->own = place;
 	place->share = (struct fs_share){.root = -1,
 					 .readonly = config->readonly,
+					 .flat = config->flat,
 					 .cache = config->cache,
 					 .max_files = max_files(host)};
 	r = fs_split(config->source, &dir, place->share.tag, e);
@@ -77,6 +87,8 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 	place->share.root = open_directory(dir, e);
 	if (place->share.root < 0)
 		return error_prefix(e, place->share.root, "--share: '%s'", dir);
+	for (char **path = config->hide; path && *path; path++)
+		hide(&place->share, *path);
 	sandbox_keep_capabilities("fs", fs_capabilities);
 	return 0;
 }

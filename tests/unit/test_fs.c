@@ -2,6 +2,8 @@
 /* What a guest does with a shared directory. */
 #include "fs_fixture.h"
 
+#include "fs/device.h"
+
 #include <sys/xattr.h>
 
 static void test_the_tag_is_in_the_configuration(void **state)
@@ -466,6 +468,30 @@ static void test_readonly_changes_nothing(void **state)
 	end(f);
 }
 
+/* By what it is: a hard link is no way around, and nothing is made or emptied in its place. */
+static void test_what_is_hidden_is_not_found(void **state)
+{
+	struct fixture *f = begin();
+	struct fs_share *share = &to_fs(f->dev)->share;
+	char path[512];
+	struct stat st;
+
+	(void)state;
+	host_file(f, "secret", "hello", 5);
+	snprintf(path, sizeof(path), "%s", host(f, "secret"));
+	assert_int_equal(link(path, host(f, "link")), 0);
+	assert_int_equal(stat(path, &st), 0);
+	share->hidden[share->num_hidden++] = (struct fs_hidden){st.st_dev, st.st_ino};
+	assert_int_equal(look_up(f, ROOT, "secret"), -ENOENT);
+	assert_int_equal(look_up(f, ROOT, "link"), -ENOENT);
+	assert_int_equal(create(f, ROOT, "secret", O_RDWR | O_TRUNC, &(uint64_t){0}), -ENOENT);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 5);
+	share->num_hidden = 0;
+	assert_true(look_up(f, ROOT, "secret") > 0);
+	end(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -484,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_sync_flush_statfs),
 		cmocka_unit_test(test_everything_is_given_back),
 		cmocka_unit_test(test_readonly_changes_nothing),
+		cmocka_unit_test(test_what_is_hidden_is_not_found),
 	};
 
 	log_set_level(LOG_ERROR);
