@@ -144,5 +144,6 @@ const struct device_options console_options = {
 	.parse = parse,
 	.format = format,
 	.is_off = is_off,
+	.yields = true,
 	.file = file,
 };

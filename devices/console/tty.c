@@ -124,10 +124,17 @@ bool tty_attend(struct tty *tty)
 	return !tty->background;
 }
 
-void tty_yield(const struct tty *tty)
+void tty_suspend(const struct tty *tty)
 {
-	if (tty->is_terminal)
+	sigset_t set;
+
+	if (tty && tty->is_terminal)
 		leave_raw_mode();
+	sigemptyset(&set);
+	sigaddset(&set, SIGTSTP);
+	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+	raise(SIGTSTP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
 static int open_terminal(struct tty *tty, struct error *e)

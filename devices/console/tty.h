@@ -67,8 +67,9 @@ void tty_close(struct tty *tty);
  * there can be input. Called after SIGCONT, and from time to time in the background, because nothing
  * tells when a job comes to the foreground. The control loop's thread. */
 bool tty_attend(struct tty *tty);
-/* Before skep is stopped: leaves the terminal as it was, until the next tty_attend(). */
-void tty_yield(const struct tty *tty);
+/* Stops skep, as an unhandled SIGTSTP does, once the terminal is as it was, until the next
+ * tty_attend(). NULL: there is none. */
+void tty_suspend(const struct tty *tty);
 /* Restores the terminal; async-signal-safe, for crash handlers and atexit. */
 void tty_restore(void);
 

@@ -11,14 +11,21 @@
 
 #include "base/log.h"
 #include "base/util.h"
+#include "config/config.h"
 #include "config/device_options.h"
 #include "console.h"
 
 static int console_open(struct vm_device *d, const struct device_host *host, struct error *e)
 {
-	struct tty *tty = calloc(1, sizeof(*tty));
+	const struct console_config *config = d->config;
+	struct tty *tty;
 	int r;
 
+	if (config->mode == CONSOLE_STDIO && host->config->command)
+		return error_set(e, -EINVAL,
+				 "the standard streams are the command's, so the console cannot "
+				 "have them: try --console file=PATH");
+	tty = calloc(1, sizeof(*tty));
 	if (!tty)
 		return error_set(e, -ENOMEM, "out of memory");
 	r = tty_open(tty, d->config, host, e);
@@ -87,19 +94,6 @@ static void console_close(struct vm_device *d)
 
 static const int signals[] = {SIGTSTP, SIGCONT, SIGWINCH, SIGUSR1, 0};
 
-/* Stops skep, as an unhandled SIGTSTP does, after the terminal is restored. */
-static void suspend(const struct tty *tty)
-{
-	sigset_t set;
-
-	tty_yield(tty);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTSTP);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	raise(SIGTSTP);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-}
-
 static void console_signal(struct vm_device *d, int sig)
 {
 	if (sig == SIGUSR1) {
@@ -109,7 +103,7 @@ static void console_signal(struct vm_device *d, int sig)
 		return;
 	}
 	if (sig == SIGTSTP)
-		suspend(d->own);
+		tty_suspend(d->own);
 	if (sig != SIGWINCH)
 		console_device_attend(d->dev);
 	console_device_resize(d->dev); /* it may have changed meanwhile */

@@ -93,6 +93,7 @@ const struct device_options fs_options = {
 	.plural = "shares",
 	.what = "a shared directory",
 	.max = FS_MAX,
+	.is_directory = true,
 	.option = {.arg = "DIR[:TAG][,OPTION...]",
 		   .help = "share a directory of the host, which the guest mounts with 'mount -t "
 			   "virtiofs TAG /mnt' (repeatable; default tag: the directory's name); "

@@ -112,7 +112,8 @@ static size_t put(struct vport *v, const void *data, size_t len)
 	}
 	if (n < 0 && errno == EAGAIN && !v->last_try) {
 		v->tx_waits = true;
-		loop_timer_set(&v->timer, VPORT_PATIENCE_NS);
+		if (!v->end.patient)
+			loop_timer_set(&v->timer, VPORT_PATIENCE_NS);
 		return 0;
 	}
 	v->tx_stuck = v->tx_stuck || (n < 0 && errno == EAGAIN);

@@ -25,6 +25,7 @@ struct vport_end {
 	int listener; /* for those who come next; -1: nobody will */
 	int other;    /* of a pseudo-terminal, to be kept open; else -1 */
 	bool reads, writes;
+	bool patient;	 /* who reads there is waited for as long as it takes */
 	char where[128]; /* for people: the path, "descriptor 5" */
 };
 

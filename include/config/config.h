@@ -11,14 +11,28 @@
 
 #define CONFIG_MAX_CPUS	   64u
 #define CONFIG_MAX_INITRDS 16u
+#define CONFIG_MAX_ENV	   4096u
+
+#define CWDS(X) X(CWD_RW, "rw") X(CWD_RO, "ro") X(CWD_OVERLAY, "overlay") X(CWD_OFF, "off")
+enum cwd { CWDS(CHOICE_VALUE) };
 
 struct vm_config {
-	char *kernel;		  /* NULL: the default guest */
-	char **initrds;		  /* ends with NULL; NULL: none, or the default guest's */
-	char *append;		  /* added to the default command line; NULL: nothing */
-	char *cloud_init;	  /* a directory; NULL: none */
-	unsigned cpus;		  /* 1 to CONFIG_MAX_CPUS */
-	struct ram_size memory;	  /* multiples of 2 MiB */
+	char *kernel;		    /* NULL: the default guest */
+	char **initrds;		    /* ends with NULL; NULL: none, or the default guest's */
+	char *append;		    /* added to the default command line; NULL: nothing */
+	char *cloud_init;	    /* a directory; NULL: none */
+	unsigned cpus;		    /* 1 to CONFIG_MAX_CPUS */
+	struct ram_size memory;	    /* multiples of 2 MiB */
+	char **command;		    /* and its arguments, as `initrds`; NULL: none */
+	char **env, **env_files;    /* NAME or NAME=VALUE; paths: as `initrds` */
+	char *user, *root;	    /* of the command; NULL: as outside */
+	char **expose;		    /* secrets of the host's, as `initrds` */
+	unsigned cwd;		    /* enum cwd: the command's view of the working directory */
+	bool terminal, no_terminal; /* it has a terminal, or none, whatever the streams are */
+	struct {		    /* AGENT_SETUP of agent/protocol.h; no setting */
+		char *bytes;
+		size_t len;
+	} setup;
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	char *result_path;	  /* NULL: none */
@@ -41,10 +55,14 @@ struct vm_config {
 	struct setting *settings; /* vm_settings and the options of the types */
 };
 
-/* Defaults: 1 CPU, 256 MiB, KASLR, cache, sandbox, 30 s to stop, and those of the device types.
+/* Defaults: KASLR, cache, sandbox, 30 s to stop, and those of the device types.
  * `types` ends with NULL and outlives the config. -ENOMEM: there is nothing to destroy. */
 int config_init(struct vm_config *config, const struct device_options *const *types);
 void config_destroy(struct vm_config *config);
+
+/* Fills in what nobody has said: 1 CPU and 256 MiB; for a command as many as the host offers, but 8 at
+ * most, and half of its memory, but 4 GiB at most. */
+void config_settle(struct vm_config *config);
 
 /*
  * The configurations of all devices of a type, in order: an array of the type's struct. Of a type

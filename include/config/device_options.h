@@ -54,12 +54,14 @@ struct device_options {
 
 	/* The rest may be NULL. */
 	bool (*is_off)(const void *config); /* there is no device */
+	bool yields; /* where the VM runs a command, there is one only if it is asked for */
 	/* For a type without an option: whether other settings want the device. */
 	bool (*is_there)(const struct vm_config *config);
 	/* The file that the device is given, or the socket that it makes: fills in path and use, or fd,
 	 * of *ret, which are zero. NULL: there is none. */
 	void (*file)(const void *config, struct config_file *ret);
-	bool has_systems; /* the default guest looks for one that it can start */
+	bool is_directory; /* of the host, which the guest can mount by its tag */
+	bool has_systems;  /* the default guest looks for one that it can start */
 	bool (*pins_memory)(const void *config); /* no page of the guest may go back to the host */
 	/* Looks for contradictions in all devices of the type. -EINVAL with a message. */
 	int (*check)(const void *configs, size_t num, struct error *e);

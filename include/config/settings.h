@@ -17,11 +17,12 @@
 
 enum setting_type {
 	/* A field of the struct. */
-	SETTING_STRING,	  /* char *, not empty */
-	SETTING_APPEND,	  /* char *, each time added with a blank between */
-	SETTING_LIST,	  /* char ** that ends with NULL, or NULL; each time one is added */
-	SETTING_TEXT,	  /* char[max + 1], printable ASCII */
-	SETTING_COUNT,	  /* unsigned, min to max */
+	SETTING_STRING, /* char *, not empty */
+	SETTING_APPEND, /* char *, each time added with a blank between */
+	SETTING_LIST,  /* char ** that ends with NULL, or NULL; each time one is added, up to `max`;
+			   * max 0: any, also empty ones */
+	SETTING_TEXT,  /* char[max + 1], printable ASCII */
+	SETTING_COUNT, /* unsigned, min to max */
 	SETTING_MEMORY,	  /* struct ram_size; a bare number is MiB */
 	SETTING_BYTES,	  /* uint64_t bytes; so is a bare number */
 	SETTING_DURATION, /* uint64_t nanoseconds; a bare number is seconds */
@@ -44,7 +45,8 @@ struct setting {
 	char letter;	  /* 'c': -c; 0: none */
 	bool inverted;	  /* SETTING_BOOL: shown as --no-NAME, because it is on unless said */
 	const char *arg;  /* what follows, for help; NULL: nothing does */
-	const char *help; /* without the final stop; wrapped when printed */
+	const char *
+		help; /* without the final stop; wrapped when printed; NULL: no option, only in JSON */
 	const char *group;
 	const char *key; /* in JSON, where it is not the name */
 	enum setting_type type;

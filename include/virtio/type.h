@@ -102,6 +102,12 @@ struct device_type {
 	const int *signals;
 	void (*signal)(struct vm_device *d, int sig);
 
+	/* For a type whose guest is there to run a command: hands it the first signal that is to end the
+	 * VM, instead of the power button; and its exit status, once the guest is off, or a negative
+	 * errno with a message if it has not ended. Any thread, while the VM runs. */
+	void (*interrupt)(struct vm_device *d, int sig);
+	int (*exit_status)(const struct vm_device *d, struct error *e);
+
 	/* For `skep run --result` and the status over the control socket: an object of `counters`
 	 * each, with what describe() adds before them (a path) and add_status() after them, in the
 	 * status alone. The type's key is that of its options; without counters it has none. */

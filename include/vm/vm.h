@@ -28,6 +28,7 @@ struct device_count;
 struct vm_result {
 	enum vm_end end;
 	int signal; /* VM_STOPPED: which signal, 0 for the escape key and the control socket */
+	int command_status; /* VM_POWER_OFF: of the command that the VM ran; 0: there was none */
 	struct error error; /* why, where there is more to say than `end` does */
 	uint64_t run_ns;    /* from the first KVM_RUN to the end */
 	/* Exits from KVM_RUN to userspace, all vCPUs. */

@@ -85,6 +85,8 @@ int cmdline_build(const struct vm_config *config, unsigned devices, char **ret, 
 	/* All that is added can be taken away: the kernel keeps nothing there that cannot be moved. */
 	if (config->memory.max > config->memory.start)
 		fputs(" memhp_default_state=online_movable", f);
+	if (config->command)
+		fputs(" quiet skep.init=agent", f);
 	if (append && *append) {
 		warn(append);
 		fprintf(f, " %s", append);

@@ -69,7 +69,8 @@ static void value(FILE *out, const struct setting *s, const char *word, const ch
 static void options(FILE *out, const struct setting *table, const char *word)
 {
 	for (const struct setting *s = table; s->name; s++)
-		candidate(out, word, s->inverted ? "--no-" : "--", s->name, "");
+		if (s->help)
+			candidate(out, word, s->inverted ? "--no-" : "--", s->name, "");
 }
 
 /* The option whose value comes next after `word`, or NULL. */

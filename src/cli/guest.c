@@ -30,7 +30,7 @@ static bool goes_on(const struct vm_config *config)
 	for (size_t t = 0; num == 0 && config->types && config->types[t]; t++)
 		if (config->types[t]->has_systems)
 			config_devices(config, config->types[t], &num);
-	return num > 0 && !config->initrds && !config->guest &&
+	return num > 0 && !config->initrds && !config->guest && !config->command &&
 	       !(config->append && cmdline_has_word(config->append, "--"));
 }
 

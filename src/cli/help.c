@@ -67,7 +67,8 @@ void help_options(FILE *out, const struct setting *table)
 		if (s->group && (!group || strcmp(group, s->group) != 0))
 			fprintf(out, "\n%s:\n", s->group);
 		group = s->group;
-		option(out, s);
+		if (s->help)
+			option(out, s);
 	}
 }
 

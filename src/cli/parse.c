@@ -18,7 +18,8 @@ static int unknown_option(const struct parser *p, const char *word, size_t len)
 	snprintf(name, sizeof(name), "%.*s", (int)MIN(len, sizeof(name) - 1), word);
 	near.word = name + (strncmp(name, "no-", 3) == 0 ? 3 : 0);
 	for (const struct setting *s = p->table; s->name; s++)
-		suggest_try(&near, s->name);
+		if (s->help)
+			suggest_try(&near, s->name);
 	if (near.best) {
 		const struct setting *s = setting_find(p->table, near.best, strlen(near.best));
 
@@ -71,7 +72,7 @@ static int parse_long(const struct parser *p, const char *word, const char *next
 		if (s && (s->type != SETTING_BOOL || s->arg))
 			s = NULL;
 	}
-	if (!s)
+	if (!s || !s->help)
 		return unknown_option(p, word, len);
 	if (!s->arg) {
 		if (value)

@@ -44,11 +44,10 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 {
 	struct run_options *o = ctx;
 
-	if (!s)
-		return error_set(e, -EINVAL,
-				 "unexpected argument '%.200s': kernel and devices are given with "
-				 "--kernel and other options",
-				 value);
+	if (!s) {
+		o->word = o->num_words++ ? o->word : value;
+		return 0;
+	}
 	switch (s->type) {
 	case SETTING_CONFIG:
 		return load_config(&o->config, value, e);
@@ -60,15 +59,43 @@ static int apply_run(void *ctx, const struct setting *s, const char *value, stru
 	}
 }
 
+/* What follows "--", which is the end of `argv`. */
+static int take_command(struct run_options *o, int argc, char *const *argv, struct error *e)
+{
+	size_t num = o->num_words;
+	char **words;
+
+	if (num == 0)
+		return 0;
+	if (num == (size_t)argc || strcmp(argv[(size_t)argc - num - 1], "--") != 0)
+		return error_set(e, -EINVAL,
+				 "unexpected argument '%.200s': kernel and devices are given with "
+				 "--kernel and other options, a command after --",
+				 o->word);
+	list_free(o->config.command);
+	o->config.command = words = calloc(num + 1, sizeof(*words));
+	for (size_t i = 0; words && i < num; i++) {
+		words[i] = strdup(argv[(size_t)argc - num + i]);
+		if (!words[i])
+			return -ENOMEM;
+	}
+	return words ? 0 : -ENOMEM;
+}
+
 int cli_parse_run(int argc, char *const *argv, struct run_options *ret, struct error *e)
 {
 	struct parser p = {NULL, "run", apply_run, ret, e};
+	int r;
 
 	*ret = (struct run_options){0};
 	if (config_init(&ret->config, vm_device_options) < 0)
 		return -ENOMEM;
 	p.table = ret->config.settings;
-	return cli_parse(&p, argc, argv);
+	r = cli_parse(&p, argc, argv);
+	if (r == 0)
+		r = take_command(ret, argc, argv, e);
+	config_settle(&ret->config);
+	return r;
 }
 
 void run_options_destroy(struct run_options *options)
@@ -145,7 +172,8 @@ static int explain(const struct run *run, int written)
 
 	if (status != 0) {
 		vm_result_describe(&run->result, &e);
-		log_say(&e, -EIO);
+		if (run->result.end != VM_POWER_OFF)
+			log_say(&e, -EIO);
 		show_kernel_log(&run->result);
 	}
 	if (written < 0) {
@@ -172,7 +200,9 @@ static int run_vm(struct vm_config *config, struct error *e)
 	struct vm *vm;
 	int r;
 
-	r = cli_add_seed(config, &seed, e);
+	r = cli_add_command(config, e);
+	if (r == 0)
+		r = cli_add_seed(config, &seed, e);
 	if (r == 0)
 		r = open_outputs(config, &run.result_fd, e);
 	if (r < 0)
@@ -227,9 +257,9 @@ static void help(FILE *out)
 		 "Options apply from left to right, and the last one counts; %sinitrds and "
 		 "--append accumulate. --X undoes --no-X and vice versa.",
 		 plurals);
-	fputs("Usage: skep run [OPTION...]\n\n"
+	fputs("Usage: skep run [OPTION...] [-- COMMAND [ARG...]]\n\n"
 	      "Boots a virtual machine and waits until it ends. Without --kernel it boots the\n"
-	      "default guest to a shell.\n",
+	      "default guest to a shell, or to run COMMAND with skep's own standard streams.\n",
 	      out);
 	help_options(out, config.settings);
 	for (const struct setting *s = config.settings; s->name; s++)
@@ -239,7 +269,9 @@ static void help(FILE *out)
 	help_words(out, add);
 	fputs("\nExit status: 0 power-off, 120 the guest asked for a reboot, 121 kernel panic,\n"
 	      "122 triple fault or other unexpected reset, 123 halted for good, 124 --timeout\n"
-	      "ran out, 128+N ended by force after signal N, 125 skep failed, 2 usage error.\n",
+	      "ran out, 128+N ended by force after signal N, 125 skep failed, 2 usage error.\n"
+	      "After power-off COMMAND's own: 126 it cannot be run, 127 it was not found,\n"
+	      "128+N signal N ended it.\n",
 	      out);
 	config_destroy(&config);
 }

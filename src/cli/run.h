@@ -4,12 +4,15 @@
 #define SKEP_RUN_H
 
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "config/config.h"
 
 struct run_options {
 	struct vm_config config;
 	bool dry_run;
+	size_t num_words; /* that are no options; the first one: */
+	const char *word;
 };
 
 /*
@@ -37,5 +40,13 @@ int cli_default_guest(struct vm_config *config, struct error *e);
  * run; -1 where there is none. Errors have a message.
  */
 int cli_add_seed(struct vm_config *config, int *ret, struct error *e);
+
+/*
+ * Where there is a command, notes what it gets of skep's surroundings (as they are now), and adds its
+ * root file system. Errors have a message.
+ */
+int cli_add_command(struct vm_config *config, struct error *e);
+/* Adds what it has of the host's files: devices to the config, records to `out`. */
+int cli_add_root(struct vm_config *config, FILE *out, struct error *e);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* struct vm_config: its defaults, devices and files, and what must hold for the whole. */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/util.h"
@@ -20,7 +21,8 @@ const void *config_devices(const struct vm_config *config, const struct device_o
 			   size_t *ret_num)
 {
 	const struct device_configs *devices = configs_of(config, type);
-	const void *one = devices && devices->num ? devices->all : type->defaults;
+	bool is_given = devices && devices->num;
+	const void *one = is_given ? devices->all : type->defaults;
 
 	if (type->is_there) {
 		*ret_num = type->is_there(config);
@@ -30,7 +32,8 @@ const void *config_devices(const struct vm_config *config, const struct device_o
 		*ret_num = devices ? devices->num : 0;
 		return devices ? devices->all : NULL;
 	}
-	*ret_num = !type->is_off || !type->is_off(one);
+	*ret_num = (is_given || !type->yields || !config->command) &&
+		   (!type->is_off || !type->is_off(one));
 	return one;
 }
 
@@ -130,8 +133,6 @@ int config_init(struct vm_config *config, const struct device_options *const *ty
 	for (const struct setting *s = vm_settings; s->name; s++)
 		num_settings++;
 	*config = (struct vm_config){
-		.cpus = 1,
-		.memory = {256 * MIB, 256 * MIB},
 		.stop_timeout_ns = 30 * NSEC_PER_SEC,
 		.kaslr = true,
 		.cache = true,
@@ -146,6 +147,25 @@ int config_init(struct vm_config *config, const struct device_options *const *ty
 	}
 	merge_settings(config->settings, types);
 	return 0;
+}
+
+void config_settle(struct vm_config *config)
+{
+	uint64_t memory = 256 * MIB;
+	cpu_set_t cpus;
+
+	if (config->command)
+		memory =
+			MIN((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2,
+			    4 * GIB);
+	memory = ALIGN_DOWN(memory, CONFIG_MEMORY_UNIT);
+	if (!config->memory.start)
+		config->memory = (struct ram_size){memory, memory};
+	if (config->cpus)
+		return;
+	config->cpus = 1;
+	if (config->command && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
+		config->cpus = (unsigned)MIN(CPU_COUNT(&cpus), 8);
 }
 
 void config_destroy(struct vm_config *config)
@@ -163,6 +183,7 @@ void config_destroy(struct vm_config *config)
 	free(config->devices);
 	free(config->settings);
 	list_free(config->sources);
+	free(config->setup.bytes);
 	settings_destroy(config, vm_settings);
 	*config = (struct vm_config){0};
 }
@@ -248,6 +269,15 @@ int config_validate(const struct vm_config *config, struct error *e)
 		if (r < 0)
 			return r;
 	}
+	if (config->terminal && config->no_terminal)
+		return error_set(e, -EINVAL,
+				 "terminal and no-terminal exclude each other: give one of them");
+	if (!config->command && (config->env || config->env_files || config->user || config->root ||
+				 config->cwd || config->expose))
+		return error_set(e, -EINVAL,
+				 "env, env-file, user, root, cwd and expose are a command's: skep "
+				 "run [OPTION...] "
+				 "-- COMMAND [ARG...]");
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL,
 				 "verbose and quiet exclude each other: give one of them");

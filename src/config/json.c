@@ -372,7 +372,8 @@ static bool is_absent(const struct vm_config *config, const struct device_option
 	size_t num;
 
 	config_devices(config, type, &num);
-	return !type->plural && !num && type->is_off(type->defaults);
+	return !type->plural && !num &&
+	       (type->is_off(type->defaults) || (type->yields && config->command));
 }
 
 /* Text that was not given has no key, nor has a device that is not there by itself. */

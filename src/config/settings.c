@@ -89,9 +89,9 @@ void list_free(char **list)
 
 static int add_to_list(char ***field, const struct setting *s, const char *text, struct error *e)
 {
-	if (!*text)
+	if (s->max && !*text)
 		return say_empty(s, e);
-	if (list_length(*field) == s->max)
+	if (s->max && list_length(*field) == s->max)
 		return error_set(e, -EINVAL, "is given more than %u times", s->max);
 	return list_add(field, text);
 }

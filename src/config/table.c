@@ -7,10 +7,11 @@
 /* What the texts say. */
 static_assert(CONFIG_MAX_CPUS == 64, "1 to 64");
 
-#define GUEST "Guest"
-#define ENDS  "How it ends"
-#define SKEP  "skep itself"
-#define DEBUG "Debugging"
+#define GUEST	"Guest"
+#define COMMAND "A command (after --)"
+#define ENDS	"How it ends"
+#define SKEP	"skep itself"
+#define DEBUG	"Debugging"
 
 const struct setting vm_settings[] = {
 	{"kernel", 'k', .arg = "FILE", .group = GUEST, STRING_FIELD(vm_config, kernel),
@@ -28,9 +29,12 @@ const struct setting vm_settings[] = {
 	 .help = "hand user-data, meta-data and, where they are, network-config and vendor-data of "
 		 "DIR to cloud-init in the guest"},
 	{"cpus", 'c', .arg = "N", .group = GUEST, COUNT_FIELD(vm_config, cpus), .min = 1,
-	 .max = CONFIG_MAX_CPUS, .help = "virtual CPUs, 1 to 64 (default: 1)"},
+	 .max = CONFIG_MAX_CPUS,
+	 .help = "virtual CPUs, 1 to 64 (default: 1; for a "
+		 "command as many as the host has, but 8 at most)"},
 	{"memory", 'm', .arg = "SIZE", .group = GUEST, MEMORY_FIELD(vm_config, memory),
-	 .help = "guest RAM, like 512M or 4G; a bare number is MiB (default: 256M); with "
+	 .help = "guest RAM, like 512M or 4G; a bare number is MiB (default: 256M; for a "
+		 "command half of the host's, but 4G at most); with "
 		 "start=SIZE,max=SIZE 'skep control PATH memory' changes it while the guest runs"},
 	{"kaslr", .inverted = true, .group = GUEST, BOOL_FIELD(vm_config, kaslr),
 	 .help = "do not load the kernel at a random address"},
@@ -38,12 +42,37 @@ const struct setting vm_settings[] = {
 	 .help = "also announce devices on the kernel's command line (virtio_mmio.device=), for "
 		 "kernels that do not read ACPI"},
 
+	{"command", .group = COMMAND, LIST_FIELD(vm_config, command)},
+	{"env", 'e', .arg = "NAME[=VALUE]", .group = COMMAND, LIST_FIELD(vm_config, env),
+	 .max = CONFIG_MAX_ENV,
+	 .help = "a variable of the command's environment; without a value, as it is outside "
+		 "(repeatable; PATH, HOME, LANG, TERM and the like are there anyway)"},
+	{"env-file", .arg = "FILE", .group = COMMAND, LIST_FIELD(vm_config, env_files),
+	 .max = CONFIG_MAX_ENV, .help = "the same, one on each line of FILE (repeatable)"},
+	{"user", .arg = "USER", .group = COMMAND, STRING_FIELD(vm_config, user),
+	 .help = "who it runs as: a name or number that the guest knows, or UID:GID (default: who "
+		 "runs skep)"},
+	{"terminal", 't', .group = COMMAND, BOOL_FIELD(vm_config, terminal),
+	 .help = "give it a terminal, even if standard input or output is none"},
+	{"no-terminal", 'T', .group = COMMAND, BOOL_FIELD(vm_config, no_terminal),
+	 .help = "give it none, even if both are"},
+	{"root", .arg = "PATH", .group = COMMAND, STRING_FIELD(vm_config, root),
+	 .help = "its root file system, a directory or an image; what it writes there is thrown "
+		 "away "
+		 "(default: the host's, without what is secret; with --guest the default guest's)"},
+	{"cwd", .group = COMMAND, CHOICE_FIELD(vm_config, cwd, CWDS),
+	 .help = "the working directory: shared, for it to read and write; to read; with what it "
+		 "writes thrown away; not shared (default: rw)"},
+	{"expose", .arg = "PATH", .group = COMMAND, LIST_FIELD(vm_config, expose),
+	 .max = CONFIG_MAX_ENV,
+	 .help = "do not hide this secret of the host from it, like ~/.ssh (repeatable)"},
+
 	{"timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, timeout_ns),
 	 .help = "end the VM after this time, like 90s or 5m; a bare number is seconds, 0 means "
 		 "never (default: 0)"},
 	{"stop-timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, stop_timeout_ns),
-	 .help = "SIGTERM and SIGINT press the guest's power button; if it is not off after this "
-		 "time, end the VM by force (default: 30s)"},
+	 .help = "SIGTERM and SIGINT press the guest's power button, or go to the command; if the "
+		 "VM has not ended after this time, end it by force (default: 30s)"},
 	{"result", .arg = "FILE", .group = ENDS, STRING_FIELD(vm_config, result_path),
 	 .help = "write how the VM ended, with counters, as JSON"},
 

@@ -125,7 +125,7 @@ static void on_loop_failure(void *ctx, const char *why)
 	vm_end(ctx, VM_FAILED, 0, why);
 }
 
-/* The first stop signal presses the power button; a second one, or --stop-timeout, ends the VM. */
+/* The first stop signal goes to the command, or presses the power button; a second one, or --stop-timeout, ends the VM. */
 static void on_stop_signal(struct vm *vm, int sig)
 {
 	if (vm->stop_signal || vm->ended || !vm->runs) {
@@ -134,8 +134,12 @@ static void on_stop_signal(struct vm *vm, int sig)
 	}
 	vm->stop_signal = sig;
 	vm->asked.stopping = true;
-	log_info("signal %d: pressing the guest's power button", sig);
-	acpi_pm_power_button(&vm->pm);
+	if (devices_interrupt(vm, sig)) {
+		log_info("signal %d: handing it to the command", sig);
+	} else {
+		log_info("signal %d: pressing the guest's power button", sig);
+		acpi_pm_power_button(&vm->pm);
+	}
 	vm->stop_at = now_ns() + vm->config->stop_timeout_ns;
 }
 
@@ -158,6 +162,7 @@ bool ends_collect(struct vm *vm)
 	result->exits.unknown_pio = m->pio.unknown;
 	result->coalesced = m->drained;
 	devices_count(vm, false);
+	devices_take_status(vm);
 	devices_explain_end(vm);
 	contact_collect(vm);
 	return true;

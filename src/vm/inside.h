@@ -92,6 +92,9 @@ void devices_close(struct vm *vm); /* after the control loop was freed */
 /* Adds the signals that a device wants; and hands it one that came, on the control loop. */
 void devices_add_signals(const struct vm *vm, sigset_t *set);
 void devices_signal(struct vm *vm, int sig);
+/* Of a VM that runs a command: hands it a signal; takes its status into the result. */
+bool devices_interrupt(struct vm *vm, int sig);
+void devices_take_status(struct vm *vm);
 /* The counters, into the result; with `wait` as count() of struct device_type has it. */
 void devices_count(struct vm *vm, bool wait);
 void devices_explain_end(struct vm *vm);

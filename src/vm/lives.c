@@ -178,6 +178,31 @@ void devices_signal(struct vm *vm, int sig)
 	}
 }
 
+bool devices_interrupt(struct vm *vm, int sig)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		if (vm->devices[i].type->interrupt) {
+			vm->devices[i].type->interrupt(&vm->devices[i], sig);
+			return true;
+		}
+	return false;
+}
+
+void devices_take_status(struct vm *vm)
+{
+	struct vm_result *result = vm->result;
+
+	for (unsigned i = 0; i < vm->num_devices; i++) {
+		const struct vm_device *d = &vm->devices[i];
+
+		if (!d->type->exit_status || result->end != VM_POWER_OFF)
+			continue;
+		result->command_status = d->type->exit_status(d, &result->error);
+		if (result->command_status < 0)
+			result->end = VM_FAILED;
+	}
+}
+
 void devices_count(struct vm *vm, bool wait)
 {
 	vm->result->num_devices = vm->num_devices;

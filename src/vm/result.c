@@ -42,6 +42,8 @@ int vm_result_status(const struct vm_result *result)
 {
 	if (result->end == VM_STOPPED && result->signal > 0)
 		return 128 + result->signal;
+	if (result->end == VM_POWER_OFF)
+		return result->command_status;
 	return ends[result->end].status;
 }
 

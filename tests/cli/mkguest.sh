@@ -22,6 +22,7 @@ chmod 755 "$tmp"
 mkdir "$tmp"/{tools,repo,apt}
 mkdir -p "$tmp"/apt/{lists,cache/archives}/partial
 cp -r "$2"/tools/{mkguest,lib} "$tmp/tools/"
+cp -r "$2/src/agent" "$tmp/tools/lib/"
 mkguest=$tmp/tools/mkguest
 export SKEP_TOOLS_CACHE=$tmp/cache/skep/tools APT_CONFIG=$tmp/apt/apt.conf
 cat >"$APT_CONFIG" <<END

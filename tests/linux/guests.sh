@@ -34,7 +34,7 @@ guest_for() {
 	key=$({
 		find "$here/guest" -printf '%m %f\n' | sort
 		cat "$here"/guest/* "$here/guests.sh" "$here"/../../tools/mkguest "$here"/../../tools/lib/*.sh \
-			"$here"/../../tools/lib/guest-* "$kernel/packages"
+			"$here"/../../tools/lib/guest-* "$here"/../../src/agent/* "$kernel/packages"
 	} | sha256sum)
 	dir=$(tools_cache)/test-guest/$name-${key:0:16}
 	if [ ! -d "$dir" ]; then

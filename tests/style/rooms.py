@@ -27,6 +27,7 @@ ROOMS = [
 	["boot", "klog"],
 	["virtio"],
 	["console", "rng", "blk", "net", "balloon", "vsock", "mem", "vport", "fs"],
+	["agent"],
 	["control"],
 	["vm"],
 	["cli"],
@@ -41,6 +42,7 @@ NAME = re.compile(rf"(?<![a-z0-9]){NAMES}(?![a-z0-9])", re.I)
 SKEP_DISK = r"\bdisk_(?:command|action|verbs)|\bDISK_(?:CREATE|INFO|COMPACT|RESIZE)|_disk\b|\"disk(?:\.h)?\""
 NAMED = [
 	("src/vm/devices.def", None),                  # the table
+	("src/agent/", None),                          # a program of the guest's
 	("src/cli/disk", None),                        # `skep disk` works on images, without a VM ...
 	("src/cli/", SKEP_DISK),                       # ... and is a command as others are
 	("src/boot/identify.c", r"a disk|--disk|disk image"),  # what else a file is, and where it goes

@@ -60,6 +60,7 @@ enum role {
 	MEM,
 	PORT,
 	FS,
+	AGENT,
 	ROLES
 };
 static const char *const role_name[ROLES] = {
@@ -79,6 +80,7 @@ static const char *const role_name[ROLES] = {
 	[MEM] = "mem",
 	[PORT] = "port",
 	[FS] = "fs",
+	[AGENT] = "agent",
 };
 
 static inline bool is_sanitized(void)

@@ -54,6 +54,25 @@ static void test_defaults(void **state)
 	run_options_destroy(NULL);
 }
 
+static void test_a_command_is_what_follows_the_dashes(void **state)
+{
+	char *argv[] = {"-c", "3", "--", "--help", "", "--", "-v\n\xff"};
+	struct run_options o;
+
+	(void)state;
+	assert_int_equal(cli_parse_run(ARRAY_SIZE(argv), argv, &o, NULL), 0);
+	assert_int_equal(o.config.cpus, 3);
+	assert_true(o.config.memory.start <= 4 * GIB &&
+		    IS_ALIGNED(o.config.memory.start, CONFIG_MEMORY_UNIT));
+	for (size_t i = 0; i < 4; i++)
+		assert_string_equal(o.config.command[i], argv[3 + i]);
+	assert_null(o.config.command[4]);
+	run_options_destroy(&o);
+	assert_int_equal(cli_parse_run(2, (char *[]){"--", "ls"}, &o, NULL), 0);
+	assert_in_range(o.config.cpus, 1, 8);
+	run_options_destroy(&o);
+}
+
 static void test_every_spelling(void **state)
 {
 	struct run_options o;
@@ -134,7 +153,9 @@ static void test_wrong_usage_has_a_remedy(void **state)
 		{{"--dry-run=yes"}, -EINVAL, "--dry-run takes no value"},
 		{{"--no-kaslr=1"}, -EINVAL, "--no-kaslr takes no value"},
 		{{"vmlinux"}, -EINVAL, "unexpected argument 'vmlinux'"},
-		{{"--", "--help"}, -EINVAL, "unexpected argument '--help'"},
+		{{"vmlinux", "--", "ls"}, -EINVAL, "unexpected argument 'vmlinux'"},
+		{{"vmlinux", "-v"}, -EINVAL, "a command after --"},
+		{{"--command=ls"}, -EINVAL, "unknown option '--command'"},
 		{{"-"}, -EINVAL, "unexpected argument '-'"},
 		{{"-c", "0"}, -EINVAL, "--cpus: '0' is not a number from 1 to 64"},
 		{{"-c", "-1"}, -EINVAL, "--cpus: '-1' is not"},
@@ -512,6 +533,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_commands),
 		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_a_command_is_what_follows_the_dashes),
 		cmocka_unit_test(test_every_spelling),
 		cmocka_unit_test(test_last_one_counts),
 		cmocka_unit_test(test_help_stops_parsing),

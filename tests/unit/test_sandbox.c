@@ -201,8 +201,11 @@ static const struct {
 	{MAIN | ONLY(WRITER) | ONLY(FS), SYS(lseek, -1), EBADF},
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(fstat, -1), EBADF},
 	{MAIN, SYS(getrandom, 0, 0, 0), 0},
-	{MAIN, SYS(ioctl, -1, TIOCGWINSZ), EBADF},
-	{MAIN | NET_STREAMS | ONLY(VSOCK) | ONLY(PORT) | ONLY(FS), SYS(close, -1), EBADF},
+	{MAIN | ONLY(AGENT), SYS(ioctl, -1, TIOCGWINSZ), EBADF},
+	{ONLY(AGENT), SYS(recvfrom, -1, 0, 0, MSG_DONTWAIT), EBADF},
+	{ONLY(AGENT), SYS(sendto, -1, 0, 0, MSG_DONTWAIT | MSG_NOSIGNAL), EBADF},
+	{MAIN | NET_STREAMS | ONLY(VSOCK) | ONLY(PORT) | ONLY(FS) | ONLY(AGENT), SYS(close, -1),
+	 EBADF},
 	{MAIN, SYS(fcntl, -1, F_OFD_SETLK), EBADF},
 	{ONLY(VSOCK) | ONLY(NET_CONNECT), SYS(connect, -1), EBADF},
 	{ONLY(VSOCK), SYS(shutdown, -1), EBADF},
@@ -221,13 +224,14 @@ static const struct {
 	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_SET_VRING_ERR), EBADF},
 	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_NET_SET_BACKEND), EBADF},
 	{ONLY(NET_VHOST), SYS(ioctl, -1, VHOST_GET_VRING_BASE), EBADF},
-	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT) | ONLY(FS),
+	{MAIN | ONLY(DISK_SYNC) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT) | ONLY(FS) |
+		 ONLY(AGENT),
 	 SYS(epoll_wait, -1), EBADF},
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT) |
-		 ONLY(FS),
+		 ONLY(FS) | ONLY(AGENT),
 	 SYS(read, -1), EBADF},
 	{MAIN | ONLY(DISK_SYNC) | ONLY(DISK_URING) | NET | ONLY(VSOCK) | ONLY(MEM) | ONLY(PORT) |
-		 ONLY(FS),
+		 ONLY(FS) | ONLY(AGENT),
 	 SYS(timerfd_settime, -1), EFAULT},
 	/* A shared directory's. */
 	{ONLY(FS), SYS(openat, -1), EFAULT},

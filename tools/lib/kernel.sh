@@ -164,6 +164,9 @@ guest_modules="virtio_mmio virtio_blk virtio_console virtio_rng virtio_net virti
 	vmw_vsock_virtio_transport virtiofs 9pnet_virtio 9p button evdev pvpanic-mmio
 	loop overlay ext4 crc32c_intel vfat nls_cp437 nls_ascii squashfs"
 lib_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# Installed, or in the source tree.
+agent_dir=$lib_dir/agent
+[ -d "$agent_dir" ] || agent_dir=$lib_dir/../../src/agent
 
 # guest_root ROOT KERNEL_DIR [MODULE...]: the file tree of the default guest's
 # initramfs, with more modules if asked for.
@@ -176,6 +179,7 @@ guest_root() {
 	# The kernel's own request for a module.
 	ln -s ../bin/busybox "$root/sbin/modprobe"
 	install -m 755 "$lib_dir/guest-init" "$root/init"
+	put_program "$root" skep-agent "$agent_dir" "$agent_dir"/*.c
 	install -m 755 "$lib_dir/guest-dhcp" "$root/etc/dhcp"
 	printf 'proc /proc proc\nsys /sys sysfs\ndev /dev devtmpfs\n' >"$root/etc/fstab"
 	printf '#!/bin/sh\nexec /bin/busybox kill -USR2 1\n' >"$root/etc/acpi/PWRF/00000080"
@@ -199,18 +203,27 @@ guest_put_modules() {
 		modules.devname modules.softdep modules.symbols)
 }
 
-make_kexec() { gcc -O2 -static -s -o "$1/guest-kexec" "$lib_dir/guest-kexec.c"; }
+# make_program NEW NAME FILE...: from C sources, for the guest.
+make_program() { gcc -O2 -static -s -D_GNU_SOURCE -I"$include" -o "$1/$2" "${@:3}"; }
+
+# put_program ROOT NAME INCLUDE FILE...: builds it once, and puts it into ROOT's /bin.
+put_program() {
+	local root=$1 name=$2 include=$3 dir
+	shift 3
+	need_packages gcc libc6-dev
+	dir=$(tools_cache)/$name/$(find "$include" "$@" -name '*.[ch]' -type f -exec sha256sum {} + | cut -c 1-64 |
+		sort | sha256sum | cut -c 1-16)
+	once "$dir" make_program "$name" "$@"
+	install -D -m 755 "$dir/$name" "$root/bin/$name"
+}
 
 # guest_boot_root ROOT KERNEL_DIR GUEST [MODULE...]: what the initramfs has more that boots disks: it is unpacked over
 # that of GUEST.
 guest_boot_root() {
-	local root=$1 kernel=$2 guest=$3 dir m
+	local root=$1 kernel=$2 guest=$3
 	shift 3
-	need_packages gcc libc6-dev
-	dir=$(tools_cache)/guest-kexec/$(sha256sum <"$lib_dir/guest-kexec.c" | cut -c 1-16)
-	once "$dir" make_kexec
-	mkdir -p "$root"/{bin,etc}
-	install -m 755 "$dir/guest-kexec" "$root/bin/"
+	mkdir -p "$root/etc"
+	put_program "$root" guest-kexec "$lib_dir" "$lib_dir/guest-kexec.c"
 	install -m 755 "$lib_dir/guest-boot" "$root/etc/boot"
 	cat "$lib_dir"/guest-{find,grub}.awk >"$root/etc/boot.awk"
 	# shellcheck disable=SC2086

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * skep-agent [FD]: runs a command for skep, which is at the other end of a port of virtio-console
+ * (agent/protocol.h, docs/run-command.md), or of descriptor FD. Ends when the command has ended, or skep
+ * has gone.
+ *
+ * DOC: Theory of operation. One thread that waits in poll(2). The command has pipes, or a terminal. What
+ * it writes stays there until skep gives credit for it; what it is to read is kept here, and skep gets
+ * credit for what it has taken. Messages are made when the port takes them.
+ */
+#include <dirent.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "protocol.h"
+
+#define HEADER	  sizeof(struct agent_message)
+#define GRANT	  (AGENT_WINDOW / 4)
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define ATTEMPTS  10000 /* a millisecond each: the port's driver may come late */
+
+static int port = -1, signals = -1;
+static uint8_t from[HEADER + AGENT_MAX_DATA], to[HEADER + AGENT_MAX_DATA];
+static size_t got, left, sent;
+static bool greeted, told_exit;
+
+static char *setup_text;
+static size_t setup_len;
+
+static struct winsize size;
+static pid_t child;
+static int status; /* as of wait(2) */
+static bool started, exited;
+
+/* What the command reads from. */
+static struct {
+	int fd; /* -1: it takes no more */
+	bool terminal, ending, told;
+	size_t start, len;
+	uint32_t done; /* bytes that are written, of which skep does not know */
+	uint8_t ring[AGENT_WINDOW];
+} in = {.fd = -1};
+
+/* What it writes to: standard output, standard error. */
+static struct out {
+	int fd; /* -1: nothing more comes, or skep takes no more */
+	bool terminal, told;
+	uint32_t credit;
+	int rest; /* bytes that are left since the command ended; -1: it runs */
+} out[2] = {{.fd = -1, .credit = AGENT_WINDOW, .rest = -1},
+	    {.fd = -1, .credit = AGENT_WINDOW, .rest = -1}};
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+__attribute__((noreturn)) static void die(const char *what)
+{
+	fprintf(stderr, "skep-agent: %s: %s\n", what, strerror(errno));
+	if (child > 0)
+		kill(-child, SIGKILL);
+	exit(AGENT_FAILED);
+}
+
+/* The command */
+
+__attribute__((noreturn)) static void run(const struct setup *setup, int fds[3], bool terminal)
+{
+	char **argv = NULL;
+	const char *word = NULL;
+	sigset_t none;
+	size_t n = 0;
+
+	setsid();
+	for (int i = 0; i < 3; i++)
+		dup2(fds[i], i);
+	if (terminal)
+		ioctl(0, TIOCSCTTY, 0);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	for (int sig = 1; sig < 32; sig++)
+		signal(sig, SIG_DFL);
+	while ((word = setup_next(setup, AGENT_ARGUMENT, word))) {
+		argv = reallocarray(argv, n + 2, sizeof(*argv));
+		if (!argv)
+			_exit(AGENT_FAILED);
+		argv[n++] = (char *)(uintptr_t)word;
+		argv[n] = NULL;
+	}
+	if (!n || !place_enter(setup) || !place_become(setup))
+		_exit(AGENT_FAILED);
+	execvp(argv[0], argv);
+	dprintf(2, "skep: %s: %s\n", argv[0],
+		errno == ENOENT && !strchr(argv[0], '/') ? "command not found" : strerror(errno));
+	_exit(errno == ENOENT ? NOT_FOUND : CANNOT_RUN);
+}
+
+/* Of the terminal, if there is one by now. */
+static void apply_size(void)
+{
+	if (out[0].terminal && out[0].fd >= 0)
+		ioctl(out[0].fd, TIOCSWINSZ, &size);
+}
+
+/* `fds` are the command's; ours are in `in` and `out`. */
+static bool make_pipes(int fds[3])
+{
+	int pair[2];
+
+	for (int i = 0; i < 3; i++) {
+		if (pipe2(pair, O_CLOEXEC) < 0)
+			return false;
+		fds[i] = pair[i ? 1 : 0];
+		*(i ? &out[i - 1].fd : &in.fd) = pair[i ? 0 : 1];
+		fcntl(pair[i ? 0 : 1], F_SETFL, O_NONBLOCK);
+	}
+	return true;
+}
+
+static bool make_terminal(int fds[3])
+{
+	int master = place_open_terminal(), slave;
+
+	if (master < 0)
+		return false;
+	fcntl(master, F_SETFL, O_NONBLOCK);
+	in.terminal = out[0].terminal = true;
+	in.fd = dup(master);
+	out[0].fd = master;
+	out[1].told = true; /* there is none */
+	apply_size();
+	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	for (int i = 0; i < 3; i++)
+		fds[i] = slave;
+	return slave >= 0;
+}
+
+static void start(void)
+{
+	struct setup setup = {setup_text, setup_len};
+	const char *terminal;
+	int fds[3] = {-1, -1, -1};
+	bool placed;
+
+	started = true;
+	if (!setup_len || setup_text[setup_len - 1]) {
+		errno = EPROTO;
+		die("setup");
+	}
+	terminal = setup_next(&setup, AGENT_TERMINAL, NULL);
+	/* It tells of its faults where the command would. */
+	if (!terminal && !make_pipes(fds))
+		die("pipe");
+	if (!terminal)
+		dup2(fds[2], 2);
+	placed = place_make(&setup);
+	if (placed && terminal && !make_terminal(fds))
+		placed = false;
+	fflush(stderr);
+	child = fork();
+	if (child < 0)
+		die("fork");
+	if (child == 0 && !placed)
+		_exit(AGENT_FAILED);
+	if (child == 0)
+		run(&setup, fds, terminal);
+	for (int i = 0; i < 3; i++)
+		if (!i || !terminal)
+			close(fds[i]);
+	if (!terminal)
+		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 2);
+}
+
+/* All that it has written is there, but others may go on. */
+static void on_child(void)
+{
+	struct signalfd_siginfo info;
+	int ended;
+	pid_t pid;
+
+	while (read(signals, &info, sizeof(info)) > 0)
+		;
+	while ((pid = waitpid(-1, &ended, WNOHANG)) > 0) {
+		if (pid != child)
+			continue;
+		exited = true;
+		status = ended;
+		close_fd(&in.fd);
+		for (int i = 0; i < 2; i++)
+			if (out[i].fd >= 0 && !out[i].terminal &&
+			    ioctl(out[i].fd, FIONREAD, &out[i].rest) < 0)
+				out[i].rest = 0;
+	}
+}
+
+/* What skep says */
+
+__attribute__((noreturn)) static void refuse(void)
+{
+	errno = EPROTO;
+	die("skep");
+}
+
+static void take_setup(const uint8_t *data, size_t len)
+{
+	char *more;
+
+	if (started || len > AGENT_MAX_SETUP - setup_len)
+		refuse();
+	more = realloc(setup_text, setup_len + len);
+	if (!more)
+		die("setup");
+	memcpy(more + setup_len, data, len);
+	setup_text = more;
+	setup_len += len;
+}
+
+static void take_input(const uint8_t *data, size_t len)
+{
+	size_t at = (in.start + in.len) % AGENT_WINDOW, first = MIN(len, AGENT_WINDOW - at);
+
+	if (len > AGENT_WINDOW - in.len - in.done || in.ending)
+		refuse();
+	memcpy(in.ring + at, data, first);
+	memcpy(in.ring, data + first, len - first);
+	in.len += len;
+}
+
+static void take_message(const struct agent_message *m, const uint8_t *data)
+{
+	struct out *o = m->stream == AGENT_STDOUT || m->stream == AGENT_STDERR
+				? &out[m->stream - AGENT_STDOUT]
+				: NULL;
+
+	if (m->type == AGENT_DATA && m->stream == AGENT_SETUP)
+		take_setup(data, m->len);
+	else if (m->type == AGENT_END && m->stream == AGENT_SETUP && !started)
+		start();
+	else if (m->type == AGENT_DATA && m->stream == AGENT_STDIN)
+		take_input(data, m->len);
+	else if (m->type == AGENT_END && m->stream == AGENT_STDIN)
+		in.ending = true;
+	else if (m->type == AGENT_END && o)
+		close_fd(&o->fd), o->told = true;
+	else if (m->type == AGENT_CREDIT && o && m->value <= AGENT_WINDOW - o->credit)
+		o->credit += m->value;
+	else if (m->type == AGENT_SIGNAL && m->value < 65 && started)
+		kill(-child, (int)m->value);
+	else if (m->type == AGENT_SIZE)
+		size.ws_col = (uint16_t)(m->value >> 16), size.ws_row = (uint16_t)m->value,
+		apply_size();
+	else
+		refuse();
+}
+
+static void receive(void)
+{
+	ssize_t n = read(port, from + got, sizeof(from) - got);
+	size_t at = 0;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0)
+		die("skep is gone");
+	got += (size_t)n;
+	while (got - at >= HEADER) {
+		struct agent_message m;
+
+		memcpy(&m, from + at, HEADER);
+		m.len = le16toh(m.len);
+		m.value = le32toh(m.value);
+		if (m.len > AGENT_MAX_DATA || (m.len && m.type != AGENT_DATA))
+			refuse();
+		if (got - at < HEADER + m.len)
+			break;
+		take_message(&m, from + at + HEADER);
+		at += HEADER + m.len;
+	}
+	got -= at;
+	memmove(from, from + at, got);
+}
+
+/* What it is told */
+
+static bool say(enum agent_kind type, unsigned stream, size_t len, uint32_t value)
+{
+	struct agent_message m = {(uint8_t)type, (uint8_t)stream, htole16((uint16_t)len),
+				  htole32(value)};
+
+	memcpy(to, &m, HEADER);
+	left = HEADER + len;
+	sent = 0;
+	return true;
+}
+
+static bool say_output(unsigned stream)
+{
+	struct out *o = &out[stream - AGENT_STDOUT];
+	size_t max = MIN(o->credit, AGENT_MAX_DATA);
+	ssize_t n = 0;
+
+	if (o->told || !started || (o->fd >= 0 && !o->credit))
+		return false;
+	if (o->rest >= 0)
+		max = MIN(max, (size_t)o->rest);
+	if (o->fd >= 0 && max)
+		n = read(o->fd, to + HEADER, max);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return false;
+	if (n <= 0) { /* a terminal's end is EIO */
+		close_fd(&o->fd);
+		o->told = true;
+		return say(AGENT_END, stream, 0, 0);
+	}
+	o->credit -= (uint32_t)n;
+	if (o->rest > 0)
+		o->rest -= (int)n;
+	return say(AGENT_DATA, stream, (size_t)n, 0);
+}
+
+static bool say_of_input(void)
+{
+	uint32_t done = in.done;
+
+	if (in.told)
+		return false;
+	if (started && in.fd < 0) {
+		in.told = true;
+		return say(AGENT_END, AGENT_STDIN, 0, 0);
+	}
+	if (done < GRANT)
+		return false;
+	in.done = 0;
+	return say(AGENT_CREDIT, AGENT_STDIN, 0, done);
+}
+
+static bool say_exit(void)
+{
+	if (!exited || told_exit || !out[0].told || !out[1].told)
+		return false;
+	told_exit = true;
+	return say(AGENT_EXIT, 0, 0,
+		   WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) << 8
+				       : (uint32_t)WEXITSTATUS(status));
+}
+
+static bool say_hello(void)
+{
+	if (greeted)
+		return false;
+	greeted = true;
+	return say(AGENT_HELLO, 0, 0, AGENT_VERSION);
+}
+
+static void transmit(void)
+{
+	while (left || say_hello() || say_of_input() || say_output(AGENT_STDOUT) ||
+	       say_output(AGENT_STDERR) || say_exit()) {
+		ssize_t n = write(port, to + sent, left);
+
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			die("skep is gone");
+		if (n <= 0)
+			break;
+		sent += (size_t)n;
+		left -= (size_t)n;
+	}
+}
+
+/* Hands the command what it takes. A terminal's input ends by its own character. */
+static void feed(void)
+{
+	static const uint8_t end_of_file = 4;
+
+	while (in.fd >= 0 && in.len) {
+		ssize_t n = write(in.fd, in.ring + in.start, MIN(in.len, AGENT_WINDOW - in.start));
+
+		if (n < 0 && errno != EAGAIN && errno != EINTR)
+			close_fd(&in.fd);
+		if (n <= 0)
+			return;
+		in.start = (in.start + (size_t)n) % AGENT_WINDOW;
+		in.len -= (size_t)n;
+		in.done += (uint32_t)n;
+	}
+	if (in.fd >= 0 && in.ending && !in.len) {
+		if (in.terminal)
+			(void)!write(in.fd, &end_of_file, 1);
+		close_fd(&in.fd);
+		in.told = true; /* it was skep's word */
+	}
+}
+
+static void wait_for_work(void)
+{
+	struct pollfd p[5] = {
+		{.fd = port, .events = (short)(POLLIN | (left ? POLLOUT : 0))},
+		{.fd = signals, .events = POLLIN},
+		/* Without POLLOUT only the reader's end is told of. */
+		{.fd = in.fd, .events = (short)(in.len ? POLLOUT : 0)},
+	};
+
+	for (int i = 0; i < 2; i++)
+		p[3 + i] = (struct pollfd){.fd = left || !out[i].credit ? -1 : out[i].fd,
+					   .events = POLLIN};
+	if (in.terminal && !in.len)
+		p[2].fd = -1; /* its hang-up is out[0]'s */
+	poll(p, 5, -1);
+	if (p[0].revents & POLLHUP)
+		die("skep is gone");
+	if (p[0].revents & POLLIN)
+		receive();
+	if (p[1].revents)
+		on_child();
+	if (p[2].revents & POLLERR && !in.terminal)
+		close_fd(&in.fd);
+}
+
+/* The port */
+
+static bool is_named(const char *dir, const char *name)
+{
+	char path[320], text[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s/name", dir, name);
+	f = fopen(path, "re");
+	if (f && !fgets(text, sizeof(text), f))
+		text[0] = '\0';
+	if (f)
+		fclose(f);
+	text[strcspn(text, "\n")] = '\0';
+	return strcmp(text, AGENT_PORT) == 0;
+}
+
+static int find_port(void)
+{
+	static const char sys[] = "/sys/class/virtio-ports";
+	DIR *dir = opendir(sys);
+	const struct dirent *entry;
+	char path[300];
+	int fd = -1;
+
+	while (dir && fd < 0 && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || !is_named(sys, entry->d_name))
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
+		fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	}
+	if (dir)
+		closedir(dir);
+	return fd;
+}
+
+/* Its driver finds it, learns its name, and that skep is there, one after the other. */
+static void open_port(void)
+{
+	struct pollfd p = {.fd = -1};
+
+	for (int i = 0; i < ATTEMPTS; i++) {
+		if (port < 0)
+			port = p.fd = find_port();
+		if (port >= 0 && (poll(&p, 1, 0) < 0 || !(p.revents & POLLHUP)))
+			return;
+		usleep(1000);
+	}
+	errno = ENODEV;
+	die("the port " AGENT_PORT);
+}
+
+int main(int argc, char **argv)
+{
+	sigset_t set;
+
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* as process 1 sends to all when the VM is to end */
+	signal(SIGTERM, SIG_IGN);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (argc > 1)
+		port = atoi(argv[1]);
+	else
+		open_port();
+	fcntl(port, F_SETFD, FD_CLOEXEC);
+	fcntl(port, F_SETFL, O_NONBLOCK);
+	while (!told_exit || left) {
+		transmit();
+		if (told_exit && !left)
+			break;
+		wait_for_work();
+		feed();
+	}
+	kill(-child, SIGHUP); /* what else there is of it */
+	return 0;
+}
