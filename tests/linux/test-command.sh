@@ -10,23 +10,116 @@ command_vm() {
 		--result "$work/result" "$@" >"$work/out" 2>"$work/err" || status=$?
 }
 out() { cat "$work/out"; }
+err() { cat "$work/err"; }
+# of_result MEMBER: of the command.
+of_result() { python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["command"][sys.argv[2]])' "$work/result" "$1"; }
+
+# The default guest's own root, which is nothing but memory.
+test_command_in_the_guests_root() {
+	local dir=$work/dir pid
+	mkdir "$dir" && cd "$dir" || return
+	command_vm --guest -- sh -c 'cat; echo err >&2; exit 3' < <(printf 'in\0put')
+	is "its status" "$status $(of_result status) $(of_result signal)" "3 3 None"
+	is "its output, as it was" "$(out | od -An -tx1)" "$(printf 'in\0put' | od -An -tx1)"
+	is "its errors, and nothing else" "$(err)" err
+	# shellcheck disable=SC2016
+	command_vm --guest -- sh -c 'for a; do printf "%s|" "$a"; done' sh '' ' a  b' $'x\ny' $'\xff\'"$' -- -v
+	is "its arguments" "$(out | od -An -c)" "$(printf '%s|' '' ' a  b' $'x\ny' $'\xff\'"$' -- -v | od -An -c)"
+	command_vm --guest -- no-such-command
+	is "a command that is not there" "$status $(err)" "127 skep: no-such-command: command not found"
+	command_vm --guest -- /
+	is "one that is none" "$status" 126
+	# shellcheck disable=SC2016
+	command_vm --guest -- sh -c 'kill -9 $$'
+	is "one that a signal ends" "$status $(of_result status) $(of_result signal)" "137 None 9"
+	command_vm --guest -- sh -c 'pwd; echo written >file'
+	is "it is in the directory that skep was in" "$(out)" "$dir"
+	is "and can write there" "$(cat file)" written
+	command_vm --guest -- sh -c 'ls /sys/class/net'
+	is "it has no network" "$(out)" lo
+	command_vm --guest -- sh -c 'poweroff -f; sleep 1000'
+	is "a guest that ends before it" "$status $(err | head -n 1)" "125 skep: the guest ended before the command did"
+	command_vm --guest -- sh -c 'echo out; echo c >/proc/sysrq-trigger; sleep 1000'
+	is "a guest that panics" "$status $(out)" "121 out"
+	check "shows its kernel's log" grep -q 'sysrq triggered crash' "$work/err"
+	command_vm --guest --timeout 20s -- sleep 1000
+	is "a command that takes too long" "$status" 124
+	# shellcheck disable=SC2016
+	command_vm --guest -- sh -c 'echo $PATH $A $B $C $SKEP_TEST' </dev/null
+	is "its environment is not all that of skep" "$(out)" "$PATH"
+	printf '# words\nA=1\nB=x y\n' >"$work/env"
+	# shellcheck disable=SC2016
+	C=c SKEP_TEST=t command_vm --guest --env-file "$work/env" -e A=2 -e C -e SKEP_TEST -- \
+		sh -c 'echo "$A $B $C $SKEP_TEST"'
+	is "but what is asked for" "$(out)" "2 x y c t"
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256 --guest -- \
+		sh -c 'trap "echo got it; exit 9" TERM; echo up; while :; do sleep 1; done' >"$work/out" 2>"$work/err" &
+	pid=$!
+	eventually grep -q up "$work/out"
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	is "a signal is the command's" "$status $(out | tail -n 1)" "9 got it"
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256 --guest -- \
+		sh -c 'trap "echo no" TERM; echo up; while :; do sleep 1; done' >"$work/out" 2>"$work/err" &
+	pid=$!
+	eventually grep -q up "$work/out"
+	kill -TERM $pid
+	eventually grep -q no "$work/out"
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	is "and the second one ends the VM" "$status" 143
+}
+
+# 100 MB through the guest and back, with a reader that is slow.
+test_command_streams() {
+	local sum
+	head -c 100M /dev/urandom >"$work/big"
+	sum=$(sha "$work/big")
+	status=0
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --guest -- cat <"$work/big" |
+		{ sleep 1; sha256sum; } >"$work/out" || status=$?
+	is "100 MB come back as they were" "$(cut -d ' ' -f 1 "$work/out")" "$sum"
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --guest -- sh -c 'yes; echo $? >&2' 2>"$work/err" |
+		head -n 1 >"$work/out"
+	is "output that nobody reads ends who writes it" "$(err)" 141
+}
+
 # The host's own root.
 test_command_in_the_hosts_root() {
-	local dir=$work/project
-	mkdir "$dir"
-	cd "$dir" || return
+	local dir=$work/project home
+	home=$(mktemp -d /var/tmp/skep-home.XXXXXX) # /tmp is the guest's own
+	# shellcheck disable=SC2064
+	trap "end_vm; rm -rf '$home'" EXIT
+	mkdir -p "$dir" "$home/.ssh" && cd "$dir" || return
+	echo secret >"$home/.ssh/id"
+	echo secret >"$home/.netrc"
 	command_vm -- sh -c 'cat /etc/debian_version; gcc --version | head -n 1'
 	is "it has the host's programs" "$(out)" "$(cat /etc/debian_version; gcc --version | head -n 1)"
 	command_vm -- sh -c 'echo changed >/etc/debian_version && cat /etc/debian_version && touch /usr/bin/new'
 	is "what it changes it sees" "$status $(out)" "0 changed"
 	check "and nobody else" sh -c 'grep -vq changed /etc/debian_version && [ ! -e /usr/bin/new ]'
-	command_vm -- sh -c 'stat -f -c %T /proc /sys /dev /tmp; pwd; echo new >file'
+	command_vm -- sh -c 'ls -A /run; stat -f -c %T /proc /sys /dev /tmp; pwd; echo new >file'
 	is "it has places of its own" "$(out | tr '\n' ' ')" "proc sysfs tmpfs tmpfs $dir "
 	is "the working directory is shared" "$(cat file)" new
 	command_vm --cwd overlay -- sh -c 'cat file; echo other >file; cat file'
 	is "or under an overlay" "$(out | tr '\n' ' ')$(cat file)" "new other new"
 	command_vm --cwd ro -- sh -c 'cat file; echo other 2>/dev/null >file'
 	is "or read-only" "$status $(out)" "2 new"
+	echo other >"$home/other"
+	HOME=$home command_vm -- sh -c 'cat /etc/shadow ~/.netrc ~/.ssh/id ~/other; ls -d /root'
+	is "secrets are not there" "$(out)" other
+	cd "$home" || return
+	HOME=$home command_vm --expose "$home/.netrc" -- sh -c 'cat .netrc .ssh/id other'
+	is "in the working directory, too, but for one that is asked for" "$(out | tr '\n' ' ')" "secret other "
+	cd "$dir" || return
+	chown nobody "$dir"
+	# shellcheck disable=SC2016
+	command_vm --user nobody -- sh -c 'id -un; umask; echo mine >own; echo $HOME'
+	is "it is another user" "$(out | head -n 1) $(stat -c %U own)" "nobody nobody"
+	command_vm -- sh -c 'printf "int main(void){return 42;}" | gcc -x c -o prog - && ./prog'
+	is "it compiles, and runs what it compiled" "$status" 42
 }
 
 # An image as the root.
