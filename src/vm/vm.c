@@ -20,6 +20,7 @@
 #include "base/loop.h"
 #include "base/util.h"
 #include "inside.h"
+#include "kvm/speed.h"
 #include "sandbox/sandbox.h"
 
 static int enter_sandbox(void *role)
@@ -121,6 +122,8 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 	r = devices_list(vm, e);
 	if (!r)
 		r = vm_build(vm, e);
+	if (!r && config->command)
+		r = speed_check(e);
 	if (!r)
 		r = vm_start(vm, e);
 	if (!r)

@@ -34,6 +34,20 @@ else
 	ok "no permission for /dev/kvm: one line" err_is_one_line
 fi
 
+# Not after a minute of silence.
+if : 2>/dev/null <>/dev/kvm; then
+	mkdir "$tmp/guest"
+	cp "$payload" "$tmp/guest/vmlinuz"
+	printf 0707010000 >"$tmp/guest/initrd"
+	SKEP_GUEST_DIR=$tmp/guest run run --timeout 5s -- true
+	if "$skep" check --json | grep -q '"accelerated": *true'; then
+		ok "KVM that boots no Linux: this one does" eval '! err_has "KVM emulates"'
+	else
+		ok "KVM that boots no Linux: a command is told" err_has 'KVM emulates .*: use a host whose processor has'
+		ok "KVM that boots no Linux: status 125" [ "$status" = 125 ]
+	fi
+fi
+
 if : 2>/dev/null <>/dev/kvm; then
 	# With one descriptor more each time: sooner or later it is /dev/kvm that cannot be opened.
 	for i in $(seq 5 60); do
