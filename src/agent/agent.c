@@ -81,7 +81,8 @@ __attribute__((noreturn)) static void die(const char *what)
 
 /* The command */
 
-__attribute__((noreturn)) static void run(const struct setup *setup, int fds[3], bool terminal)
+__attribute__((noreturn)) static void run(const struct setup *setup, int fds[3], bool terminal,
+					  int ready)
 {
 	char **argv = NULL;
 	const char *word = NULL;
@@ -97,6 +98,7 @@ __attribute__((noreturn)) static void run(const struct setup *setup, int fds[3],
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int sig = 1; sig < 32; sig++)
 		signal(sig, SIG_DFL);
+	close(ready);
 	while ((word = setup_next(setup, AGENT_ARGUMENT, word))) {
 		argv = reallocarray(argv, n + 2, sizeof(*argv));
 		if (!argv)
@@ -152,6 +154,27 @@ static bool make_terminal(int fds[3])
 	return slave >= 0;
 }
 
+/* In a process of its own, which has a session of its own when this returns: a signal would be lost before. */
+static void launch(const struct setup *setup, int fds[3], bool terminal, bool placed)
+{
+	int ready[2];
+	char none;
+
+	fflush(stderr);
+	if (pipe2(ready, O_CLOEXEC) < 0)
+		die("pipe");
+	child = fork();
+	if (child < 0)
+		die("fork");
+	if (child == 0 && !placed)
+		_exit(AGENT_FAILED);
+	if (child == 0)
+		run(setup, fds, terminal, ready[1]);
+	close(ready[1]);
+	(void)!read(ready[0], &none, 1);
+	close(ready[0]);
+}
+
 static void start(void)
 {
 	struct setup setup = {setup_text, setup_len};
@@ -173,14 +196,7 @@ static void start(void)
 	placed = place_make(&setup);
 	if (placed && terminal && !make_terminal(fds))
 		placed = false;
-	fflush(stderr);
-	child = fork();
-	if (child < 0)
-		die("fork");
-	if (child == 0 && !placed)
-		_exit(AGENT_FAILED);
-	if (child == 0)
-		run(&setup, fds, terminal);
+	launch(&setup, fds, terminal, placed);
 	for (int i = 0; i < 3; i++)
 		if (!i || !terminal)
 			close(fds[i]);
