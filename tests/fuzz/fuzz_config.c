@@ -45,6 +45,7 @@ static void fuzz_json(const char *text, size_t size)
 	config_init(&config, vm_device_options);
 	r = config_parse_json(&config, text, size, "fuzz", &e);
 	CHECK(r <= 0 && (r == 0) == (e.msg[0] == '\0'));
+	config_settle(&config);
 	if (r == 0 && config_validate(&config, &e) == 0)
 		round_trip(&config);
 	config_destroy(&config);
@@ -63,6 +64,7 @@ static void fuzz_texts(const char *text)
 	CHECK(r <= 0 && (r == 0) == (e.msg[0] == '\0'));
 	config_devices(&config, &blk_options, &num);
 	CHECK(num == (r == 0));
+	config_settle(&config);
 	if (r == 0)
 		round_trip(&config);
 	config_destroy(&config);
