@@ -44,6 +44,10 @@ mend_qemu() {
 	[ "$(grep -cF 'control.int_state' "$file")" != 2 ] ||
 		mend 'env->hflags |= HF_GUEST_MASK;' \
 			"& env->hflags \&= ~HF_INHIBIT_IRQ_MASK; if ($shadow) env->hflags |= HF_INHIBIT_IRQ_MASK;"
+	# FXRSTOR on any processor reads and writes a word of the first processor's, and what that sets
+	# between the two is lost: whether it is in a guest, and pages as one.
+	file=$(find "$1/target/i386/tcg" -name fpu_helper.c -path '*sys*')
+	mend 'env->hflags2 &= ~HF2_IGNNE_MASK;' 'if (env->hflags2 \& HF2_IGNNE_MASK) &'
 	# A store to code first drops what was translated from it, and is then made. What another processor
 	# translates between the two is the old code. If that is the INT3 by way of which Linux patches
 	# its own, it was executed for ever.
