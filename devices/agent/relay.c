@@ -8,7 +8,6 @@
  * All is done on the loop, but for what other threads leave in atomics before they wake it.
  */
 #include <assert.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -21,14 +20,12 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "agent/protocol.h"
+#include "agent/wire.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "relay.h"
 #include "stream.h"
 
-#define HEADER	      sizeof(struct agent_message)
-#define GRANT	      (AGENT_WINDOW / 4) /* so much is told of at once */
 #define MAX_SIGNAL    64u
 #define NOT_ENDED     (-1)
 #define TURN_MESSAGES 64u
@@ -42,12 +39,11 @@ struct outlet {
 	struct std_stream to;
 	struct loop_fd watch;
 	bool watched, waits; /* waits: for the reader */
-	size_t start, len;   /* of what is in the ring */
 	uint32_t done;	     /* bytes that are written, of which the agent does not know */
 	bool ended;	     /* it sends no more */
 	bool gone, told;     /* nobody reads; the agent knows */
 	_Atomic int64_t bytes;
-	uint8_t ring[AGENT_WINDOW];
+	struct ring ring;
 };
 
 struct inlet {
@@ -74,8 +70,7 @@ struct relay {
 
 	struct inlet in;
 	struct outlet out[2];
-	size_t got, left, sent; /* bytes in `from`; of those in `to`, the length and what is gone */
-	uint8_t from[HEADER + AGENT_MAX_DATA], to[HEADER + AGENT_MAX_DATA];
+	struct wire wire;
 };
 
 /* What the agent says */
@@ -98,42 +93,29 @@ static void lose_reader(struct outlet *o, int error)
 	if (error != EPIPE && error != ECONNRESET)
 		log_warn("%s: %s", o->name, strerror(error));
 	o->gone = true;
-	o->done += (uint32_t)o->len;
-	o->len = 0;
+	o->done += (uint32_t)o->ring.len;
+	o->ring.len = 0;
 }
 
 /* Writes what the reader takes. */
 static void drain(struct outlet *o)
 {
 	o->waits = false;
-	while (o->len && !o->waits) {
-		size_t n = MIN(o->len, AGENT_WINDOW - o->start);
-		ssize_t r = std_write(&o->to, o->ring + o->start, n);
+	while (o->ring.len && !o->waits) {
+		const uint8_t *next;
+		size_t n = ring_next(&o->ring, &next);
+		ssize_t r = std_write(&o->to, next, n);
 
 		if (r == -EAGAIN) {
 			o->waits = true;
 		} else if (r < 0 && r != -EINTR) {
 			lose_reader(o, (int)-r);
 		} else if (r > 0) {
-			o->start = (o->start + (size_t)r) % AGENT_WINDOW;
-			o->len -= (size_t)r;
+			ring_took(&o->ring, (size_t)r);
 			o->done += (uint32_t)r;
 			o->bytes += r;
 		}
 	}
-}
-
-static void keep(struct outlet *o, const uint8_t *data, size_t len)
-{
-	size_t at = (o->start + o->len) % AGENT_WINDOW, first = MIN(len, AGENT_WINDOW - at);
-
-	if (o->gone) {
-		o->done += (uint32_t)len;
-		return;
-	}
-	memcpy(o->ring + at, data, first);
-	memcpy(o->ring, data + first, len - first);
-	o->len += len;
 }
 
 static struct outlet *outlet_of(struct relay *r, unsigned stream)
@@ -146,9 +128,12 @@ static int take_data(struct relay *r, const struct agent_message *m, const uint8
 {
 	struct outlet *o = outlet_of(r, m->stream);
 
-	if (!o || o->ended || !m->len || m->len > AGENT_WINDOW - o->len - o->done)
+	if (!o || o->ended || !m->len || m->len > AGENT_WINDOW - o->ring.len - o->done)
 		return refuse(r, "the guest's agent sends output that it may not send");
-	keep(o, data, m->len);
+	if (o->gone)
+		o->done += m->len;
+	else
+		ring_put(&o->ring, data, m->len);
 	drain(o);
 	return 0;
 }
@@ -194,8 +179,10 @@ static int take_hello(struct relay *r, uint32_t version)
 	return 0;
 }
 
-static int take_message(struct relay *r, const struct agent_message *m, const uint8_t *data)
+static int take_message(void *ctx, const struct agent_message *m, const uint8_t *data)
 {
+	struct relay *r = ctx;
+
 	if (r->greeted == (m->type == AGENT_HELLO) || r->result != NOT_ENDED)
 		return refuse(r, "the guest's agent says something out of order");
 	switch (m->type) {
@@ -214,55 +201,15 @@ static int take_message(struct relay *r, const struct agent_message *m, const ui
 	}
 }
 
-/* Takes the messages that are whole. 0, or -EPROTO. */
-static int take_messages(struct relay *r)
-{
-	size_t at = 0;
-	int e = 0;
-
-	while (e == 0 && r->got - at >= HEADER) {
-		struct agent_message m;
-
-		memcpy(&m, r->from + at, HEADER);
-		m.len = le16toh(m.len);
-		m.value = le32toh(m.value);
-		if (m.len > AGENT_MAX_DATA || (m.len && m.type != AGENT_DATA))
-			return refuse(r, "the guest's agent sends a message of no length");
-		if (r->got - at < HEADER + m.len)
-			break;
-		e = take_message(r, &m, r->from + at + HEADER);
-		at += HEADER + m.len;
-	}
-	r->got -= at;
-	memmove(r->from, r->from + at, r->got);
-	return e;
-}
-
 /* 1: there may be more, 0: not now, -EPROTO: the guest breaks the protocol, -EPIPE: it is gone. */
 static int receive(struct relay *r)
 {
-	ssize_t n = read(r->config.port, r->from + r->got, sizeof(r->from) - r->got);
+	int e = wire_receive(&r->wire, take_message, r);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n <= 0)
-		return -EPIPE;
-	r->got += (size_t)n;
-	return take_messages(r) < 0 ? -EPROTO : 1;
+	return e == -EBADMSG ? refuse(r, "the guest's agent sends a message of no length") : e;
 }
 
 /* What it is told */
-
-static bool say(struct relay *r, enum agent_kind type, unsigned stream, size_t len, uint32_t value)
-{
-	struct agent_message m = {(uint8_t)type, (uint8_t)stream, htole16((uint16_t)len),
-				  htole32(value)};
-
-	memcpy(r->to, &m, HEADER);
-	r->left = HEADER + len;
-	r->sent = 0;
-	return true;
-}
 
 static bool say_setup(struct relay *r)
 {
@@ -270,11 +217,11 @@ static bool say_setup(struct relay *r)
 
 	if (!n) {
 		r->setup_ended = true;
-		return say(r, AGENT_END, AGENT_SETUP, 0, 0);
+		return wire_say(&r->wire, AGENT_END, AGENT_SETUP, 0, 0);
 	}
-	memcpy(r->to + HEADER, r->config.setup + r->setup_sent, n);
+	memcpy(wire_data(&r->wire), r->config.setup + r->setup_sent, n);
 	r->setup_sent += n;
-	return say(r, AGENT_DATA, AGENT_SETUP, n, 0);
+	return wire_say(&r->wire, AGENT_DATA, AGENT_SETUP, n, 0);
 }
 
 static bool say_signal(struct relay *r)
@@ -285,7 +232,7 @@ static bool say_signal(struct relay *r)
 	if (!all)
 		return false;
 	atomic_fetch_and(&r->signals, ~(1ull << sig));
-	return say(r, AGENT_SIGNAL, 0, 0, sig);
+	return wire_say(&r->wire, AGENT_SIGNAL, 0, 0, sig);
 }
 
 static bool say_of_output(struct relay *r, unsigned stream)
@@ -295,12 +242,12 @@ static bool say_of_output(struct relay *r, unsigned stream)
 
 	if (o->gone && !o->told && !o->ended) {
 		o->told = true;
-		return say(r, AGENT_END, stream, 0, 0);
+		return wire_say(&r->wire, AGENT_END, stream, 0, 0);
 	}
-	if (o->gone || o->ended || done < GRANT)
+	if (o->gone || o->ended || done < WIRE_GRANT)
 		return false;
 	o->done = 0;
-	return say(r, AGENT_CREDIT, stream, 0, done);
+	return wire_say(&r->wire, AGENT_CREDIT, stream, 0, done);
 }
 
 static bool say_input(struct relay *r)
@@ -310,19 +257,19 @@ static bool say_input(struct relay *r)
 
 	if (in->ended || !in->ready || !in->credit)
 		return false;
-	n = std_read(&in->from, r->to + HEADER, MIN(in->credit, AGENT_MAX_DATA));
+	n = std_read(&in->from, wire_data(&r->wire), MIN(in->credit, AGENT_MAX_DATA));
 	if (n == -EAGAIN || n == -EINTR || (n == -EIO && r->config.size)) {
 		in->ready = false; /* EIO: another job has the terminal */
 		return false;
 	}
 	if (n <= 0) {
 		in->ended = true;
-		return say(r, AGENT_END, AGENT_STDIN, 0, 0);
+		return wire_say(&r->wire, AGENT_END, AGENT_STDIN, 0, 0);
 	}
 	in->ready = !in->from.blocks;
 	in->credit -= (uint32_t)n;
 	in->bytes += n;
-	return say(r, AGENT_DATA, AGENT_STDIN, (size_t)n, 0);
+	return wire_say(&r->wire, AGENT_DATA, AGENT_STDIN, (size_t)n, 0);
 }
 
 /* Makes the next message; false: there is nothing to say. */
@@ -331,7 +278,7 @@ static bool say_next(struct relay *r)
 	if (!r->greeted || r->result != NOT_ENDED)
 		return false;
 	if (r->config.size && atomic_exchange(&r->resized, false))
-		return say(r, AGENT_SIZE, 0, 0, r->config.size(r->config.ctx));
+		return wire_say(&r->wire, AGENT_SIZE, 0, 0, r->config.size(r->config.ctx));
 	if (!r->setup_ended)
 		return say_setup(r);
 	if (say_signal(r))
@@ -341,16 +288,12 @@ static bool say_next(struct relay *r)
 
 static void transmit(struct relay *r)
 {
-	for (unsigned i = 0; i < TURN_MESSAGES && (r->left || say_next(r)); i++) {
-		ssize_t n = write(r->config.port, r->to + r->sent, r->left);
+	int e = 1;
 
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			r->left = 0; /* it is gone, which is read, too */
-		if (n <= 0)
-			break;
-		r->sent += (size_t)n;
-		r->left -= (size_t)n;
-	}
+	for (unsigned i = 0; e > 0 && i < TURN_MESSAGES && (r->wire.left || say_next(r)); i++)
+		e = wire_send(&r->wire);
+	if (e < 0)
+		r->wire.left = 0; /* it is gone, which is read, too */
 }
 
 /* The loop */
@@ -373,10 +316,10 @@ static void update(struct relay *r)
 	struct inlet *in = &r->in;
 	bool takes_input = !in->ended && in->credit && r->greeted;
 
-	if (r->config.port >= 0) {
+	if (r->wire.fd >= 0) {
 		transmit(r);
 		watch_for(&r->port, true,
-			  EPOLLIN | (r->left || (takes_input && in->ready) ? EPOLLOUT : 0));
+			  EPOLLIN | (r->wire.left || (takes_input && in->ready) ? EPOLLOUT : 0));
 	}
 	watch_for(&in->watch, in->watched, takes_input && !in->ready ? EPOLLIN : 0);
 	for (unsigned i = 0; i < ARRAY_SIZE(r->out); i++)
@@ -385,11 +328,11 @@ static void update(struct relay *r)
 
 static void close_port(struct relay *r)
 {
-	if (r->config.port < 0)
+	if (r->wire.fd < 0)
 		return;
 	loop_unwatch(&r->port);
-	close(r->config.port);
-	r->config.port = -1;
+	close(r->wire.fd);
+	r->wire.fd = -1;
 	r->in.ended = true;
 	update(r);
 }
@@ -455,7 +398,7 @@ static int watch_all(struct relay *r, struct loop *loop)
 		close(wake);
 	if (e < 0)
 		return e;
-	e = loop_watch(loop, &r->port, r->config.port, EPOLLIN, on_port);
+	e = loop_watch(loop, &r->port, r->wire.fd, EPOLLIN, on_port);
 	if (e >= 0)
 		e = watch_stream(loop, &r->in.watch, &r->in.from, &r->in.watched, on_input);
 	for (unsigned i = 0; e >= 0 && i < ARRAY_SIZE(r->out); i++)
@@ -475,6 +418,7 @@ int relay_new(struct relay **ret, const struct relay_config *config, struct loop
 		return error_set(e, -ENOMEM, "out of memory");
 	}
 	r->config = *config;
+	r->wire.fd = config->port;
 	r->wake.fd = -1;
 	r->result = NOT_ENDED;
 	r->resized = true;
@@ -498,8 +442,8 @@ void relay_free(struct relay *r)
 {
 	if (!r)
 		return;
-	if (r->config.port >= 0)
-		close(r->config.port);
+	if (r->wire.fd >= 0)
+		close(r->wire.fd);
 	if (r->wake.fd >= 0)
 		close(r->wake.fd);
 	std_close(&r->in.from);
@@ -522,12 +466,12 @@ void relay_resize(struct relay *r)
 
 void relay_finish(struct relay *r)
 {
-	while (r->config.port >= 0 && receive(r) > 0)
+	while (r->wire.fd >= 0 && receive(r) > 0)
 		;
 	for (unsigned i = 0; i < ARRAY_SIZE(r->out); i++) {
 		struct pollfd p = {.fd = r->out[i].to.fd, .events = POLLOUT};
 
-		for (drain(&r->out[i]); r->out[i].len; drain(&r->out[i]))
+		for (drain(&r->out[i]); r->out[i].ring.len; drain(&r->out[i]))
 			poll(&p, 1, -1);
 	}
 }

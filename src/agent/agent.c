@@ -9,7 +9,6 @@
  * credit for what it has taken. Messages are made when the port takes them.
  */
 #include <dirent.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,15 +26,13 @@
 
 #include "agent.h"
 #include "protocol.h"
+#include "wire.h"
 
-#define HEADER	  sizeof(struct agent_message)
-#define GRANT	  (AGENT_WINDOW / 4)
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define ATTEMPTS  10000 /* a millisecond each: the port's driver may come late */
 
-static int port = -1, signals = -1;
-static uint8_t from[HEADER + AGENT_MAX_DATA], to[HEADER + AGENT_MAX_DATA];
-static size_t got, left, sent;
+static struct wire port = {.fd = -1};
+static int signals = -1;
 static bool greeted, told_exit;
 
 static char *setup_text;
@@ -50,9 +47,8 @@ static bool started, exited;
 static struct {
 	int fd; /* -1: it takes no more */
 	bool terminal, ending, told;
-	size_t start, len;
 	uint32_t done; /* bytes that are written, of which skep does not know */
-	uint8_t ring[AGENT_WINDOW];
+	struct ring ring;
 } in = {.fd = -1};
 
 /* What it writes to: standard output, standard error. */
@@ -250,21 +246,18 @@ static void take_setup(const uint8_t *data, size_t len)
 
 static void take_input(const uint8_t *data, size_t len)
 {
-	size_t at = (in.start + in.len) % AGENT_WINDOW, first = MIN(len, AGENT_WINDOW - at);
-
-	if (len > AGENT_WINDOW - in.len - in.done || in.ending)
+	if (len > AGENT_WINDOW - in.ring.len - in.done || in.ending)
 		refuse();
-	memcpy(in.ring + at, data, first);
-	memcpy(in.ring, data + first, len - first);
-	in.len += len;
+	ring_put(&in.ring, data, len);
 }
 
-static void take_message(const struct agent_message *m, const uint8_t *data)
+static int take_message(void *ctx, const struct agent_message *m, const uint8_t *data)
 {
 	struct out *o = m->stream == AGENT_STDOUT || m->stream == AGENT_STDERR
 				? &out[m->stream - AGENT_STDOUT]
 				: NULL;
 
+	(void)ctx;
 	if (m->type == AGENT_DATA && m->stream == AGENT_SETUP)
 		take_setup(data, m->len);
 	else if (m->type == AGENT_END && m->stream == AGENT_SETUP && !started)
@@ -284,47 +277,20 @@ static void take_message(const struct agent_message *m, const uint8_t *data)
 		apply_size();
 	else
 		refuse();
+	return 0;
 }
 
 static void receive(void)
 {
-	ssize_t n = read(port, from + got, sizeof(from) - got);
-	size_t at = 0;
+	int r = wire_receive(&port, take_message, NULL);
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0)
+	if (r == -EBADMSG)
+		refuse();
+	if (r < 0)
 		die("skep is gone");
-	got += (size_t)n;
-	while (got - at >= HEADER) {
-		struct agent_message m;
-
-		memcpy(&m, from + at, HEADER);
-		m.len = le16toh(m.len);
-		m.value = le32toh(m.value);
-		if (m.len > AGENT_MAX_DATA || (m.len && m.type != AGENT_DATA))
-			refuse();
-		if (got - at < HEADER + m.len)
-			break;
-		take_message(&m, from + at + HEADER);
-		at += HEADER + m.len;
-	}
-	got -= at;
-	memmove(from, from + at, got);
 }
 
 /* What it is told */
-
-static bool say(enum agent_kind type, unsigned stream, size_t len, uint32_t value)
-{
-	struct agent_message m = {(uint8_t)type, (uint8_t)stream, htole16((uint16_t)len),
-				  htole32(value)};
-
-	memcpy(to, &m, HEADER);
-	left = HEADER + len;
-	sent = 0;
-	return true;
-}
 
 static bool say_output(unsigned stream)
 {
@@ -337,18 +303,18 @@ static bool say_output(unsigned stream)
 	if (o->rest >= 0)
 		max = MIN(max, (size_t)o->rest);
 	if (o->fd >= 0 && max)
-		n = read(o->fd, to + HEADER, max);
+		n = read(o->fd, wire_data(&port), max);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (n <= 0) { /* a terminal's end is EIO */
 		close_fd(&o->fd);
 		o->told = true;
-		return say(AGENT_END, stream, 0, 0);
+		return wire_say(&port, AGENT_END, stream, 0, 0);
 	}
 	o->credit -= (uint32_t)n;
 	if (o->rest > 0)
 		o->rest -= (int)n;
-	return say(AGENT_DATA, stream, (size_t)n, 0);
+	return wire_say(&port, AGENT_DATA, stream, (size_t)n, 0);
 }
 
 static bool say_of_input(void)
@@ -359,12 +325,12 @@ static bool say_of_input(void)
 		return false;
 	if (started && in.fd < 0) {
 		in.told = true;
-		return say(AGENT_END, AGENT_STDIN, 0, 0);
+		return wire_say(&port, AGENT_END, AGENT_STDIN, 0, 0);
 	}
-	if (done < GRANT)
+	if (done < WIRE_GRANT)
 		return false;
 	in.done = 0;
-	return say(AGENT_CREDIT, AGENT_STDIN, 0, done);
+	return wire_say(&port, AGENT_CREDIT, AGENT_STDIN, 0, done);
 }
 
 static bool say_exit(void)
@@ -372,9 +338,9 @@ static bool say_exit(void)
 	if (!exited || told_exit || !out[0].told || !out[1].told)
 		return false;
 	told_exit = true;
-	return say(AGENT_EXIT, 0, 0,
-		   WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) << 8
-				       : (uint32_t)WEXITSTATUS(status));
+	return wire_say(&port, AGENT_EXIT, 0, 0,
+			WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) << 8
+					    : (uint32_t)WEXITSTATUS(status));
 }
 
 static bool say_hello(void)
@@ -382,41 +348,38 @@ static bool say_hello(void)
 	if (greeted)
 		return false;
 	greeted = true;
-	return say(AGENT_HELLO, 0, 0, AGENT_VERSION);
+	return wire_say(&port, AGENT_HELLO, 0, 0, AGENT_VERSION);
 }
 
 static void transmit(void)
 {
-	while (left || say_hello() || say_of_input() || say_output(AGENT_STDOUT) ||
-	       say_output(AGENT_STDERR) || say_exit()) {
-		ssize_t n = write(port, to + sent, left);
+	int r = 1;
 
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			die("skep is gone");
-		if (n <= 0)
-			break;
-		sent += (size_t)n;
-		left -= (size_t)n;
-	}
+	while (r > 0 && (port.left || say_hello() || say_of_input() || say_output(AGENT_STDOUT) ||
+			 say_output(AGENT_STDERR) || say_exit()))
+		r = wire_send(&port);
+	if (r < 0)
+		die("skep is gone");
 }
 
 /* Hands the command what it takes. A terminal's input ends by its own character. */
 static void feed(void)
 {
 	static const uint8_t end_of_file = 4;
+	const uint8_t *next;
 
-	while (in.fd >= 0 && in.len) {
-		ssize_t n = write(in.fd, in.ring + in.start, MIN(in.len, AGENT_WINDOW - in.start));
+	while (in.fd >= 0 && in.ring.len) {
+		size_t len = ring_next(&in.ring, &next);
+		ssize_t n = write(in.fd, next, len);
 
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			close_fd(&in.fd);
 		if (n <= 0)
 			return;
-		in.start = (in.start + (size_t)n) % AGENT_WINDOW;
-		in.len -= (size_t)n;
+		ring_took(&in.ring, (size_t)n);
 		in.done += (uint32_t)n;
 	}
-	if (in.fd >= 0 && in.ending && !in.len) {
+	if (in.fd >= 0 && in.ending && !in.ring.len) {
 		if (in.terminal)
 			(void)!write(in.fd, &end_of_file, 1);
 		close_fd(&in.fd);
@@ -427,16 +390,16 @@ static void feed(void)
 static void wait_for_work(void)
 {
 	struct pollfd p[5] = {
-		{.fd = port, .events = (short)(POLLIN | (left ? POLLOUT : 0))},
+		{.fd = port.fd, .events = (short)(POLLIN | (port.left ? POLLOUT : 0))},
 		{.fd = signals, .events = POLLIN},
 		/* Without POLLOUT only the reader's end is told of. */
-		{.fd = in.fd, .events = (short)(in.len ? POLLOUT : 0)},
+		{.fd = in.fd, .events = (short)(in.ring.len ? POLLOUT : 0)},
 	};
 
 	for (int i = 0; i < 2; i++)
-		p[3 + i] = (struct pollfd){.fd = left || !out[i].credit ? -1 : out[i].fd,
+		p[3 + i] = (struct pollfd){.fd = port.left || !out[i].credit ? -1 : out[i].fd,
 					   .events = POLLIN};
-	if (in.terminal && !in.len)
+	if (in.terminal && !in.ring.len)
 		p[2].fd = -1; /* its hang-up is out[0]'s */
 	poll(p, 5, -1);
 	if (p[0].revents & POLLHUP)
@@ -491,9 +454,9 @@ static void open_port(void)
 	struct pollfd p = {.fd = -1};
 
 	for (int i = 0; i < ATTEMPTS; i++) {
-		if (port < 0)
-			port = p.fd = find_port();
-		if (port >= 0 && (poll(&p, 1, 0) < 0 || !(p.revents & POLLHUP)))
+		if (port.fd < 0)
+			port.fd = p.fd = find_port();
+		if (port.fd >= 0 && (poll(&p, 1, 0) < 0 || !(p.revents & POLLHUP)))
 			return;
 		usleep(1000);
 	}
@@ -513,14 +476,14 @@ int main(int argc, char **argv)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (argc > 1)
-		port = atoi(argv[1]);
+		port.fd = atoi(argv[1]);
 	else
 		open_port();
-	fcntl(port, F_SETFD, FD_CLOEXEC);
-	fcntl(port, F_SETFL, O_NONBLOCK);
-	while (!told_exit || left) {
+	fcntl(port.fd, F_SETFD, FD_CLOEXEC);
+	fcntl(port.fd, F_SETFL, O_NONBLOCK);
+	while (!told_exit || port.left) {
 		transmit();
-		if (told_exit && !left)
+		if (told_exit && !port.left)
 			break;
 		wait_for_work();
 		feed();
