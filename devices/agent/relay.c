@@ -32,7 +32,7 @@
 
 static_assert(sizeof(struct agent_message) == 8, "as it is sent");
 
-/* Of the command's output. */
+/* Of the command's output, and its artifacts. */
 struct outlet {
 	struct relay *relay;
 	const char *name;
@@ -69,7 +69,7 @@ struct relay {
 	char why[160]; /* set before `broken` */
 
 	struct inlet in;
-	struct outlet out[2];
+	struct outlet out[3];
 	struct wire wire;
 };
 
@@ -120,8 +120,8 @@ static void drain(struct outlet *o)
 
 static struct outlet *outlet_of(struct relay *r, unsigned stream)
 {
-	return stream == AGENT_STDOUT || stream == AGENT_STDERR ? &r->out[stream - AGENT_STDOUT]
-								: NULL;
+	return stream >= AGENT_STDOUT && stream <= AGENT_ARTIFACTS ? &r->out[stream - AGENT_STDOUT]
+								   : NULL;
 }
 
 static int take_data(struct relay *r, const struct agent_message *m, const uint8_t *data)
@@ -283,7 +283,8 @@ static bool say_next(struct relay *r)
 		return say_setup(r);
 	if (say_signal(r))
 		return true;
-	return say_of_output(r, AGENT_STDOUT) || say_of_output(r, AGENT_STDERR) || say_input(r);
+	return say_of_output(r, AGENT_STDOUT) || say_of_output(r, AGENT_STDERR) ||
+	       say_of_output(r, AGENT_ARTIFACTS) || say_input(r);
 }
 
 static void transmit(struct relay *r)
@@ -401,7 +402,7 @@ static int watch_all(struct relay *r, struct loop *loop)
 	e = loop_watch(loop, &r->port, r->wire.fd, EPOLLIN, on_port);
 	if (e >= 0)
 		e = watch_stream(loop, &r->in.watch, &r->in.from, &r->in.watched, on_input);
-	for (unsigned i = 0; e >= 0 && i < ARRAY_SIZE(r->out); i++)
+	for (unsigned i = 0; e >= 0 && i < ARRAY_SIZE(r->out) && r->out[i].to.fd >= 0; i++)
 		e = watch_stream(loop, &r->out[i].watch, &r->out[i].to, &r->out[i].watched,
 				 on_output);
 	return e;
@@ -410,6 +411,7 @@ static int watch_all(struct relay *r, struct loop *loop)
 int relay_new(struct relay **ret, const struct relay_config *config, struct loop *loop,
 	      struct error *e)
 {
+	static const char *const names[] = {"standard output", "standard error", "artifacts"};
 	struct relay *r = calloc(1, sizeof(*r));
 	int error;
 
@@ -426,9 +428,14 @@ int relay_new(struct relay **ret, const struct relay_config *config, struct loop
 	std_open(&r->in.from, config->in, O_RDONLY);
 	std_open(&r->out[0].to, config->out, O_WRONLY);
 	std_open(&r->out[1].to, config->err, O_WRONLY);
-	r->out[0].name = "standard output";
-	r->out[1].name = "standard error";
-	r->out[0].relay = r->out[1].relay = r;
+	r->out[2].to.fd = -1;
+	r->out[2].gone = r->out[2].ended = config->artifacts < 0;
+	if (config->artifacts >= 0)
+		std_open(&r->out[2].to, config->artifacts, O_WRONLY);
+	for (size_t i = 0; i < ARRAY_SIZE(r->out); i++) {
+		r->out[i].name = names[i];
+		r->out[i].relay = r;
+	}
 	error = watch_all(r, loop);
 	if (error < 0) {
 		relay_free(r);
@@ -447,8 +454,8 @@ void relay_free(struct relay *r)
 	if (r->wake.fd >= 0)
 		close(r->wake.fd);
 	std_close(&r->in.from);
-	std_close(&r->out[0].to);
-	std_close(&r->out[1].to);
+	for (size_t i = 0; i < ARRAY_SIZE(r->out); i++)
+		std_close(&r->out[i].to);
 	free(r);
 }
 

@@ -18,6 +18,7 @@ struct relay;
 struct relay_config {
 	int port;	   /* a socket that does not block, to the agent; becomes the relay's */
 	int in, out, err;  /* the streams; they stay the caller's */
+	int artifacts;	   /* the same, for what is packed of the command's files; -1: none */
 	const char *setup; /* AGENT_SETUP; outlives the relay */
 	size_t setup_len;
 	/* How large the terminal is, `value` of AGENT_SIZE; NULL: there is none. On the loop. */

@@ -70,14 +70,16 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 				.writes = true,
 				.patient = true,
 				.where = "skep itself"};
-	struct relay_config relay = {.port = place->pair[1],
-				     .in = STDIN_FILENO,
-				     .out = STDOUT_FILENO,
-				     .err = STDERR_FILENO,
-				     .setup = host->config->setup.bytes,
-				     .setup_len = host->config->setup.len,
-				     .size = place->has_tty ? size_of : NULL,
-				     .ctx = &place->tty};
+	struct relay_config relay = {
+		.port = place->pair[1],
+		.in = STDIN_FILENO,
+		.out = STDOUT_FILENO,
+		.err = STDERR_FILENO,
+		.artifacts = host->config->artifacts ? host->config->setup.artifacts : -1,
+		.setup = host->config->setup.bytes,
+		.setup_len = host->config->setup.len,
+		.size = place->has_tty ? size_of : NULL,
+		.ctx = &place->tty};
 	struct loop *loop;
 	int r = loop_new(&loop, "agent", LOOP_EPOLL, 0, e);
 

@@ -27,11 +27,13 @@ struct vm_config {
 	char **env, **env_files;    /* NAME or NAME=VALUE; paths: as `initrds` */
 	char *user, *root;	    /* of the command; NULL: as outside */
 	char **expose;		    /* secrets of the host's, as `initrds` */
+	char **artifacts;	    /* GUEST:HOST, as `initrds` */
 	unsigned cwd;		    /* enum cwd: the command's view of the working directory */
 	bool terminal, no_terminal; /* it has a terminal, or none, whatever the streams are */
 	struct {		    /* AGENT_SETUP of agent/protocol.h; no setting */
 		char *bytes;
 		size_t len;
+		int artifacts; /* where they are to go; with `artifacts` */
 	} setup;
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "pack.h"
 #include "protocol.h"
 #include "wire.h"
 
@@ -51,13 +52,14 @@ static struct {
 	struct ring ring;
 } in = {.fd = -1};
 
-/* What it writes to: standard output, standard error. */
+/* What it writes to: standard output, standard error; then what is copied of its files. */
 static struct out {
 	int fd; /* -1: nothing more comes, or skep takes no more */
 	bool terminal, told;
 	uint32_t credit;
 	int rest; /* bytes that are left since the command ended; -1: it runs */
-} out[2] = {{.fd = -1, .credit = AGENT_WINDOW, .rest = -1},
+} out[3] = {{.fd = -1, .credit = AGENT_WINDOW, .rest = -1},
+	    {.fd = -1, .credit = AGENT_WINDOW, .rest = -1},
 	    {.fd = -1, .credit = AGENT_WINDOW, .rest = -1}};
 
 static void close_fd(int *fd)
@@ -77,13 +79,10 @@ __attribute__((noreturn)) static void die(const char *what)
 
 /* The command */
 
-__attribute__((noreturn)) static void run(const struct setup *setup, int fds[3], bool terminal,
-					  int ready)
+/* In a process of its own: where the command belongs, with these as its standard streams. */
+static void become(const int fds[3], bool terminal)
 {
-	char **argv = NULL;
-	const char *word = NULL;
 	sigset_t none;
-	size_t n = 0;
 
 	setsid();
 	for (int i = 0; i < 3; i++)
@@ -94,6 +93,16 @@ __attribute__((noreturn)) static void run(const struct setup *setup, int fds[3],
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int sig = 1; sig < 32; sig++)
 		signal(sig, SIG_DFL);
+}
+
+__attribute__((noreturn)) static void run(const struct setup *setup, const int fds[3],
+					  bool terminal, int ready)
+{
+	char **argv = NULL;
+	const char *word = NULL;
+	size_t n = 0;
+
+	become(fds, terminal);
 	close(ready);
 	while ((word = setup_next(setup, AGENT_ARGUMENT, word))) {
 		argv = reallocarray(argv, n + 2, sizeof(*argv));
@@ -200,6 +209,36 @@ static void start(void)
 		dup2(open("/dev/null", O_WRONLY | O_CLOEXEC), 2);
 }
 
+/* Once the command has ended, as its user. */
+static void send_artifacts(void)
+{
+	struct setup setup = {setup_text, setup_len};
+	const char *path = setup_next(&setup, AGENT_ARTIFACT, NULL);
+	int pair[2], none = open("/dev/null", O_RDWR | O_CLOEXEC);
+	pid_t packer;
+
+	out[2].told |= !path;
+	if (out[2].told)
+		return;
+	if (pipe2(pair, O_CLOEXEC) < 0)
+		die("pipe");
+	packer = fork();
+	if (packer < 0)
+		die("fork");
+	if (packer == 0) {
+		become((const int[]){none, pair[1], none}, false);
+		if (!place_enter(&setup) || !place_become(&setup))
+			_exit(AGENT_FAILED);
+		for (; path; path = setup_next(&setup, AGENT_ARTIFACT, path))
+			pack(stdout, path);
+		_exit(0);
+	}
+	close(pair[1]);
+	close_fd(&none);
+	out[2].fd = pair[0];
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+}
+
 /* All that it has written is there, but others may go on. */
 static void on_child(void)
 {
@@ -219,6 +258,7 @@ static void on_child(void)
 			if (out[i].fd >= 0 && !out[i].terminal &&
 			    ioctl(out[i].fd, FIONREAD, &out[i].rest) < 0)
 				out[i].rest = 0;
+		send_artifacts();
 	}
 }
 
@@ -253,7 +293,7 @@ static void take_input(const uint8_t *data, size_t len)
 
 static int take_message(void *ctx, const struct agent_message *m, const uint8_t *data)
 {
-	struct out *o = m->stream == AGENT_STDOUT || m->stream == AGENT_STDERR
+	struct out *o = m->stream >= AGENT_STDOUT && m->stream <= AGENT_ARTIFACTS
 				? &out[m->stream - AGENT_STDOUT]
 				: NULL;
 
@@ -298,7 +338,8 @@ static bool say_output(unsigned stream)
 	size_t max = MIN(o->credit, AGENT_MAX_DATA);
 	ssize_t n = 0;
 
-	if (o->told || !started || (o->fd >= 0 && !o->credit))
+	if (o->told || !started || (o->fd >= 0 && !o->credit) ||
+	    (stream == AGENT_ARTIFACTS && !exited))
 		return false;
 	if (o->rest >= 0)
 		max = MIN(max, (size_t)o->rest);
@@ -335,7 +376,7 @@ static bool say_of_input(void)
 
 static bool say_exit(void)
 {
-	if (!exited || told_exit || !out[0].told || !out[1].told)
+	if (!exited || told_exit || !out[0].told || !out[1].told || !out[2].told)
 		return false;
 	told_exit = true;
 	return wire_say(&port, AGENT_EXIT, 0, 0,
@@ -356,7 +397,7 @@ static void transmit(void)
 	int r = 1;
 
 	while (r > 0 && (port.left || say_hello() || say_of_input() || say_output(AGENT_STDOUT) ||
-			 say_output(AGENT_STDERR) || say_exit()))
+			 say_output(AGENT_STDERR) || say_output(AGENT_ARTIFACTS) || say_exit()))
 		r = wire_send(&port);
 	if (r < 0)
 		die("skep is gone");
@@ -389,19 +430,19 @@ static void feed(void)
 
 static void wait_for_work(void)
 {
-	struct pollfd p[5] = {
+	struct pollfd p[6] = {
 		{.fd = port.fd, .events = (short)(POLLIN | (port.left ? POLLOUT : 0))},
 		{.fd = signals, .events = POLLIN},
 		/* Without POLLOUT only the reader's end is told of. */
 		{.fd = in.fd, .events = (short)(in.ring.len ? POLLOUT : 0)},
 	};
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < 3; i++)
 		p[3 + i] = (struct pollfd){.fd = port.left || !out[i].credit ? -1 : out[i].fd,
 					   .events = POLLIN};
 	if (in.terminal && !in.ring.len)
 		p[2].fd = -1; /* its hang-up is out[0]'s */
-	poll(p, 5, -1);
+	poll(p, 6, -1);
 	if (p[0].revents & POLLHUP)
 		die("skep is gone");
 	if (p[0].revents & POLLIN)

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define AGENT_PORT    "skep.agent" /* the port's name */
-#define AGENT_VERSION 1u
+#define AGENT_VERSION 2u
 
 #define AGENT_MAX_DATA	(32768u - 8u) /* in a message: with its header what Linux takes at once */
 #define AGENT_WINDOW	(256u * 1024) /* bytes of a stream that are under way, at most */
@@ -37,7 +37,8 @@ enum agent_stream {
 	AGENT_STDIN,
 	AGENT_STDOUT,
 	AGENT_STDERR,
-	AGENT_SETUP, /* to the agent, first of all: records, see below */
+	AGENT_ARTIFACTS, /* after the command's end, as agent/pack.h has them */
+	AGENT_SETUP,	 /* to the agent, first of all: records, see below */
 };
 
 /* A record of AGENT_SETUP is one of these letters and a text, ended by a NUL. Numbers are decimal. */
@@ -60,6 +61,7 @@ enum agent_record {
 	/* The shared directory with this tag is AGENT_DIRECTORY: itself; or under an overlay. */
 	AGENT_WORK = 'w',
 	AGENT_WORK_OVERLAY = 'W',
+	AGENT_ARTIFACT = 'A', /* a path of AGENT_ARTIFACTS, one more */
 };
 
 #endif

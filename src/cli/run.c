@@ -197,6 +197,7 @@ static int run_vm(struct vm_config *config, struct error *e)
 {
 	struct run run = {.config = config, .result = {.end = VM_FAILED}, .result_fd = -1};
 	_cleanup_close_ int seed = -1;
+	int verdict = -1;
 	struct vm *vm;
 	int r;
 
@@ -205,6 +206,8 @@ static int run_vm(struct vm_config *config, struct error *e)
 		r = cli_add_seed(config, &seed, e);
 	if (r == 0)
 		r = open_outputs(config, &run.result_fd, e);
+	if (r == 0)
+		r = cli_start_artifacts(config, &verdict, e);
 	if (r < 0)
 		return r;
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_NOTICE);
@@ -219,6 +222,8 @@ static int run_vm(struct vm_config *config, struct error *e)
 	r = report(&run);
 	vm_close(vm);
 	r = explain(&run, r);
+	if (!cli_end_artifacts(config, verdict) && r == 0)
+		r = STATUS_FAILED;
 	if (run.result_fd >= 0)
 		close(run.result_fd);
 	vm_result_destroy(&run.result);

@@ -46,6 +46,13 @@ int cli_add_seed(struct vm_config *config, int *ret, struct error *e);
  * root file system. Errors have a message.
  */
 int cli_add_command(struct vm_config *config, struct error *e);
+/*
+ * Where there is --artifact, starts who receives them, by config->setup.artifacts; call this while there is
+ * one thread. *ret is for the other, which waits for them to be complete, and says whether they are: what
+ * is not there was told of. In the sandbox, too, once all that wrote there is closed.
+ */
+int cli_start_artifacts(struct vm_config *config, int *ret, struct error *e);
+bool cli_end_artifacts(struct vm_config *config, int verdict);
 /* Adds what it has of the host's files: devices to the config, records to `out`. */
 int cli_add_root(struct vm_config *config, FILE *out, struct error *e);
 

@@ -256,6 +256,22 @@ static int check_files(const struct vm_config *config, struct error *e)
 	return 0;
 }
 
+/* A path of the guest's and one of the host's. */
+static int check_artifacts(char *const *artifact, struct error *e)
+{
+	for (; artifact && *artifact; artifact++) {
+		const char *colon = strchr(*artifact, ':');
+
+		if (!colon || colon == *artifact || !colon[1])
+			return error_set(
+				e, -EINVAL,
+				"artifact: '%.200s': write what to copy and where to, like "
+				"'build/log:log'",
+				*artifact);
+	}
+	return 0;
+}
+
 int config_validate(const struct vm_config *config, struct error *e)
 {
 	for (size_t t = 0; config->types && config->types[t]; t++) {
@@ -273,11 +289,12 @@ int config_validate(const struct vm_config *config, struct error *e)
 		return error_set(e, -EINVAL,
 				 "terminal and no-terminal exclude each other: give one of them");
 	if (!config->command && (config->env || config->env_files || config->user || config->root ||
-				 config->cwd || config->expose))
+				 config->cwd || config->expose || config->artifacts))
 		return error_set(e, -EINVAL,
-				 "env, env-file, user, root, cwd and expose are a command's: skep "
-				 "run [OPTION...] "
-				 "-- COMMAND [ARG...]");
+				 "env, env-file, user, root, cwd, expose and artifact are a "
+				 "command's: skep run [OPTION...] -- COMMAND [ARG...]");
+	if (check_artifacts(config->artifacts, e) < 0)
+		return -EINVAL;
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL,
 				 "verbose and quiet exclude each other: give one of them");

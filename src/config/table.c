@@ -66,6 +66,10 @@ const struct setting vm_settings[] = {
 	{"expose", .arg = "PATH", .group = COMMAND, LIST_FIELD(vm_config, expose),
 	 .max = CONFIG_MAX_ENV,
 	 .help = "do not hide this secret of the host from it, like ~/.ssh (repeatable)"},
+	{"artifact", .arg = "GUEST:HOST", .group = COMMAND, LIST_FIELD(vm_config, artifacts),
+	 .key = "artifacts", .max = CONFIG_MAX_ENV,
+	 .help = "when it has ended, in whatever way, copy this file or directory of the guest to "
+		 "HOST (repeatable)"},
 
 	{"timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, timeout_ns),
 	 .help = "end the VM after this time, like 90s or 5m; a bare number is seconds, 0 means "

@@ -30,7 +30,7 @@ static uint64_t sent_data, credit;
 static size_t put(uint8_t *to, size_t room)
 {
 	uint8_t how = take8(&in), stream = take8(&in);
-	struct agent_message m = {.type = how & 7, .stream = stream & 3};
+	struct agent_message m = {.type = how & 7, .stream = stream % 5};
 	size_t len = m.type == AGENT_DATA ? take16(&in) % (AGENT_MAX_DATA + 1) : 0;
 	uint16_t said = (uint16_t)len;
 
@@ -73,9 +73,14 @@ static void listen_to(int fd)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t bytes[MAX_SENT];
-	int out = memfd_create("out", 0), from = memfd_create("in", 0), pair[2];
-	struct relay_config config = {
-		.in = from, .out = out, .err = out, .setup = "ax", .setup_len = 3};
+	int out = memfd_create("out", 0), from = memfd_create("in", 0),
+	    other = memfd_create("artifacts", 0), pair[2];
+	struct relay_config config = {.in = from,
+				      .out = out,
+				      .err = out,
+				      .artifacts = other,
+				      .setup = "ax",
+				      .setup_len = 3};
 	struct relay_counters counters;
 	struct relay *relay;
 	struct loop *loop;
@@ -106,6 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	loop_free(loop);
 	close(pair[1]);
 	close(out);
+	close(other);
 	close(from);
 	return 0;
 }

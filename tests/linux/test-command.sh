@@ -122,6 +122,25 @@ test_command_in_the_hosts_root() {
 	is "it compiles, and runs what it compiled" "$status" 42
 }
 
+# What it leaves is copied out, in whatever way it ends.
+test_command_artifacts() {
+	mkdir "$work/dir" && cd "$work/dir" || return
+	command_vm --artifact log:log.txt --artifact /tmp/out:out --artifact nothing:none -- \
+		sh -c 'mkdir -p /tmp/out/sub; echo "a" >/tmp/out/sub/file; ln -s /etc/passwd /tmp/out/link; echo log >log; exit 7'
+	is "the command's status stays" "$status" 7
+	is "files are there" "$(cat log.txt out/sub/file; readlink out/link)" "log
+a
+/etc/passwd"
+	check "what is missing is told" grep -qx "skep: --artifact: 'nothing': No such file or directory" "$work/err"
+	command_vm --artifact nothing:none -- true
+	is "and fails, if the command did not" "$status" 125
+	command_vm --artifact big:copy -- sh -c 'head -c 100M /dev/urandom >big; sha256sum <big'
+	is "100 MB are the same" "$(sha copy)" "$(out | cut -d " " -f 1)"
+	command_vm --guest --artifact /x:x -- sh -c 'poweroff -f; sleep 1000'
+	check "a VM that ends first has none" grep -q 'the VM ended before all was copied' "$work/err"
+	check "no process is left" sh -c '! pgrep -x skep-artifacts'
+}
+
 # An image as the root.
 test_command_in_an_image() {
 	mkdir -p "$work/root/bin" "$work/root/dev" "$work/root/proc" "$work/root/sys" "$work/dir"

@@ -31,6 +31,7 @@ struct fixture {
 	struct relay *relay;
 	int in, out, err; /* ours; -1: closed */
 	int far[3];	  /* the relay's ends of these */
+	int artifacts;	  /* where they go; 0: nowhere */
 	int port;	  /* the agent's end, if there is none; else -1 */
 	pid_t agent;
 	char *setup;
@@ -76,6 +77,7 @@ static inline void start_relay(struct fixture *f, bool terminal)
 	struct relay_config config = {.in = f->far[0],
 				      .out = f->far[1],
 				      .err = f->far[2],
+				      .artifacts = f->artifacts ? f->artifacts : -1,
 				      .setup = f->setup,
 				      .setup_len = f->setup_len,
 				      .size = terminal ? size_now : NULL,

@@ -2,6 +2,8 @@
 /* `skep run -- COMMAND`, without the VM: the relay and the agent, which runs real commands. */
 #include "agent_fixture.h"
 
+#include "agent/pack.h"
+
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -318,6 +320,45 @@ static void test_users(void **state)
 	}
 }
 
+static void say_what_is_missing(const char *text)
+{
+	print_message("%s\n", text);
+}
+
+/* The command has failed, and its output is not read yet. */
+static void test_artifacts_come_after_the_end(void **state)
+{
+	char dir[] = "/tmp/skep-agent.XXXXXX", path[64], text[8] = "";
+	struct fixture f;
+	FILE *setup = begin_setup(&f), *in;
+	int p[2];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	add_command(setup, COMMAND("sh", "-c", "mkdir d; echo text >d/file; echo said; exit 3"));
+	add_text(setup, AGENT_DIRECTORY, dir);
+	add_text(setup, AGENT_ARTIFACT, "d");
+	add_text(setup, AGENT_ARTIFACT, "nothing");
+	add_text(setup, AGENT_ARTIFACT, "d/file");
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	f.artifacts = p[1];
+	start_all(&f, setup, false);
+	in = fdopen(p[0], "r");
+	snprintf(path, sizeof(path), "%s/copy", dir);
+	assert_int_equal(unpack(in, path, say_what_is_missing), 0);
+	assert_int_equal(unpack(in, path, say_what_is_missing), 1);
+	assert_int_equal(unpack(in, path, say_what_is_missing), 0);
+	snprintf(path, sizeof(path), "%s/copy/file", dir);
+	assert_int_equal(finish(&f, "said\n", ""), 3);
+	fclose(in);
+	close(p[1]);
+	in = fopen(path, "r");
+	assert_string_equal(fgets(text, sizeof(text), in), "text\n");
+	fclose(in);
+	snprintf(path, sizeof(path), "rm -r %s", dir);
+	assert_int_equal(system(path), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_a_terminal_ends_its_input_by_a_key),
 		cmocka_unit_test(test_surroundings),
 		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_artifacts_come_after_the_end),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

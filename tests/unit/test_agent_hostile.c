@@ -32,41 +32,56 @@ static const struct hostile {
 	struct step steps[MAX_STEPS];
 } hostile[] = {
 	{"data before hello", "out of order", {{AGENT_DATA, AGENT_STDOUT, 0, 1, 0}}},
-	{"two hellos", "out of order", {{.value = 1}, {.value = 1}}},
-	{"another version", "of another version of skep (7, not 1)", {{.value = 7}}},
-	{"an unknown type", "no meaning", {{.value = 1}, {200, 0, 0, 0, 0}}},
-	{"a message to the agent", "no meaning", {{.value = 1}, {AGENT_SIGNAL, 0, 9, 0, 0}}},
+	{"two hellos", "out of order", {{.value = AGENT_VERSION}, {.value = AGENT_VERSION}}},
+	{"another version", "of another version of skep (7, not 2)", {{.value = 7}}},
+	{"an unknown type", "no meaning", {{.value = AGENT_VERSION}, {200, 0, 0, 0, 0}}},
+	{"a message to the agent",
+	 "no meaning",
+	 {{.value = AGENT_VERSION}, {AGENT_SIGNAL, 0, 9, 0, 0}}},
 	{"output to standard input",
 	 "may not send",
-	 {{.value = 1}, {AGENT_DATA, AGENT_STDIN, 0, 1, 0}}},
-	{"output to no stream", "may not send", {{.value = 1}, {AGENT_DATA, 77, 0, 1, 0}}},
-	{"the end of no stream", "is none", {{.value = 1}, {AGENT_END, 3, 0, 0, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, AGENT_STDIN, 0, 1, 0}}},
+	{"output to no stream",
+	 "may not send",
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, 77, 0, 1, 0}}},
+	{"the end of no stream",
+	 "is none",
+	 {{.value = AGENT_VERSION}, {AGENT_END, AGENT_SETUP, 0, 0, 0}}},
 	{"output of no length",
 	 "may not send",
-	 {{.value = 1}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 0}}},
 	{"a length too large",
 	 "no length",
-	 {{.value = 1}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 32761}}},
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 32761}}},
 	{"the largest length",
 	 "no length",
-	 {{.value = 1}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 65535}}},
-	{"a length where there is none", "no length", {{.value = 1}, {AGENT_CREDIT, 0, 1, 4, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, AGENT_STDOUT, 0, 0, 65535}}},
+	{"a length where there is none",
+	 "no length",
+	 {{.value = AGENT_VERSION}, {AGENT_CREDIT, 0, 1, 4, 0}}},
 	{"output after its end",
 	 "may not send",
-	 {{.value = 1}, {AGENT_END, AGENT_STDOUT, 0, 0, 0}, {AGENT_DATA, AGENT_STDOUT, 0, 1, 0}}},
+	 {{.value = AGENT_VERSION},
+	  {AGENT_END, AGENT_STDOUT, 0, 0, 0},
+	  {AGENT_DATA, AGENT_STDOUT, 0, 1, 0}}},
+	{"artifacts that nobody wants",
+	 "may not send",
+	 {{.value = AGENT_VERSION}, {AGENT_DATA, AGENT_ARTIFACTS, 0, 1, 0}}},
 	{"credit for what was not sent",
 	 "more input",
-	 {{.value = 1}, {AGENT_CREDIT, AGENT_STDIN, 1, 0, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_CREDIT, AGENT_STDIN, 1, 0, 0}}},
 	{"credit that overflows",
 	 "more input",
-	 {{.value = 1}, {AGENT_CREDIT, AGENT_STDIN, UINT32_MAX, 0, 0}}},
-	{"credit for output", "more input", {{.value = 1}, {AGENT_CREDIT, AGENT_STDOUT, 1, 0, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_CREDIT, AGENT_STDIN, UINT32_MAX, 0, 0}}},
+	{"credit for output",
+	 "more input",
+	 {{.value = AGENT_VERSION}, {AGENT_CREDIT, AGENT_STDOUT, 1, 0, 0}}},
 	{"a signal that is none",
 	 "signal that is none",
-	 {{.value = 1}, {AGENT_EXIT, 0, 65 << 8, 0, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_EXIT, 0, 65 << 8, 0, 0}}},
 	{"something after the end",
 	 "out of order",
-	 {{.value = 1}, {AGENT_EXIT, 0, 0, 0, 0}, {AGENT_DATA, AGENT_STDOUT, 0, 1, 0}}},
+	 {{.value = AGENT_VERSION}, {AGENT_EXIT, 0, 0, 0, 0}, {AGENT_DATA, AGENT_STDOUT, 0, 1, 0}}},
 };
 
 static void test_what_breaks_the_protocol_ends_the_talk(void **state)
@@ -108,7 +123,7 @@ static void test_output_beyond_the_window_is_refused(void **state)
 	make_streams(&f);
 	start_relay(&f, false);
 	fcntl(f.port, F_SETFL, O_NONBLOCK);
-	send_step(f.port, &(struct step){.value = 1});
+	send_step(f.port, &(struct step){.value = AGENT_VERSION});
 	for (size_t n = 0; relay_result(f.relay, &e) != -EPROTO; n++) {
 		struct pollfd p = {.fd = f.port, .events = POLLOUT};
 
@@ -138,7 +153,7 @@ static void test_an_end_before_the_commands_own_is_told(void **state)
 	start_relay(&f, false);
 	assert_int_equal(relay_result(f.relay, &e), -ENODATA);
 	assert_non_null(strstr(e.msg, "started no agent"));
-	send_step(f.port, &(struct step){.value = 1});
+	send_step(f.port, &(struct step){.value = AGENT_VERSION});
 	send_step(f.port, &(struct step){AGENT_DATA, AGENT_STDOUT, 0, 5, 0});
 	free(read_some(f.out, 5, &(size_t){0}));
 	assert_int_equal(relay_result(f.relay, &e), -ECHILD);
