@@ -12,6 +12,7 @@
 #define CONFIG_MAX_CPUS	   64u
 #define CONFIG_MAX_INITRDS 16u
 #define CONFIG_MAX_ENV	   4096u
+#define CONFIG_MAX_CACHES  8u
 
 #define CWDS(X) X(CWD_RW, "rw") X(CWD_RO, "ro") X(CWD_OVERLAY, "overlay") X(CWD_OFF, "off")
 enum cwd { CWDS(CHOICE_VALUE) };
@@ -27,6 +28,7 @@ struct vm_config {
 	char **env, **env_files;    /* NAME or NAME=VALUE; paths: as `initrds` */
 	char *user, *root;	    /* of the command; NULL: as outside */
 	char **expose;		    /* secrets of the host's, as `initrds` */
+	char **caches;		    /* NAME:PATH, as `initrds` */
 	char **artifacts;	    /* GUEST:HOST, as `initrds` */
 	unsigned cwd;		    /* enum cwd: the command's view of the working directory */
 	bool terminal, no_terminal; /* it has a terminal, or none, whatever the streams are */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/magic.h>
+#include <linux/openat2.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent.h"
@@ -112,18 +114,33 @@ static bool mount_disk(const char *serial)
 	return failed("--root: it has no ext4, xfs, btrfs or squashfs that can be mounted");
 }
 
-/* Makes the directory and those above it. */
-static bool make_path(const char *path)
+/* A directory of the command's root, by a name for the agent; it is made where it is not there, and links
+ * are followed as the command would. */
+static bool find_place(const char *path, char ret[32])
 {
-	char *copy = strdup(path);
+	struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+			       .resolve = RESOLVE_IN_ROOT};
+	int root = open(other_root ? ROOT : "/", O_PATH | O_CLOEXEC), at = dup(root), fd = -1;
+	char *copy = strdup(path), *end = copy;
 
-	for (char *p = copy; p && (p = strchr(p + 1, '/'));) {
-		*p = '\0';
-		mkdir(copy, 0755);
-		*p = '/';
+	while (copy && *end) {
+		char *name = end + 1;
+
+		end = strchrnul(name, '/');
+		*end = '\0';
+		fd = (int)syscall(SYS_openat2, root, copy, &how, sizeof(how));
+		if (fd < 0 && errno == ENOENT && mkdirat(at, name, 0755) == 0)
+			fd = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		close(at);
+		at = fd;
+		if (fd < 0)
+			break;
+		*end = path[end - copy];
 	}
 	free(copy);
-	return mkdir(path, 0755) == 0 || errno == EEXIST || failed(path);
+	close(root);
+	snprintf(ret, 32, "/proc/self/fd/%d", fd);
+	return fd >= 0 || failed(path);
 }
 
 static bool mount_share(const char *tag, const char *where, unsigned long flags)
@@ -173,17 +190,30 @@ static bool mount_work(const struct setup *setup)
 	const char *share = setup_next(setup, AGENT_WORK, NULL);
 	const char *overlay = setup_next(setup, AGENT_WORK_OVERLAY, NULL);
 	const char *directory = setup_next(setup, AGENT_DIRECTORY, NULL);
-	char *path = NULL;
-	bool ok;
+	char place[32];
 
 	if (!directory || !(share || overlay))
 		return true;
-	if (asprintf(&path, "%s%s", other_root ? ROOT : "", directory) < 0)
-		return failed(directory);
-	ok = make_path(path) &&
-	     (share ? mount_share(share, path, 0) : mount_overlay(overlay, path));
-	free(path);
-	return ok;
+	return find_place(directory, place) &&
+	       (share ? mount_share(share, place, 0) : mount_overlay(overlay, place));
+}
+
+static bool mount_caches(const struct setup *setup)
+{
+	const char *text = NULL;
+	char tag[37], place[32];
+
+	while ((text = setup_next(setup, AGENT_CACHE, text))) {
+		const char *path = strchr(text, ' ');
+
+		errno = EINVAL;
+		if (!path || path - text >= (ptrdiff_t)sizeof(tag))
+			return failed(text);
+		snprintf(tag, sizeof(tag), "%.*s", (int)(path - text), text);
+		if (!find_place(path + 1, place) || !mount_share(tag, place, 0))
+			return false;
+	}
+	return true;
 }
 
 /* Names of other hosts are looked up by who gave the guest its address. */
@@ -213,7 +243,7 @@ bool place_make(const struct setup *setup)
 	if (geteuid() != 0 || statfs("/", &fs) < 0 ||
 	    (fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC))
 		return true; /* this is not the default guest, but a system that has all it needs */
-	if (!mount_root(setup) || !mount_usual() || !mount_work(setup))
+	if (!mount_root(setup) || !mount_usual() || !mount_work(setup) || !mount_caches(setup))
 		return false;
 	copy_resolv_conf();
 	return true;

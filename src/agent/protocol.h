@@ -61,6 +61,7 @@ enum agent_record {
 	/* The shared directory with this tag is AGENT_DIRECTORY: itself; or under an overlay. */
 	AGENT_WORK = 'w',
 	AGENT_WORK_OVERLAY = 'W',
+	AGENT_CACHE = 'c', /* "TAG PATH": a shared directory, and where it is mounted; one more */
 	AGENT_ARTIFACT = 'A', /* a path of AGENT_ARTIFACTS, one more */
 };
 

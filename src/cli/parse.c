@@ -67,10 +67,10 @@ static int parse_long(const struct parser *p, const char *word, const char *next
 	bool off = false;
 
 	if (!s && len > 3 && strncmp(word, "no-", 3) == 0) {
-		s = setting_find(p->table, word + 3, len - 3);
 		off = true;
-		if (s && (s->type != SETTING_BOOL || s->arg))
-			s = NULL;
+		do /* an option that takes a value may have the name, too */
+			s = setting_find(s ? s + 1 : p->table, word + 3, len - 3);
+		while (s && (s->type != SETTING_BOOL || s->arg));
 	}
 	if (!s || !s->help)
 		return unknown_option(p, word, len);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* Where the command of `skep run -- COMMAND` runs: its root and its directory (agent/protocol.h). */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "agent/protocol.h"
 #include "base/util.h"
+#include "boot/cache.h"
 #include "run.h"
 
 #define ROOT_NAME "skep-root" /* a tag or a serial number */
@@ -146,9 +149,56 @@ static int add_work(struct vm_config *config, FILE *out, struct error *e)
 			  e);
 }
 
+/* The first of a cache's directories that no VM has, at `path`: its lock is held as long as the process
+ * lives. */
+static int take_directory(const char *path, char *ret, size_t size, struct error *e)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return error_set(e, -errno, "'%.200s': %m", path);
+	for (unsigned i = 0;; i++) {
+		int fd;
+
+		snprintf(ret, size, "%s/%u", path, i);
+		if (mkdir(ret, 0700) == 0)
+			chmod(ret,
+			      01777); /* any user of the guest's may write; the host's get no further than here */
+		fd = open(ret, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return 0;
+		if (fd < 0 || errno != EWOULDBLOCK)
+			return error_set(e, -errno, "'%.200s': %m", ret);
+		close(fd);
+	}
+}
+
+static int add_caches(struct vm_config *config, FILE *out, struct error *e)
+{
+	struct cache cache;
+	int r = config->caches ? cache_open(&cache, e) : 0;
+
+	for (size_t i = 0; r == 0 && config->caches && config->caches[i]; i++) {
+		const char *text = config->caches[i];
+		size_t len = strcspn(text, ":");
+		char path[700], directory[720], options[32];
+
+		snprintf(path, sizeof(path), "%s/shared-%.*s", cache.path, (int)len, text);
+		snprintf(options, sizeof(options), ":skep-cache-%zu", i);
+		fprintf(out, "%c%s %s", AGENT_CACHE, options + 1, text + len + 1);
+		fputc('\0', out);
+		r = take_directory(path, directory, sizeof(directory), e);
+		if (r == 0)
+			r = add_device(config, true, directory, options, e);
+	}
+	if (config->caches)
+		cache_close(&cache);
+	return r < 0 ? error_prefix(e, r, "--cache") : 0;
+}
+
 int cli_add_root(struct vm_config *config, FILE *out, struct error *e)
 {
 	int r = add_root(config, out, e);
 
-	return r < 0 ? r : add_work(config, out, e);
+	if (r == 0)
+		r = add_work(config, out, e);
+	return r < 0 ? r : add_caches(config, out, e);
 }

@@ -272,6 +272,24 @@ static int check_artifacts(char *const *artifact, struct error *e)
 	return 0;
 }
 
+/* The name is that of a directory. */
+static int check_caches(char *const *cache, struct error *e)
+{
+	static const char letters[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+
+	for (; cache && *cache; cache++) {
+		size_t len = strspn(*cache, letters);
+
+		if (!len || len > 64 || **cache == '.' || strncmp(*cache + len, ":/", 2) != 0)
+			return error_set(e, -EINVAL,
+					 "cache: '%.200s': write a name of letters and digits and "
+					 "where it is to be, like 'ccache:/root/.ccache'",
+					 *cache);
+	}
+	return 0;
+}
+
 int config_validate(const struct vm_config *config, struct error *e)
 {
 	for (size_t t = 0; config->types && config->types[t]; t++) {
@@ -288,12 +306,13 @@ int config_validate(const struct vm_config *config, struct error *e)
 	if (config->terminal && config->no_terminal)
 		return error_set(e, -EINVAL,
 				 "terminal and no-terminal exclude each other: give one of them");
-	if (!config->command && (config->env || config->env_files || config->user || config->root ||
-				 config->cwd || config->expose || config->artifacts))
+	if (!config->command &&
+	    (config->env || config->env_files || config->user || config->root || config->cwd ||
+	     config->expose || config->caches || config->artifacts))
 		return error_set(e, -EINVAL,
-				 "env, env-file, user, root, cwd, expose and artifact are a "
-				 "command's: skep run [OPTION...] -- COMMAND [ARG...]");
-	if (check_artifacts(config->artifacts, e) < 0)
+				 "env, env-file, user, root, cwd, expose, cache and artifact are "
+				 "a command's: skep run [OPTION...] -- COMMAND [ARG...]");
+	if (check_caches(config->caches, e) < 0 || check_artifacts(config->artifacts, e) < 0)
 		return -EINVAL;
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL,

@@ -66,6 +66,10 @@ const struct setting vm_settings[] = {
 	{"expose", .arg = "PATH", .group = COMMAND, LIST_FIELD(vm_config, expose),
 	 .max = CONFIG_MAX_ENV,
 	 .help = "do not hide this secret of the host from it, like ~/.ssh (repeatable)"},
+	{"cache", .arg = "NAME:PATH", .group = COMMAND, LIST_FIELD(vm_config, caches),
+	 .key = "caches", .max = CONFIG_MAX_CACHES,
+	 .help = "mount a directory there that skep keeps for later commands; no other VM has the "
+		 "same one at the same time (repeatable)"},
 	{"artifact", .arg = "GUEST:HOST", .group = COMMAND, LIST_FIELD(vm_config, artifacts),
 	 .key = "artifacts", .max = CONFIG_MAX_ENV,
 	 .help = "when it has ended, in whatever way, copy this file or directory of the guest to "

@@ -46,12 +46,15 @@ ok "a value too many" complains 2 'takes no value' run --dry-run=1
 ok "an argument too many" complains 2 'are given with --kernel' run vmlinux
 ok "an argument before the command" complains 2 "unexpected argument 'vmlinux'.*a command after --" run vmlinux -- true
 ok "a terminal and none" complains 2 'terminal and no-terminal exclude' run -tT -- true
-for words in "-e A=1" "--user nobody" "--root /" "--cwd ro" "--expose x" "--env-file x" "--artifact a:b"; do
+for words in "-e A=1" "--user nobody" "--root /" "--cwd ro" "--expose x" "--env-file x" "--artifact a:b" "--cache a:/b"; do
 	# shellcheck disable=SC2086
 	ok "$words without a command" complains 2 "are a command's" run $words
 done
 for words in a a: :b; do
 	ok "--artifact $words" complains 2 "artifact: '$words': write what to copy" run -k K --artifact "$words" -- true
+done
+for words in a a: :/b a:b ../a:/b .a:/b a/b:/c; do
+	ok "--cache $words" complains 2 "cache: '$words': write a name" run -k K --cache "$words" -- true
 done
 ok "a view of the directory that there is not" complains 2 'none of rw|ro|overlay|off' run --cwd rx -- true
 echo x >"$tmp/kernel"
@@ -61,7 +64,7 @@ ok "a file of variables that is not there" complains 125 "--env-file: '/no/such'
 ok "a root that is not there" complains 125 "--root: '/no/such': No such file" run -k "$tmp/kernel" --root /no/such -- true
 ok "a console where the command's streams are" complains 125 "the standard streams are the command's" \
 	run -k "$tmp/kernel" --guest --cwd off --console stdio -- true
-run run -k K --no-cache -e A=1 -e B --user u -t --cwd ro --artifact x:y --dry-run -- a '' $'b\nc'
+run run -k K --no-cache -e A=1 -e B --user u -t --cwd ro --artifact x:y --cache x:/y --dry-run -- a '' $'b\nc'
 "$skep" run --config "$tmp/out" --dry-run >"$tmp/again"
 ok "a command goes through the configuration" cmp "$tmp/out" "$tmp/again"
 ok "all of it" python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["command"] != ["a", "", "b\nc"])' "$tmp/out"

@@ -141,6 +141,30 @@ a
 	check "no process is left" sh -c '! pgrep -x skep-artifacts'
 }
 
+# Each VM has a directory of a cache alone, and one that it finds again.
+test_command_caches() {
+	local first
+	export XDG_CACHE_HOME=$work/xdg
+	mkdir "$work/dir" && cd "$work/dir" || return
+	command_vm --cache x:/var/cache/deep/er -- sh -c 'cd /var/cache/deep/er; ls; echo 1 >runs'
+	is "it is empty at first" "$status $(out)" "0 "
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256 --cache x:/c -- \
+		sh -c 'cat /c/runs; echo 2 >/c/runs; echo up; until [ -e stop ]; do sleep 1; done' >"$work/first" 2>&1 &
+	first=$!
+	eventually grep -q up "$work/first"
+	command_vm --cache x:/c --user nobody --cwd off -- sh -c 'cat /c/runs; echo other >/c/runs'
+	is "another VM has another one at the same time" "$(out)$(err)" "cat: /c/runs: No such file or directory"
+	touch stop
+	wait "$first"
+	is "and the first kept its own" "$(cat "$work/first")" "1
+up"
+	command_vm --cache x:/c --cache y:/run/c -- sh -c 'cat /c/runs; ls /run/c'
+	is "which the next finds" "$(out)" 2
+	is "there are three" "$(cd "$XDG_CACHE_HOME/skep" && ls -d shared-*/*)" "shared-x/0
+shared-x/1
+shared-y/0"
+}
+
 # An image as the root.
 test_command_in_an_image() {
 	mkdir -p "$work/root/bin" "$work/root/dev" "$work/root/proc" "$work/root/sys" "$work/dir"
