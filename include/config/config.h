@@ -64,8 +64,8 @@ struct vm_config {
 int config_init(struct vm_config *config, const struct device_options *const *types);
 void config_destroy(struct vm_config *config);
 
-/* Fills in what nobody has said: 1 CPU and 256 MiB; for a command as many as the host offers, but 8 at
- * most, and half of its memory, but 4 GiB at most. */
+/* Fills in what nobody has said: 1 CPU and 256 MiB; for a command as many as the host and cgroups
+ * offer, but 8 at most, and half of the memory, but 4 GiB at most. */
 void config_settle(struct vm_config *config);
 
 /*

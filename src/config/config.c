@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <string.h>
 
+#include "base/cgroup.h"
 #include "base/util.h"
 #include "config/config.h"
 #include "config/device_options.h"
@@ -154,18 +155,19 @@ void config_settle(struct vm_config *config)
 	uint64_t memory = 256 * MIB;
 	cpu_set_t cpus;
 
-	if (config->command)
-		memory =
-			MIN((uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 2,
-			    4 * GIB);
-	memory = ALIGN_DOWN(memory, CONFIG_MEMORY_UNIT);
+	if (config->command) {
+		memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+		memory = MIN(MIN(memory, cgroup_limit("memory.max")) / 2, 4 * GIB);
+	}
+	memory = MAX(ALIGN_DOWN(memory, CONFIG_MEMORY_UNIT), CONFIG_MEMORY_UNIT);
 	if (!config->memory.start)
 		config->memory = (struct ram_size){memory, memory};
 	if (config->cpus)
 		return;
 	config->cpus = 1;
 	if (config->command && sched_getaffinity(0, sizeof(cpus), &cpus) == 0)
-		config->cpus = (unsigned)MIN(CPU_COUNT(&cpus), 8);
+		config->cpus =
+			(unsigned)MIN(MIN((uint64_t)CPU_COUNT(&cpus), cgroup_limit("cpu.max")), 8);
 }
 
 void config_destroy(struct vm_config *config)

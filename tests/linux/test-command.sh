@@ -141,6 +141,25 @@ a
 	check "no process is left" sh -c '! pgrep -x skep-artifacts'
 }
 
+# What control groups allow is what there is, by default.
+test_command_in_a_cgroup() {
+	local group=/sys/fs/cgroup/skep-command
+	if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+		skip "limits of control groups" "cgroup2 is not mounted"
+		return
+	fi
+	echo "+cpu +memory" >/sys/fs/cgroup/cgroup.subtree_control
+	mkdir -p "$group/in"
+	echo 600M >"$group/memory.max"
+	echo "50000 100000" >"$group/cpu.max"
+	is "half of the memory, and one processor" "$(
+		echo 0 >"$group/in/cgroup.procs"
+		"$skep" run -k x --dry-run -- true |
+			python3 -c 'import json, sys; d = json.load(sys.stdin); print(d["memory"], d["cpus"])'
+	)" "300M 1"
+	rmdir "$group/in" "$group"
+}
+
 # Each VM has a directory of a cache alone, and one that it finds again.
 test_command_caches() {
 	local first
