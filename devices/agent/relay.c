@@ -161,7 +161,7 @@ static int take_credit(struct relay *r, const struct agent_message *m)
 
 static int take_exit(struct relay *r, uint32_t value)
 {
-	if (value >> 8 > MAX_SIGNAL)
+	if (value & ~AGENT_EXIT_MASK || AGENT_SIGNALLED(value) > MAX_SIGNAL)
 		return refuse(r, "the guest's agent tells of a signal that is none");
 	atomic_store(&r->result, (int)value);
 	r->in.ended = true;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "agent/protocol.h"
+#include "base/log.h"
 #include "base/util.h"
 #include "config/config.h"
 #include "console/tty.h"
@@ -20,6 +21,7 @@ struct place {
 	bool has_tty;
 	int pair[2]; /* the port's end and the relay's; -1: not ours */
 	struct relay *relay;
+	uint64_t memory; /* that the guest has */
 };
 
 static bool is_there(const struct vm_config *config)
@@ -43,6 +45,7 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 	if (!place)
 		return error_set(e, -ENOMEM, "out of memory");
 	place->pair[0] = place->pair[1] = -1;
+	place->memory = host->config->memory.start;
 	d->own = place;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, place->pair) < 0)
 		return error_set(e, -errno, "cannot make a pair of sockets: %m");
@@ -99,10 +102,18 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 
 static void stop(struct vm_device *d)
 {
-	struct place *place = d->own;
+	const struct place *place = d->own;
+	int r;
 
-	if (place && place->relay)
-		relay_finish(place->relay);
+	if (!place || !place->relay)
+		return;
+	relay_finish(place->relay);
+	r = relay_result(place->relay, NULL);
+	if (r >= 0 && (unsigned)r & AGENT_OUT_OF_MEMORY)
+		log_warn("the guest ran out of memory, and its kernel killed a process: give it "
+			 "more "
+			 "than %s with --memory",
+			 BYTES_TEXT(place->memory));
 }
 
 static void close_place(struct vm_device *d)
@@ -170,18 +181,23 @@ static int result(const struct vm_device *d, struct error *e)
 
 static int exit_status(const struct vm_device *d, struct error *e)
 {
-	int r = result(d, e), sig = r >> 8;
+	int r = result(d, e);
+	unsigned how = (unsigned)r, sig = AGENT_SIGNALLED(how);
 
-	return r < 0 ? r : sig ? 128 + sig : r & 0xff;
+	return r < 0 ? r : (int)(sig ? 128 + sig : AGENT_STATUS(how));
 }
 
 static void describe(const struct vm_device *d, json_t *ret)
 {
 	const struct place *place = d->own;
 	int r = place && place->relay ? result(d, NULL) : -ECHILD;
+	unsigned how = (unsigned)r, sig = r < 0 ? 0 : AGENT_SIGNALLED(how);
 
-	json_object_set_new(ret, "status", r < 0 || r >> 8 ? json_null() : json_integer(r & 0xff));
-	json_object_set_new(ret, "signal", r < 0 || !(r >> 8) ? json_null() : json_integer(r >> 8));
+	json_object_set_new(ret, "status",
+			    r < 0 || sig ? json_null() : json_integer(AGENT_STATUS(how)));
+	json_object_set_new(ret, "signal", sig ? json_integer(sig) : json_null());
+	json_object_set_new(ret, "out_of_memory",
+			    json_boolean(r >= 0 && how & AGENT_OUT_OF_MEMORY));
 }
 
 static void print_status(size_t i, const json_t *status, FILE *out)

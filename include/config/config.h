@@ -28,6 +28,7 @@ struct vm_config {
 	char **env, **env_files;    /* NAME or NAME=VALUE; paths: as `initrds` */
 	char *user, *root;	    /* of the command; NULL: as outside */
 	char **expose;		    /* secrets of the host's, as `initrds` */
+	uint64_t overlay_limit;	    /* bytes of its overlays; 0: half of the memory */
 	char **caches;		    /* NAME:PATH, as `initrds` */
 	char **artifacts;	    /* GUEST:HOST, as `initrds` */
 	unsigned cwd;		    /* enum cwd: the command's view of the working directory */

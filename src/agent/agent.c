@@ -43,6 +43,7 @@ static struct winsize size;
 static pid_t child;
 static int status; /* as of wait(2) */
 static bool started, exited;
+static unsigned long kills_before;
 
 /* What the command reads from. */
 static struct {
@@ -79,6 +80,32 @@ __attribute__((noreturn)) static void die(const char *what)
 
 /* The command */
 
+/* How many processes the kernel has killed for want of memory. */
+static unsigned long oom_kills(void)
+{
+	static const char name[] = "oom_kill ";
+	FILE *f = fopen("/proc/vmstat", "re");
+	unsigned long n = 0;
+	char line[128];
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, name, strlen(name)) == 0)
+			n = strtoul(line + strlen(name), NULL, 10);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* The agent is not to be killed for what its command uses up. */
+static void spare_from_oom(bool spare)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		dprintf(fd, "%d", spare ? -1000 : 0);
+	close_fd(&fd);
+}
+
 /* In a process of its own: where the command belongs, with these as its standard streams. */
 static void become(const int fds[3], bool terminal)
 {
@@ -93,6 +120,7 @@ static void become(const int fds[3], bool terminal)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int sig = 1; sig < 32; sig++)
 		signal(sig, SIG_DFL);
+	spare_from_oom(false);
 }
 
 __attribute__((noreturn)) static void run(const struct setup *setup, const int fds[3],
@@ -188,6 +216,7 @@ static void start(void)
 	bool placed;
 
 	started = true;
+	kills_before = oom_kills();
 	if (!setup_len || setup_text[setup_len - 1]) {
 		errno = EPROTO;
 		die("setup");
@@ -376,12 +405,15 @@ static bool say_of_input(void)
 
 static bool say_exit(void)
 {
+	uint32_t how;
+
 	if (!exited || told_exit || !out[0].told || !out[1].told || !out[2].told)
 		return false;
 	told_exit = true;
-	return wire_say(&port, AGENT_EXIT, 0, 0,
-			WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) << 8
-					    : (uint32_t)WEXITSTATUS(status));
+	how = oom_kills() > kills_before ? AGENT_OUT_OF_MEMORY : 0;
+	how |= WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) << 8
+				   : (uint32_t)WEXITSTATUS(status);
+	return wire_say(&port, AGENT_EXIT, 0, 0, how);
 }
 
 static bool say_hello(void)
@@ -521,6 +553,7 @@ int main(int argc, char **argv)
 	else
 		open_port();
 	fcntl(port.fd, F_SETFD, FD_CLOEXEC);
+	spare_from_oom(true);
 	fcntl(port.fd, F_SETFL, O_NONBLOCK);
 	while (!told_exit || port.left) {
 		transmit();

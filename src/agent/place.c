@@ -149,14 +149,17 @@ static bool mount_share(const char *tag, const char *where, unsigned long flags)
 }
 
 /* The share under an overlay; what is written is in memory. */
-static bool mount_overlay(const char *tag, const char *where)
+static bool mount_overlay(const struct setup *setup, const char *tag, const char *where)
 {
 	static const char *const parts[] = {"lower", "upper", "work"};
+	const char *limit = setup_next(setup, AGENT_OVERLAY_LIMIT, NULL);
 	char base[64], options[256], path[96];
 
 	snprintf(base, sizeof(base), "/run/overlay.%s", tag);
+	snprintf(options, sizeof(options), "mode=755%s%.20s", limit ? ",size=" : "",
+		 limit ? limit : "");
 	mkdir(base, 0755);
-	if (mount("tmpfs", base, "tmpfs", 0, "mode=755") < 0)
+	if (mount("tmpfs", base, "tmpfs", 0, options) < 0)
 		return failed(base);
 	for (size_t i = sizeof(parts) / sizeof(parts[0]); i-- > 0;) {
 		snprintf(path, sizeof(path), "%s/%s", base, parts[i]);
@@ -177,7 +180,7 @@ static bool mount_root(const struct setup *setup)
 	if (!other_root)
 		return true;
 	mkdir(ROOT, 0755);
-	return (disk ? mount_disk(disk) : mount_overlay(share, ROOT)) &&
+	return (disk ? mount_disk(disk) : mount_overlay(setup, share, ROOT)) &&
 	       mount_at("devtmpfs", "/dev", MS_NOSUID, "mode=755") &&
 	       mount_at("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) &&
 	       mount_at("sysfs", "/sys", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) &&
@@ -195,7 +198,7 @@ static bool mount_work(const struct setup *setup)
 	if (!directory || !(share || overlay))
 		return true;
 	return find_place(directory, place) &&
-	       (share ? mount_share(share, place, 0) : mount_overlay(overlay, place));
+	       (share ? mount_share(share, place, 0) : mount_overlay(setup, overlay, place));
 }
 
 static bool mount_caches(const struct setup *setup)

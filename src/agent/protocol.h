@@ -30,8 +30,15 @@ enum agent_kind {
 	AGENT_CREDIT, /* who gets the stream is done with `value` bytes: so many more may come */
 	AGENT_SIGNAL, /* to the agent: signal `value` for the command */
 	AGENT_SIZE, /* to the agent: the terminal has value >> 16 columns and value & 0xffff rows */
-	AGENT_EXIT, /* the agent's last: value & 0xff is the command's status, value >> 8 its signal */
+	AGENT_EXIT, /* the agent's last: how the command ended, see below */
 };
+
+/* `value` of AGENT_EXIT has the command's status, or its signal; and whether the kernel had to kill a
+ * process meanwhile, for want of memory. */
+#define AGENT_STATUS(value)    ((value)&0xffu)
+#define AGENT_SIGNALLED(value) ((value) >> 8 & 0xffu)
+#define AGENT_OUT_OF_MEMORY    0x10000u
+#define AGENT_EXIT_MASK	       0x1ffffu
 
 enum agent_stream {
 	AGENT_STDIN,
@@ -61,6 +68,7 @@ enum agent_record {
 	/* The shared directory with this tag is AGENT_DIRECTORY: itself; or under an overlay. */
 	AGENT_WORK = 'w',
 	AGENT_WORK_OVERLAY = 'W',
+	AGENT_OVERLAY_LIMIT = 'D', /* bytes of an overlay, at most */
 	AGENT_CACHE = 'c', /* "TAG PATH": a shared directory, and where it is mounted; one more */
 	AGENT_ARTIFACT = 'A', /* a path of AGENT_ARTIFACTS, one more */
 };

@@ -144,6 +144,8 @@ int cli_add_command(struct vm_config *config, struct error *e)
 			   (!config->no_terminal && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 	for (char **word = config->command; *word; word++)
 		add(out, AGENT_ARGUMENT, "%s", *word);
+	if (config->overlay_limit)
+		add(out, AGENT_OVERLAY_LIMIT, "%llu", (unsigned long long)config->overlay_limit);
 	for (char **a = config->artifacts; a && *a; a++)
 		add(out, AGENT_ARTIFACT, "%.*s", (int)strcspn(*a, ":"), *a);
 	add_user(out, config->user);

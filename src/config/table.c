@@ -66,6 +66,10 @@ const struct setting vm_settings[] = {
 	{"expose", .arg = "PATH", .group = COMMAND, LIST_FIELD(vm_config, expose),
 	 .max = CONFIG_MAX_ENV,
 	 .help = "do not hide this secret of the host from it, like ~/.ssh (repeatable)"},
+	{"disk-limit", .arg = "SIZE", .group = COMMAND, BYTES_FIELD(vm_config, overlay_limit),
+	 .help = "what it may write to a directory that is thrown away, the root for one, in "
+		 "memory "
+		 "(default: half of the guest's memory)"},
 	{"cache", .arg = "NAME:PATH", .group = COMMAND, LIST_FIELD(vm_config, caches),
 	 .key = "caches", .max = CONFIG_MAX_CACHES,
 	 .help = "mount a directory there that skep keeps for later commands; no other VM has the "

@@ -141,6 +141,19 @@ a
 	check "no process is left" sh -c '! pgrep -x skep-artifacts'
 }
 
+# A guest that is short of something says of what, and the host stays calm.
+test_command_that_takes_all() {
+	mkdir "$work/dir" && cd "$work/dir" || return
+	command_vm --guest -m 192M -- sh -c 'tail /dev/zero; echo survived $?'
+	is "a hog of memory is killed, and only that" "$status $(out | tail -n 1)" "0 survived 137"
+	check "a message says why" grep -q '^skep: warning: the guest ran out of memory.* than 192 MiB with --memory' "$work/err"
+	is "and so does the result" "$(of_result out_of_memory)" True
+	command_vm --disk-limit 20M -- sh -c 'head -c 30M /dev/zero >/var/tmp/full; stat -c %s /var/tmp/full'
+	check "a hog of the disk finds it full" grep -q 'No space left on device' "$work/err"
+	check "at its limit" [ "$(($(out) / 1000000))" = 20 ]
+	is "which is no want of memory" "$(of_result out_of_memory)" False
+}
+
 # What control groups allow is what there is, by default.
 test_command_in_a_cgroup() {
 	local group=/sys/fs/cgroup/skep-command

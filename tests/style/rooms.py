@@ -46,7 +46,8 @@ NAMED = [
 	("src/cli/disk", None),                        # `skep disk` works on images, without a VM ...
 	("src/cli/", SKEP_DISK),                       # ... and is a command as others are
 	("src/boot/identify.c", r"a disk|--disk|disk image"),  # what else a file is, and where it goes
-	("src/config/table.c", r"RAM disk|boot loader of a disk"),  # an initrd; what is booted
+	("src/config/table.c", r"RAM disk|boot loader of a disk|disk-limit"),  # an initrd; what is booted;
+	("src/config/config.c", r"disk-limit"),        # an option of a command
 	("src/cli/check.c", r"vhost.(?:net|vsock)|\"vsock\""),  # the host's names
 	("src/klog/vmcoreinfo.c", r"_blk(?:_|\b)"),   # Linux's words
 	("src/boot/cmdline.c", r"console=|\"tty\"|tty0"),  # Linux's words
