@@ -40,6 +40,7 @@ struct vm_config {
 	} setup;
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
+	uint64_t kill_after_ns;	  /* a command's time to end by itself; 0: stop_timeout_ns */
 	char *result_path;	  /* NULL: none */
 	char *control_path;	  /* of the control socket; NULL: none */
 	char **sources;		  /* configuration files that were read, as `initrds`; no setting */

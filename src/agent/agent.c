@@ -131,6 +131,8 @@ __attribute__((noreturn)) static void run(const struct setup *setup, const int f
 	size_t n = 0;
 
 	become(fds, terminal);
+	while ((word = setup_next(setup, AGENT_IGNORED, word)))
+		signal(atoi(word), SIG_IGN);
 	close(ready);
 	while ((word = setup_next(setup, AGENT_ARGUMENT, word))) {
 		argv = reallocarray(argv, n + 2, sizeof(*argv));

@@ -60,6 +60,7 @@ enum agent_record {
 	AGENT_USER = 'n',  /* instead of these: NAME, UID or UID:GID, by /etc/passwd of its root */
 	AGENT_UMASK = 'm',
 	AGENT_LIMIT = 'l',    /* RESOURCE SOFT HARD, as setrlimit(2) has them */
+	AGENT_IGNORED = 'i',  /* it ignores signal N; one more */
 	AGENT_TERMINAL = 't', /* it has one, and no pipes; AGENT_SIZE comes before this */
 	/* Instead of the guest's own root: the disk with this serial number; or the shared directory
 	 * with this tag, under an overlay that is thrown away. */

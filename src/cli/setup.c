@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -120,6 +121,7 @@ static void add_user(FILE *out, const char *user)
 static void add_process(FILE *out)
 {
 	mode_t mask = umask(0);
+	struct sigaction action;
 	struct rlimit limit;
 
 	umask(mask);
@@ -128,6 +130,10 @@ static void add_process(FILE *out)
 		if (getrlimit((__rlimit_resource_t)i, &limit) == 0)
 			add(out, AGENT_LIMIT, "%d %llu %llu", i, (unsigned long long)limit.rlim_cur,
 			    (unsigned long long)limit.rlim_max);
+	for (int sig = 1; sig < SIGRTMIN; sig++)
+		if (sig != SIGXFSZ && sigaction(sig, NULL, &action) == 0 && /* skep's own */
+		    action.sa_handler == SIG_IGN)
+			add(out, AGENT_IGNORED, "%d", sig);
 }
 
 int cli_add_command(struct vm_config *config, struct error *e)

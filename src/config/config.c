@@ -308,12 +308,12 @@ int config_validate(const struct vm_config *config, struct error *e)
 	if (config->terminal && config->no_terminal)
 		return error_set(e, -EINVAL,
 				 "terminal and no-terminal exclude each other: give one of them");
-	if (!config->command &&
-	    (config->env || config->env_files || config->user || config->root || config->cwd ||
-	     config->expose || config->overlay_limit || config->caches || config->artifacts))
+	if (!config->command && (config->env || config->env_files || config->user || config->root ||
+				 config->cwd || config->expose || config->overlay_limit ||
+				 config->kill_after_ns || config->caches || config->artifacts))
 		return error_set(
 			e, -EINVAL,
-			"env, env-file, user, root, cwd, expose, disk-limit, cache and "
+			"env, env-file, user, root, cwd, expose, disk-limit, kill-after, cache and "
 			"artifact are a command's: skep run [OPTION...] -- COMMAND [ARG...]");
 	if (check_caches(config->caches, e) < 0 || check_artifacts(config->artifacts, e) < 0)
 		return -EINVAL;

@@ -85,6 +85,9 @@ const struct setting vm_settings[] = {
 	{"stop-timeout", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, stop_timeout_ns),
 	 .help = "SIGTERM and SIGINT press the guest's power button, or go to the command; if the "
 		 "VM has not ended after this time, end it by force (default: 30s)"},
+	{"kill-after", .arg = "TIME", .group = ENDS, DURATION_FIELD(vm_config, kill_after_ns),
+	 .help = "the same for a command; when --timeout runs out it gets SIGTERM then, and this "
+		 "time (default: that of --stop-timeout, and none)"},
 	{"result", .arg = "FILE", .group = ENDS, STRING_FIELD(vm_config, result_path),
 	 .help = "write how the VM ended, with counters, as JSON"},
 

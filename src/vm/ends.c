@@ -32,7 +32,7 @@ static void end_guest(struct loop_work *work)
 
 static void begin_end(struct vm *vm, enum vm_end end, int sig, const char *why)
 {
-	vm->result->end = end;
+	vm->result->end = end == VM_POWER_OFF && vm->timed_out ? VM_TIMEOUT : end;
 	vm->result->signal = sig;
 	if (why)
 		snprintf(vm->result->error.msg, sizeof(vm->result->error.msg), "%s", why);
@@ -125,7 +125,8 @@ static void on_loop_failure(void *ctx, const char *why)
 	vm_end(ctx, VM_FAILED, 0, why);
 }
 
-/* The first stop signal goes to the command, or presses the power button; a second one, or --stop-timeout, ends the VM. */
+/* The first stop signal goes to the command, or presses the power button; a second one, or --stop-timeout,
+ * ends the VM. */
 static void on_stop_signal(struct vm *vm, int sig)
 {
 	if (vm->stop_signal || vm->ended || !vm->runs) {
@@ -140,7 +141,22 @@ static void on_stop_signal(struct vm *vm, int sig)
 		log_info("signal %d: pressing the guest's power button", sig);
 		acpi_pm_power_button(&vm->pm);
 	}
-	vm->stop_at = now_ns() + vm->config->stop_timeout_ns;
+	vm->stop_at = now_ns() + (vm->config->kill_after_ns ? vm->config->kill_after_ns
+							    : vm->config->stop_timeout_ns);
+}
+
+/* With --kill-after the command has some time to end by itself. */
+static void on_timeout(struct vm *vm)
+{
+	vm->timeout_at = GUARD_NEVER;
+	if (!vm->config->kill_after_ns || !vm->runs || vm->ended) {
+		vm_end(vm, VM_TIMEOUT, 0, NULL);
+		return;
+	}
+	vm->timed_out = true;
+	vm->asked.stopping = true;
+	devices_interrupt(vm, SIGTERM);
+	vm->stop_at = MIN(vm->stop_at, now_ns() + vm->config->kill_after_ns);
 }
 
 bool ends_collect(struct vm *vm)
@@ -187,13 +203,11 @@ static uint64_t on_guard(struct guard *guard, int sig)
 
 	if (sig)
 		on_stop_signal(vm, sig);
-	if (now_ns() >= vm->timeout_at) {
-		vm->timeout_at = GUARD_NEVER;
-		vm_end(vm, VM_TIMEOUT, 0, NULL);
-	}
+	if (now_ns() >= vm->timeout_at)
+		on_timeout(vm);
 	if (now_ns() >= vm->stop_at) {
 		vm->stop_at = GUARD_NEVER;
-		vm_end(vm, VM_STOPPED, vm->stop_signal, NULL);
+		vm_end(vm, vm->timed_out ? VM_TIMEOUT : VM_STOPPED, vm->stop_signal, NULL);
 	}
 	if (vm->forced && vm->leave_at == GUARD_NEVER)
 		vm->leave_at = now_ns() + (vm->runs ? FORCED_END_NS : 0);

@@ -46,7 +46,7 @@ ok "a value too many" complains 2 'takes no value' run --dry-run=1
 ok "an argument too many" complains 2 'are given with --kernel' run vmlinux
 ok "an argument before the command" complains 2 "unexpected argument 'vmlinux'.*a command after --" run vmlinux -- true
 ok "a terminal and none" complains 2 'terminal and no-terminal exclude' run -tT -- true
-for words in "-e A=1" "--user nobody" "--root /" "--cwd ro" "--expose x" "--env-file x" "--artifact a:b" "--cache a:/b" "--disk-limit 1M"; do
+for words in "-e A=1" "--user nobody" "--root /" "--cwd ro" "--expose x" "--env-file x" "--artifact a:b" "--cache a:/b" "--disk-limit 1M" "--kill-after 1s"; do
 	# shellcheck disable=SC2086
 	ok "$words without a command" complains 2 "are a command's" run $words
 done
@@ -64,7 +64,7 @@ ok "a file of variables that is not there" complains 125 "--env-file: '/no/such'
 ok "a root that is not there" complains 125 "--root: '/no/such': No such file" run -k "$tmp/kernel" --root /no/such -- true
 ok "a console where the command's streams are" complains 125 "the standard streams are the command's" \
 	run -k "$tmp/kernel" --guest --cwd off --console stdio -- true
-run run -k K --no-cache -e A=1 -e B --user u -t --cwd ro --artifact x:y --cache x:/y --disk-limit 5M --dry-run -- a '' $'b\nc'
+run run -k K --no-cache -e A=1 -e B --user u -t --cwd ro --artifact x:y --cache x:/y --disk-limit 5M --kill-after 2s --dry-run -- a '' $'b\nc'
 "$skep" run --config "$tmp/out" --dry-run >"$tmp/again"
 ok "a command goes through the configuration" cmp "$tmp/out" "$tmp/again"
 ok "all of it" python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["command"] != ["a", "", "b\nc"])' "$tmp/out"

@@ -72,6 +72,27 @@ test_command_in_the_guests_root() {
 	is "and the second one ends the VM" "$status" 143
 }
 
+test_command_signals() {
+	local pid
+	mkdir "$work/dir" && cd "$work/dir" || return
+	# shellcheck disable=SC2016
+	(trap '' HUP; command_vm --guest -- sh -c 'kill -HUP $$; echo alive'; echo "$status" >status)
+	is "what nohup ignores the command ignores" "$(cat status) $(out)" "0 alive"
+	# Its time may be over at any moment from the first on; it is up by then, or ends before.
+	command_vm --guest --timeout 30s --kill-after 1000s -- sh -c 'trap "echo told; exit 3" TERM; while :; do sleep 1; done'
+	is "it is told when its time is over" "$status $(out) $(of_result status)" "124 told 3"
+	command_vm --guest --timeout 30s --kill-after 1s -- sh -c 'trap "echo told" TERM; while :; do sleep 1; done'
+	is "and ended a while after that" "$status" 124
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 256 --guest --kill-after 1s -- \
+		sh -c 'trap "" TERM; echo up; while :; do sleep 1; done' >"$work/out" 2>"$work/err" &
+	pid=$!
+	eventually grep -q up "$work/out"
+	kill -TERM $pid
+	status=0
+	wait $pid || status=$?
+	is "so it is after a signal" "$status" 143
+}
+
 # 100 MB through the guest and back, with a reader that is slow.
 test_command_streams() {
 	local sum
@@ -216,14 +237,19 @@ test_command_in_an_image() {
 
 # As at a terminal: python's is one.
 test_command_at_a_terminal() {
-	python3 - "$skep" "$cloud" >"$work/out" 2>"$work/err" <<'END' || true
+	python3 - "$skep" "$cloud" "$boot_patience" >"$work/out" 2>"$work/err" <<'END' || true
 import fcntl, os, pty, struct, sys, termios, time
-skep, guest = sys.argv[1:]
-pid, fd = pty.fork()
-if pid == 0:
-	os.execv(skep, [skep, "run", "-k", guest + "/vmlinuz", "-i", guest + "/initrd", "-m", "256", "--guest", "--",
-		"sh", "-c", "trap 'stty size' WINCH; trap 'echo key' INT; tty; stty size; "
-		"while ! read line; do :; done; echo \"line $line\"; exit 6"])
+skep, guest, patience = sys.argv[1:]
+
+def start(*words):
+	pid, fd = pty.fork()
+	if pid == 0:
+		os.execv(skep, [skep, "run", "-k", guest + "/vmlinuz", "-i", guest + "/initrd", "-m", "256", "--guest",
+			"--timeout", patience, "--", *words])
+	return pid, fd
+
+pid, fd = start("sh", "-c", "trap 'stty size' WINCH; trap 'echo key' INT; tty; stty size; "
+	"while ! read line; do :; done; echo \"line $line\"; exit 6")
 fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
 seen = b""
 
@@ -245,6 +271,12 @@ print("new size")
 os.write(fd, b"typed\n")
 wait_for(b"line typed\r\n")
 print("line", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+pid, fd = start("sh")
+seen = b""
+for keys, answer in (b"", b"# "), (b"cat\n", b"cat\r\n"), (b"\x1a", b"topped"), (b"\n", b"# "), (b"exit 5\n", b"# "), (b"exit 5\n", b"exit 5"):
+	os.write(fd, keys)
+	wait_for(answer)
+print("jobs", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 END
-	is "it has size, keys, a new size, and its lines" "$(out | tr '\n' ' ')" "size key new size line 6 "
+	is "it has size, keys, a new size, its lines, and jobs" "$(out | tr '\n' ' ')" "size key new size line 6 jobs 5 "
 }

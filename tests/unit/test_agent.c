@@ -215,6 +215,20 @@ static void test_signals_reach_all_of_the_command(void **state)
 	}
 }
 
+static void test_what_is_ignored_outside_is_ignored_inside(void **state)
+{
+	struct fixture f;
+	FILE *setup = begin_setup(&f);
+
+	(void)state;
+	add_command(setup,
+		    COMMAND("sh", "-c", "kill -HUP $$; kill -INT $$; echo alive; kill -TERM $$"));
+	add_text(setup, AGENT_IGNORED, "1");
+	add_text(setup, AGENT_IGNORED, "2");
+	start_all(&f, setup, false);
+	assert_int_equal(finish(&f, "alive\n", ""), SIGNALLED(SIGTERM));
+}
+
 static void test_what_stays_behind_holds_up_nothing(void **state)
 {
 	struct fixture f;
@@ -252,6 +266,54 @@ static void test_a_terminal_has_size_and_keys(void **state)
 	assert_string_equal(got, "50 132\r\n");
 	free(got);
 	assert_int_equal(end_command(&f), 7);
+}
+
+/* Reads until `what` comes. */
+static void expect(int fd, const char *what)
+{
+	char seen[4096] = "";
+	size_t n = 0;
+
+	while (!strstr(seen, what)) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		ssize_t r = poll(&p, 1, patience_ms()) == 1 ? read(fd, seen + n, 1) : 0;
+
+		if (r <= 0 || n + 2 > sizeof(seen))
+			fail_msg("no '%s' in: %s", what, seen);
+		seen[++n] = '\0';
+	}
+}
+
+/* A shell there has jobs, as anywhere. */
+static void test_a_terminal_stops_jobs_of_a_shell(void **state)
+{
+	static const char first[] = "cat\n", again[] = "fg\n", text[] = "echoed\n",
+			  end[] = "exit 9\n";
+	struct fixture f;
+	FILE *setup = begin_setup(&f);
+
+	(void)state;
+	add_command(setup, COMMAND("sh", "-i"));
+	add_text(setup, AGENT_TERMINAL, "");
+	add_text(setup, AGENT_VARIABLE, "PS1=ready>");
+	f.size = 80u << 16 | 25;
+	start_all(&f, setup, true);
+	expect(f.out, "ready>");
+	assert_true(write(f.in, first, sizeof(first) - 1) > 0);
+	expect(f.out, "cat\r\n");
+	assert_true(write(f.in, text, sizeof(text) - 1) > 0);
+	expect(f.out, "echoed\r\nechoed\r\n");
+	assert_true(write(f.in, "\032", 1) > 0);
+	expect(f.out, "topped");
+	expect(f.out, "ready>");
+	assert_true(write(f.in, again, sizeof(again) - 1) > 0);
+	expect(f.out, "fg\r\ncat\r\n");
+	assert_true(write(f.in, text, sizeof(text) - 1) > 0);
+	expect(f.out, "echoed\r\nechoed\r\n");
+	assert_true(write(f.in, "\004", 1) > 0);
+	expect(f.out, "ready>");
+	assert_true(write(f.in, end, sizeof(end) - 1) > 0);
+	assert_int_equal(end_command(&f), 9);
 }
 
 static void test_a_terminal_ends_its_input_by_a_key(void **state)
@@ -371,8 +433,10 @@ int main(void)
 		cmocka_unit_test(test_output_that_nobody_reads_is_a_broken_pipe),
 		cmocka_unit_test(test_statuses),
 		cmocka_unit_test(test_signals_reach_all_of_the_command),
+		cmocka_unit_test(test_what_is_ignored_outside_is_ignored_inside),
 		cmocka_unit_test(test_what_stays_behind_holds_up_nothing),
 		cmocka_unit_test(test_a_terminal_has_size_and_keys),
+		cmocka_unit_test(test_a_terminal_stops_jobs_of_a_shell),
 		cmocka_unit_test(test_a_terminal_ends_its_input_by_a_key),
 		cmocka_unit_test(test_surroundings),
 		cmocka_unit_test(test_users),
