@@ -18,7 +18,7 @@
 /* Numbers are little-endian. `len` bytes follow, in AGENT_DATA alone. */
 struct agent_message {
 	uint8_t type;	/* enum agent_kind */
-	uint8_t stream; /* enum agent_stream, where one is meant, else 0 */
+	uint8_t stream; /* AGENT_STREAM_OF the command, and enum agent_stream or 0 */
 	uint16_t len;
 	uint32_t value;
 };
@@ -48,6 +48,13 @@ enum agent_stream {
 	AGENT_SETUP,	 /* to the agent, first of all: records, see below */
 };
 
+/* Which of the commands that run, and of its streams. Command 0 is `skep run`'s; others are begun by skep,
+ * with a number that is free: no command has had it, or its AGENT_EXIT has come. */
+#define AGENT_COMMANDS		    16u
+#define AGENT_STREAM_OF(id, stream) ((id) << 3 | (stream))
+#define AGENT_ID(stream)	    ((stream) >> 3)
+#define AGENT_STREAM(stream)	    ((stream)&7u)
+
 /* A record of AGENT_SETUP is one of these letters and a text, ended by a NUL. Numbers are decimal. */
 enum agent_record {
 	AGENT_ARGUMENT = 'a', /* of the command, in order */
@@ -61,6 +68,8 @@ enum agent_record {
 	AGENT_UMASK = 'm',
 	AGENT_LIMIT = 'l',    /* RESOURCE SOFT HARD, as setrlimit(2) has them */
 	AGENT_IGNORED = 'i',  /* it ignores signal N; one more */
+	AGENT_SEND = 's',     /* instead of a command: this path is packed to standard output; */
+	AGENT_TAKE = 'k',     /* or made of what comes by standard input (agent/pack.h) */
 	AGENT_TERMINAL = 't', /* it has one, and no pipes; AGENT_SIZE comes before this */
 	/* Instead of the guest's own root: the disk with this serial number; or the shared directory
 	 * with this tag, under an overlay that is thrown away. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Where the command runs, and as whom (place.c), for agent.c. */
-#ifndef SKEP_AGENT_H
-#define SKEP_AGENT_H
+/* Where commands run, and as whom. */
+#ifndef SKEP_PLACE_H
+#define SKEP_PLACE_H
 
 #include <stdbool.h>
 #include <stddef.h>
