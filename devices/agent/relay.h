@@ -6,30 +6,18 @@
 #ifndef SKEP_RELAY_H
 #define SKEP_RELAY_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "config.h"
 
 struct relay;
-
-struct relay_config {
-	int port;	   /* a socket that does not block, to the agent; becomes the relay's */
-	int in, out, err;  /* the streams; they stay the caller's */
-	int artifacts;	   /* the same, for what is packed of the command's files; -1: none */
-	const char *setup; /* AGENT_SETUP; outlives the relay */
-	size_t setup_len;
-	/* How large the terminal is, `value` of AGENT_SIZE; NULL: there is none. On the loop. */
-	uint32_t (*size)(void *ctx);
-	void *ctx;
-};
 
 /* `loop` is of LOOP_EPOLL, and does not run yet. A negative errno with a message. */
 int relay_new(struct relay **ret, const struct relay_config *config, struct loop *loop,
 	      struct error *e);
-/* The loop has ended; NULL-safe. */
+/* The loop has ended, and may be gone; NULL-safe. */
 void relay_free(struct relay *relay);
 
 /* Hands this signal to the command; the terminal has another size, or is ours again. Any thread. */
@@ -42,6 +30,10 @@ void relay_finish(struct relay *relay);
 /* How the command ended: `value` of AGENT_EXIT. Or a negative errno with a message: it has not. Any
  * thread. */
 int relay_result(const struct relay *relay, struct error *e);
+
+/* Begins the command of a client once the first has begun. A negative errno with a message: the descriptors are still
+ * the caller's. One thread at a time. */
+int relay_add(struct relay *relay, const struct relay_client *client, struct error *e);
 
 struct relay_counters {
 	int64_t stdin_bytes, stdout_bytes, stderr_bytes;
