@@ -208,12 +208,12 @@ static void voice(const struct vm_device *d, struct guest_voice *ret)
 static json_t *replace_file(const struct device_request *request, struct error *e)
 {
 	struct tty none = {.is_file = false, .old = -1};
+	int file = request_file(request);
 
-	if (request->file < 0)
+	if (file < 0)
 		error_set(e, -EINVAL,
 			  "no file came with the request: pass its descriptor (SCM_RIGHTS)");
-	else if (tty_replace_file(request->num ? request->devices->own : &none, request->file, e) ==
-		 0)
+	else if (tty_replace_file(request->num ? request->devices->own : &none, file, e) == 0)
 		return json_object();
 	return NULL;
 }

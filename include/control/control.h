@@ -17,6 +17,7 @@
 #include "klog/klog.h"
 #include "virtio/type.h"
 
+#define CONTROL_MAX_FILES   5u /* that come with a request */
 #define CONTROL_MAX_CLIENTS 16u
 #define CONTROL_MAX_LINE    65536u /* bytes, the newline included */
 
@@ -31,7 +32,8 @@ struct control_vm {
 	void (*power_button)(void *ctx);
 	void (*stop)(void *ctx); /* ends the VM by force */
 	void *ctx;
-	int file; /* what came with the request that is carried out; -1: none */
+	int *files; /* what came with the request that is carried out */
+	unsigned num_files;
 };
 
 struct control;

@@ -179,8 +179,15 @@ struct device_request {
 	struct vm_device *devices; /* all of the command's type */
 	unsigned num;
 	const json_t *json;
-	int file; /* the descriptor that was passed; -1: none */
+	int *files; /* descriptors that were passed; a command that takes one over leaves -1 */
+	unsigned num_files;
 };
+
+/* The last one that was passed; -1: none. */
+static inline int request_file(const struct device_request *request)
+{
+	return request->num_files ? request->files[request->num_files - 1] : -1;
+}
 
 /* What was typed. */
 struct device_words {
@@ -197,7 +204,7 @@ struct device_command {
 	const char *const *members;
 	json_t *(*run)(const struct device_request *request, struct error *e);
 
-	/* The client's end. A first operand "FILE" is opened to append, and passed. */
+	/* The client's end, unless it has no summary: then `skep control` does not know it. A first operand "FILE" is opened to append, and passed. */
 	const char *operands, *summary; /* operands like "DISK [SIZE]", where SIZE is optional */
 	unsigned max_operands;		/* at most 2 */
 	const struct setting *settings; /* end with name == NULL; NULL: none but --help */

@@ -136,7 +136,10 @@ static json_t *run(const struct control_vm *vm, const struct command *c, const j
 static json_t *run_of_type(const struct control_vm *vm, const struct device_type *type,
 			   const struct device_command *c, const json_t *json, struct error *e)
 {
-	struct device_request request = {.devices = vm->devices, .json = json, .file = vm->file};
+	struct device_request request = {.devices = vm->devices,
+					 .json = json,
+					 .files = vm->files,
+					 .num_files = vm->num_files};
 	const struct vm_device *end = vm->devices + vm->num_devices;
 
 	while (request.devices < end && request.devices->type != type)

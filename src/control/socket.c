@@ -23,8 +23,9 @@ struct client {
 	struct loop_fd watch;
 	char *answer; /* NULL: none */
 	size_t answer_len, written;
-	bool ending; /* is gone when the answer is written */
-	int file;    /* that it passed, -1: none */
+	bool ending;		     /* is gone when the answer is written */
+	int file[CONTROL_MAX_FILES]; /* that it passed; -1: taken over */
+	unsigned num_files;
 	size_t len;
 	char in[CONTROL_MAX_LINE];
 };
@@ -38,11 +39,21 @@ struct control {
 	struct client *client[CONTROL_MAX_CLIENTS];
 };
 
+static void close_files(struct client *c)
+{
+	while (c->num_files)
+		if (c->file[--c->num_files] >= 0)
+			close(c->file[c->num_files]);
+}
+
+/* Of too many the last ones. */
 static void keep_file(struct client *c, int fd)
 {
-	if (c->file >= 0)
-		close(c->file);
-	c->file = fd;
+	if (c->num_files == CONTROL_MAX_FILES) {
+		close(c->file[0]);
+		memmove(c->file, c->file + 1, --c->num_files * sizeof(c->file[0]));
+	}
+	c->file[c->num_files++] = fd;
 }
 
 static void drop(struct client *c)
@@ -51,7 +62,7 @@ static void drop(struct client *c)
 		if (c->control->client[i] == c)
 			c->control->client[i] = NULL;
 	loop_unwatch(&c->watch);
-	keep_file(c, -1);
+	close_files(c);
 	close(c->watch.fd);
 	free(c->answer);
 	free(c);
@@ -120,9 +131,10 @@ static void answer_next(struct client *c)
 
 	if (end) {
 		used = (size_t)(end + 1 - c->in);
-		c->control->vm->file = c->file;
+		c->control->vm->files = c->file;
+		c->control->vm->num_files = c->num_files;
 		c->answer = respond(c->control->vm, c->in, used);
-		keep_file(c, -1);
+		close_files(c);
 		memmove(c->in, c->in + used, c->len - used);
 		c->len -= used;
 	} else if (c->len == sizeof(c->in)) {
@@ -144,21 +156,24 @@ static bool take_input(struct client *c)
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(CONTROL_MAX_FILES * sizeof(int))];
 	} passed;
 	struct iovec room = {c->in + c->len, sizeof(c->in) - c->len};
 	struct msghdr m = {.msg_iov = &room,
 			   .msg_iovlen = 1,
 			   .msg_control = &passed,
-			   .msg_controllen = CMSG_LEN(sizeof(int))};
+			   .msg_controllen = CMSG_LEN(CONTROL_MAX_FILES * sizeof(int))};
 	ssize_t n = recvmsg(c->watch.fd, &m, MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *header = n < 0 ? NULL : CMSG_FIRSTHDR(&m);
 	int fd;
 
 	/* What does not fit is closed by the kernel. */
 	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-		keep_file(c, fd);
+		for (size_t at = 0; at + CMSG_LEN(sizeof(fd)) <= header->cmsg_len;
+		     at += sizeof(fd)) {
+			memcpy(&fd, CMSG_DATA(header) + at, sizeof(fd));
+			keep_file(c, fd);
+		}
 	}
 	if (n <= 0)
 		return n < 0 && (errno == EAGAIN || errno == EINTR);
@@ -214,7 +229,7 @@ static int add_client(struct control *control, int fd)
 	c->control = control;
 	c->answer = NULL;
 	c->ending = false;
-	c->file = -1;
+	c->num_files = 0;
 	c->len = 0;
 	r = loop_watch(control->loop, &c->watch, fd, EPOLLIN, client_ready);
 	if (r < 0)

@@ -59,11 +59,11 @@ static inline json_t *take_file(const struct device_request *request, struct err
 {
 	char *written = request->devices->own;
 
-	if (request->num != 1 || request->file < 0)
+	if (request->num != 1 || request_file(request) < 0)
 		error_set(e, -EINVAL, "no file came with it");
 	else if (*written)
 		error_set(e, -EBUSY, "no more");
-	else if (write(request->file, "x", 1) == 1 && (*written = 'x'))
+	else if (write(request_file(request), "x", 1) == 1 && (*written = 'x'))
 		return json_object();
 	return NULL;
 }

@@ -143,7 +143,7 @@ static json_t *limit(struct vm_device *d, const char *text)
 {
 	const struct device_command *c = net_type.commands;
 	json_t *json = json_loads(text, 0, NULL), *answer;
-	struct device_request request = {.devices = d, .num = 1, .json = json, .file = -1};
+	struct device_request request = {.devices = d, .num = 1, .json = json};
 	struct error e = {""};
 
 	while (strcmp(c->name, "limit-net") != 0)
