@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/protocol.h"
@@ -154,6 +155,65 @@ static void interrupt(struct vm_device *d, int sig)
 	relay_signal(place->relay, sig);
 }
 
+/* What a client of the VM hands over: a socket, the setup, three streams. */
+enum { TALK, SETUP, STREAMS, NUM_FILES = STREAMS + 3 };
+
+static int take_client(const struct device_request *request, struct relay_client *ret,
+		       struct error *e)
+{
+	uint64_t sockets = 0, blocks = 0, size = 0;
+	struct stat st;
+	int r = request_number(request->json, "sockets", 0, &sockets, e);
+
+	if (r == 0)
+		r = request_number(request->json, "blocks", 0, &blocks, e);
+	if (r == 0)
+		r = request_number(request->json, "size", 0, &size, e);
+	if (r < 0)
+		return r;
+	if (request->num_files != NUM_FILES)
+		return error_set(e, -EINVAL, "%u descriptors came with it, not %u",
+				 request->num_files, NUM_FILES);
+	if (fstat(request->files[SETUP], &st) < 0 || !S_ISREG(st.st_mode))
+		return error_set(e, -EINVAL, "the second descriptor is no file");
+	*ret = (struct relay_client){.talk = request->files[TALK],
+				     .setup = request->files[SETUP],
+				     .terminal = json_object_get(request->json, "size"),
+				     .size = (uint32_t)size};
+	for (unsigned i = 0; i < 3; i++)
+		ret->stream[i] = (struct std_stream){.fd = request->files[STREAMS + i],
+						     .owned = true,
+						     .socket = sockets >> i & 1,
+						     .blocks = blocks >> i & 1};
+	return 0;
+}
+
+static json_t *add_command(const struct device_request *request, struct error *e)
+{
+	const struct place *place = request->num ? request->devices->own : NULL;
+	struct relay_client client;
+
+	if (!place || !place->relay)
+		error_set(e, -EINVAL,
+			  "no agent is in this VM: it was not started as 'skep run -- COMMAND'");
+	else if (take_client(request, &client, e) == 0 &&
+		 relay_add(place->relay, &client, e) == 0) {
+		for (unsigned i = 0; i < request->num_files; i++)
+			request->files[i] = -1;
+		return json_object();
+	}
+	return NULL;
+}
+
+static const struct device_command commands[] = {
+	{
+		.name = "exec",
+		.members = (const char *const[]){"sockets", "blocks", "size", NULL},
+		.run = add_command,
+	},
+	{.name = NULL},
+};
+
 /* The end */
 
 static const struct device_counter counters[] = {
@@ -227,4 +287,5 @@ const struct device_type agent_type = {
 	.count = count,
 	.describe = describe,
 	.print_status = print_status,
+	.commands = commands,
 };

@@ -7,8 +7,8 @@
 #include "command.h"
 
 static const struct command *const commands[] = {
-	&command_run,  &command_control, &command_disk,	    &command_check,
-	&command_help, &command_version, &command_complete, NULL,
+	&command_run,	&command_exec, &command_cp,	 &command_control,  &command_disk,
+	&command_check, &command_help, &command_version, &command_complete, NULL,
 };
 
 const struct command *command_find(const char *name, struct error *e)

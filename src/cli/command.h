@@ -22,8 +22,8 @@ struct command {
 	void (*complete)(FILE *out, int n, char *const *words);
 };
 
-extern const struct command command_run, command_control, command_disk, command_check, command_help,
-	command_version, command_complete;
+extern const struct command command_run, command_exec, command_cp, command_control, command_disk,
+	command_check, command_help, command_version, command_complete;
 
 /* The command that argv[1] names; -h, --help, -V and --version count. NULL with a message that has
  * a remedy. */

@@ -153,6 +153,8 @@ struct verb_table {
 static void add_verbs(struct verb_table *t, const struct device_command *c)
 {
 	for (; c && c->name; c++) {
+		if (!c->summary)
+			continue;
 		assert(t->num < ARRAY_SIZE(t->command));
 		t->command[t->num] = c;
 		t->verb[t->num++] = (struct cli_verb){
@@ -314,29 +316,30 @@ static int open_socket(const char *path, struct error *e)
 	return r < 0 ? r : fd;
 }
 
-/* A descriptor goes with the first byte. */
-static ssize_t send_with(int fd, const char *text, size_t len, int file)
+/* Descriptors go with the first byte. */
+static ssize_t send_with(int fd, const char *text, size_t len, const int *files, unsigned num)
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(CONTROL_MAX_FILES * sizeof(int))];
 	} passed = {.header = {.cmsg_level = SOL_SOCKET,
 			       .cmsg_type = SCM_RIGHTS,
-			       .cmsg_len = CMSG_LEN(sizeof(int))}};
+			       .cmsg_len = CMSG_LEN(num * sizeof(int))}};
 	struct iovec data = {(char *)(uintptr_t)text, len};
 	struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1};
 
-	if (file >= 0) {
-		memcpy(CMSG_DATA(&passed.header), &file, sizeof(file));
+	if (num) {
+		memcpy(CMSG_DATA(&passed.header), files, num * sizeof(int));
 		m.msg_control = &passed;
-		m.msg_controllen = sizeof(passed);
+		m.msg_controllen = CMSG_SPACE(num * sizeof(int));
 	}
 	return sendmsg(fd, &m, MSG_NOSIGNAL);
 }
 
-static int send_request(int fd, const struct control_call *call, int file, struct error *e)
+static int send_request(int fd, const json_t *request, const int *files, unsigned num,
+			struct error *e)
 {
-	_cleanup_free_ char *text = json_dumps(call->request, JSON_COMPACT);
+	_cleanup_free_ char *text = json_dumps(request, JSON_COMPACT);
 	size_t len = text ? strlen(text) : 0;
 	uint64_t since = now_ns();
 
@@ -344,7 +347,7 @@ static int send_request(int fd, const struct control_call *call, int file, struc
 		return error_set(e, -ENOMEM, "out of memory");
 	text[len++] = '\n'; /* in the place of the NUL */
 	for (size_t done = 0; done < len;) {
-		ssize_t n = send_with(fd, text + done, len - done, done ? -1 : file);
+		ssize_t n = send_with(fd, text + done, len - done, files, done ? 0 : num);
 		int r = n < 0 && errno == EAGAIN ? explain_silence(fd, since, e) : 0;
 
 		if (r < 0)
@@ -391,21 +394,21 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 	return 0;
 }
 
-/* One request and its answer, on a connection of its own. */
-static int ask_once(const struct control_call *call, int file, json_t **ret, struct error *e)
+int control_ask(const char *path, const json_t *request, const int *files, unsigned num,
+		json_t **ret, struct error *e)
 {
 	_cleanup_close_ int fd = -1;
 	json_t *answer = NULL;
 	const char *error;
 	int r;
 
-	r = fd = open_socket(call->path, e);
+	r = fd = open_socket(path, e);
 	if (r >= 0)
-		r = send_request(fd, call, file, e);
+		r = send_request(fd, request, files, num, e);
 	if (r >= 0)
 		r = read_answer(fd, &answer, e);
 	if (r < 0)
-		return error_prefix(e, -EIO, "%s", call->path);
+		return error_prefix(e, -EIO, "%s", path);
 	*ret = answer;
 	error = json_string_value(json_object_get(answer, "error"));
 	if (!error)
@@ -424,7 +427,7 @@ static int ask_all(const struct control_call *call, int file, FILE *out, struct 
 	int r = 0;
 
 	while (more) {
-		r = ask_once(call, file, &answer, e);
+		r = control_ask(call->path, call->request, &file, file >= 0, &answer, e);
 		if (r < 0)
 			break;
 		if (!first)

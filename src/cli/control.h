@@ -22,6 +22,11 @@ void control_call_destroy(struct control_call *call);
 /* The VM's own commands, then those of the device types. Ends with name == NULL. */
 const struct cli_verb *cli_control_verbs(void);
 
+/* One request and its answer, on a connection of its own; `num` descriptors go along. A negative errno with
+ * a message that names the socket, or is the VM's. */
+int control_ask(const char *path, const json_t *request, const int *files, unsigned num,
+		json_t **ret, struct error *e);
+
 /* Sends the request and prints the answer on `out`. A negative errno with a message that names the
  * socket; never -EINVAL or -ERANGE, which are for wrong usage. */
 int control_call_run(const struct control_call *call, FILE *out, struct error *e);

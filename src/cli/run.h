@@ -46,6 +46,8 @@ int cli_add_seed(struct vm_config *config, int *ret, struct error *e);
  * root file system. Errors have a message.
  */
 int cli_add_command(struct vm_config *config, struct error *e);
+/* The same to `out`, without the root; also decides about config->terminal. */
+int cli_write_setup(FILE *out, struct vm_config *config, struct error *e);
 /*
  * Where there is --artifact, starts who receives them, by config->setup.artifacts; call this while there is
  * one thread. *ret is for the other, which waits for them to be complete, and says whether they are: what

@@ -136,16 +136,8 @@ static void add_process(FILE *out)
 			add(out, AGENT_IGNORED, "%d", sig);
 }
 
-int cli_add_command(struct vm_config *config, struct error *e)
+int cli_write_setup(FILE *out, struct vm_config *config, struct error *e)
 {
-	FILE *out;
-	int r;
-
-	if (!config->command)
-		return 0;
-	out = open_memstream(&config->setup.bytes, &config->setup.len);
-	if (!out)
-		return error_set(e, -ENOMEM, "out of memory");
 	config->terminal = config->terminal ||
 			   (!config->no_terminal && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
 	for (char **word = config->command; *word; word++)
@@ -158,7 +150,20 @@ int cli_add_command(struct vm_config *config, struct error *e)
 	add_process(out);
 	if (config->terminal)
 		add(out, AGENT_TERMINAL, "%s", "");
-	r = add_environment(out, config, e);
+	return add_environment(out, config, e);
+}
+
+int cli_add_command(struct vm_config *config, struct error *e)
+{
+	FILE *out;
+	int r;
+
+	if (!config->command)
+		return 0;
+	out = open_memstream(&config->setup.bytes, &config->setup.len);
+	if (!out)
+		return error_set(e, -ENOMEM, "out of memory");
+	r = cli_write_setup(out, config, e);
 	if (r == 0)
 		r = cli_add_root(config, out, e);
 	if (fclose(out) != 0 && r == 0)

@@ -68,6 +68,16 @@ run run -k K --no-cache -e A=1 -e B --user u -t --cwd ro --artifact x:y --cache 
 "$skep" run --config "$tmp/out" --dry-run >"$tmp/again"
 ok "a command goes through the configuration" cmp "$tmp/out" "$tmp/again"
 ok "all of it" python3 -c 'import json, sys; sys.exit(json.load(open(sys.argv[1]))["command"] != ["a", "", "b\nc"])' "$tmp/out"
+for words in "" vm "vm true" "vm x -- true" "-- true"; do
+	# shellcheck disable=SC2086
+	ok "exec $words" complains 2 'write skep exec .OPTION...] VM -- COMMAND' exec $words
+done
+ok "a terminal and none for another command" complains 2 'exclude each other' exec -tT vm -- true
+for words in "" a "a b" "vm:a vm:b" "vm: a" ":a b" "./vm:a b" "a vm:b c"; do
+	# shellcheck disable=SC2086
+	ok "cp $words" complains 2 'write skep cp VM:PATH PATH, or' cp $words
+done
+ok "a command in a VM that is not there" complains 125 'no/such: no such socket' exec no/such -- true
 ok "a negative number" complains 2 "^skep: --cpus: '-1' is not a number from 1 to 64$" run -c -1
 ok "a number out of range" complains 2 'from 1 to 64' run -c 65
 ok "a number that overflows" complains 2 'too large a size' run -m 18446744073709551616G

@@ -175,6 +175,84 @@ test_command_that_takes_all() {
 	is "which is no want of memory" "$(of_result out_of_memory)" False
 }
 
+# Other commands beside the first, and files in and out.
+test_command_beside_another() {
+	local dir=$work/dir pid vm=$work/vm.sock status sum
+	mkdir "$dir" && cd "$dir" || return
+	"$skep" run -k "$cloud/vmlinuz" -i "$cloud/initrd" -m 512M --control "$vm" --timeout "$boot_patience" -- \
+		sh -c 'echo first >/tmp/first; echo up; until [ -e stop ]; do sleep 1; done; exit 4' >"$work/out" 2>"$work/err" &
+	pid=$!
+	eventually grep -q up "$work/out"
+	exec_in() { status=0; "$skep" exec "$@" >"$work/o" 2>"$work/e" || status=$?; }
+	# shellcheck disable=SC2016
+	exec_in "$vm" -e A='x y' -- sh -c 'cat /tmp/first; pwd; echo "$A"; cat; echo err >&2; exit 9' < <(printf 'in\0put')
+	is "its status and errors" "$status $(cat "$work/e")" "9 err"
+	is "it is where the first one is, with its own streams" "$(od -An -c "$work/o")" \
+		"$(printf 'first\n%s\nx y\nin\0put' "$dir" | od -An -c)"
+	exec_in "$vm" -- no-such-command
+	is "a command that is not there" "$status $(cat "$work/e")" "127 skep: no-such-command: command not found"
+	# shellcheck disable=SC2016
+	exec_in "$vm" -- sh -c 'kill -9 $$'
+	is "one that a signal ends" "$status" 137
+	exec_in --user nobody --cwd /usr "$vm" -- sh -c 'id -un; pwd'
+	is "as another user, somewhere else" "$(tr '\n' ' ' <"$work/o")" "nobody /usr "
+	head -c 20M /dev/urandom >"$work/big"
+	sum=$(sha "$work/big")
+	for i in 1 2 3 4; do
+		"$skep" exec "$vm" -- cat <"$work/big" | sha256sum | cut -d ' ' -f 1 >"$work/sum.$i" &
+	done
+	# shellcheck disable=SC2046
+	wait $(jobs -p | grep -vx "$pid")
+	is "four times 20 MB at once come back as they were" "$(sort -u "$work"/sum.*)" "$sum"
+	"$skep" exec "$vm" -- sh -c 'trap "echo told; exit 3" TERM; echo up; while :; do sleep 1; done' >"$work/o" 2>"$work/e" &
+	eventually grep -q up "$work/o"
+	kill -TERM $!
+	status=0
+	wait $! || status=$?
+	is "a signal is the command's" "$status $(tail -n 1 "$work/o")" "3 told"
+	python3 - "$skep" "$vm" >"$work/o" 2>"$work/e" <<'END' || true
+import fcntl, os, pty, struct, sys, termios
+pid, fd = pty.fork()
+if pid == 0:
+	os.execv(sys.argv[1], [sys.argv[1], "exec", sys.argv[2], "--", "sh", "-c", "stty size; read x; echo got $x; exit 6"])
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+seen = b""
+while b"40 100\r\n" not in seen and b"25 80\r\n" not in seen and b"0 0\r\n" not in seen:
+	seen += os.read(fd, 4096)
+os.write(fd, b"typed\n")
+while b"got typed\r\n" not in seen:
+	seen += os.read(fd, 4096)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+END
+	is "at a terminal it has one" "$(cat "$work/o" "$work/e")" 6
+
+	mkdir -p tree/sub
+	echo text >tree/sub/file
+	ln -s sub/file tree/link
+	check "a directory goes in" "$skep" cp tree "$vm:/tmp/copy"
+	exec_in "$vm" -- sh -c 'cat /tmp/copy/link; stat -c %U /tmp/copy/sub/file'
+	is "as it is" "$(tr '\n' ' ' <"$work/o")" "text root "
+	check "and out again" "$skep" cp "$vm:/tmp/copy" again
+	check "the same" diff -r tree again
+	check "a file goes into a directory" "$skep" cp "$work/big" "$vm:/tmp/copy"
+	check "and out to a name" "$skep" cp "$vm:/tmp/copy/big" back
+	is "with all its bytes" "$(sha back)" "$sum"
+	status=0
+	"$skep" cp "$vm:/nothing" none 2>"$work/e" || status=$?
+	is "what is not there is told" "$status $(cat "$work/e")" "1 skep: '/nothing': No such file or directory"
+	status=0
+	"$skep" cp back "$vm:/proc/version" 2>"$work/e" || status=$?
+	is "and what cannot be written" "$status $(grep -c "'/proc/version'" "$work/e")" "1 1"
+
+	exec_in "$vm" -- sh -c 'touch stop; sleep 1000'
+	is "they end with the VM" "$status $(cat "$work/e")" "125 skep: the guest ended before the command did"
+	status=0
+	wait "$pid" || status=$?
+	is "whose status is the first command's" "$status" 4
+	exec_in "$vm" -- true
+	check "a VM that has ended runs none" grep -q 'nothing listens there' "$work/e"
+}
+
 # What control groups allow is what there is, by default.
 test_command_in_a_cgroup() {
 	local group=/sys/fs/cgroup/skep-command

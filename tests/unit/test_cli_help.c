@@ -101,7 +101,7 @@ static void expect_completion(const char *expected, int n, char *const *words)
 static void test_completion(void **state)
 {
 	(void)state;
-	expect_completion("run\ncontrol\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
+	expect_completion("run\nexec\ncp\ncontrol\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
 	expect_completion("run\n", ARGS("r"));
 	expect_completion("run\n", ARGS("help", "r"));
 	expect_completion("--memory\n", ARGS("run", "--mem"));
