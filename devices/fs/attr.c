@@ -81,13 +81,15 @@ static int set_times(const struct fs_node *node, const struct fuse_setattr_in *i
 	return utimensat(node->fd, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-/* A new owner takes set-user-ID away, so the mode comes after. */
+/* A new owner takes set-user-ID away, so the mode comes after. A chown() to nobody new still counts as a
+ * change. */
 FS_REQUEST(setattr)
 {
 	const struct fuse_setattr_in *in = rq->args;
 	int r = 0;
 
-	if (in->valid & (FATTR_UID | FATTR_GID))
+	if (in->valid & (FATTR_UID | FATTR_GID) ||
+	    !(in->valid & (FATTR_MODE | FATTR_SIZE | FATTR_ATIME | FATTR_MTIME)))
 		r = set_owner(rq->node, in);
 	if (r == 0 && in->valid & FATTR_MODE)
 		r = set_mode(rq->node, in);
