@@ -89,6 +89,41 @@ test_share_cache() {
 	ends "the guest's own end" 0
 }
 
+# What system calls say, and what is in files, is the same in the guest as on the host.
+test_share_conformance() {
+	local mode dir=$work/on/ext4/same known
+	cp "$helpers/files" "$helpers/fsx" "$work"
+	cd "$work" || return
+	mkdir -p "$dir/host"
+	./files "$dir/host" >host
+	at_least "calls on the host" "$(wc -l <host)" 1000
+	for mode in auto always never; do
+		mkdir "$dir/$mode"
+		# shellcheck disable=SC2016
+		command_vm --share "$dir/$mode,cache=$mode" -- sh -c 'mount -t virtiofs $1 /mnt && ./files /mnt &&
+			for seed in 1 2; do ./fsx /mnt/fsx 2000 $seed || exit; sha256sum </mnt/fsx; done' sh "$mode"
+		# Linux's own: truncate() to the size that there is.
+		known=
+		[ $mode != always ] || known=$(printf '<   changes of file: mtime ctime\n>   changes of file:')
+		is "cache=$mode: system calls say the same as on the host" \
+			"$(diff host <(out | head -n "$(wc -l <host)") | grep '^[<>]')" "$known"
+		is "cache=$mode: and files hold what they should" "$status $(out | tail -n 1)" "0 $(sha256sum <"$dir/$mode/fsx")"
+	done
+	rm -r "$dir"
+}
+
+# Thousands of files, unpacked in the guest, are on the host as they were, with their owners, modes and times.
+test_share_tree() {
+	local dir=$work/on/ext4/tree
+	mkdir "$dir" && cd "$work" || return
+	tar_of() { tar -C "$1" --sort=name -cf - include share/perl lib/python3; }
+	command_vm --share "$dir,cache=always" -- sh -c 'mount -t virtiofs tree /mnt &&
+		tar -C /usr -cf - include share/perl lib/python3 | tar -C /mnt -xf - && find /mnt | wc -l'
+	at_least "files are unpacked" "$(out)" 5000
+	is "as they were" "$(tar_of "$dir" | sha256sum)" "$(tar_of /usr | sha256sum)"
+	rm -r "$dir"
+}
+
 # A full file system, and one whose disk fails: the guest is told, at the latest by fsync.
 test_share_errors() {
 	local loop sectors=$((64 << 11))
