@@ -4,11 +4,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/runtime.h"
 #include "base/unixsocket.h"
 #include "base/util.h"
 #include "virtio/type.h"
@@ -23,35 +23,23 @@ struct place {
 	bool confined; /* the sandbox forbids to remove it */
 };
 
-/* skep/vsock-CID in the user's runtime directory, which is made. NULL with a message. */
+/* vsock-CID in the user's runtime directory, which is made. NULL with a message. */
 static char *default_path(uint32_t cid, struct error *e)
 {
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
-	_cleanup_free_ char *dir = NULL;
+	struct error why = {""};
+	_cleanup_free_ char *dir = runtime_directory(true, &why);
 	char *path = NULL;
 
-	if ((!runtime || !*runtime) && geteuid() == 0)
-		runtime = "/run";
-	if (!runtime || !*runtime) {
-		error_set(
-			e, -ENOENT,
-			"there is no runtime directory (XDG_RUNTIME_DIR is not set): choose a path "
-			"for the socket, uds=PATH");
-		return NULL;
-	}
-	if (asprintf(&dir, "%s/skep", runtime) < 0 ||
-	    asprintf(&path, "%s/vsock-%u", dir, cid) < 0) {
-		error_set(e, -ENOMEM, "out of memory");
-		return NULL;
-	}
-	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || strlen(path) > VSOCK_MAX_PATH) {
-		error_set(e, -errno, "cannot use the directory '%s' (%s): choose a path, uds=PATH",
-			  dir,
-			  strlen(path) > VSOCK_MAX_PATH ? "the path is too long" : strerror(errno));
-		free(path);
-		return NULL;
-	}
-	return path;
+	if (!dir)
+		error_set(e, -ENOENT, "%s: choose a path for the socket, uds=PATH", why.msg);
+	else if (asprintf(&path, "%s/vsock-%u", dir, cid) < 0)
+		return error_set(e, -ENOMEM, "out of memory"), NULL;
+	else if (strlen(path) <= VSOCK_MAX_PATH)
+		return path;
+	else
+		error_set(e, -ENAMETOOLONG, "'%s' is too long: choose a path, uds=PATH", path);
+	free(path);
+	return NULL;
 }
 
 static int take_place(struct place *place, const struct vsock_config *config, struct error *e)
