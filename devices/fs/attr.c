@@ -42,9 +42,10 @@ static int set_mode(const struct fs_node *node, const struct fuse_setattr_in *in
 	return chmod(fs_path(node->fd).text, in->mode & 07777) < 0 ? -errno : 0;
 }
 
-static int set_size(struct fs *fs, const struct fs_node *node, const struct fuse_setattr_in *in)
+static int set_size(struct fs *fs, struct fs_request *rq, const struct fuse_setattr_in *in)
 {
-	int fd = in->valid & FATTR_FH ? fs_handle(fs, in->fh, false) : -1, r;
+	const struct fs_node *node = rq->node;
+	int fd = in->valid & FATTR_FH ? fs_handle(fs, rq, in->fh, false) : -1, r;
 	bool own = fd < 0;
 
 	if (node->type != S_IFREG)
@@ -94,7 +95,7 @@ FS_REQUEST(setattr)
 	if (r == 0 && in->valid & FATTR_MODE)
 		r = set_mode(rq->node, in);
 	if (r == 0 && in->valid & FATTR_SIZE)
-		r = set_size(fs, rq->node, in);
+		r = set_size(fs, rq, in);
 	if (r == 0 && in->valid & (FATTR_ATIME | FATTR_MTIME))
 		r = set_times(rq->node, in);
 	return r < 0 ? r : reply_attr(fs, rq);

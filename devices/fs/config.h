@@ -8,6 +8,7 @@
 
 #define FS_MAX	      16u /* in a VM */
 #define FS_MAX_HIDDEN 64u
+#define FS_MAX_QUEUES 16u
 #define FS_TAG_MAX    36u /* virtio 1.3, section 5.11.4 */
 
 #define FS_CACHES(X)                                                                               \
@@ -20,6 +21,7 @@ struct fs_config {
 	bool flat;
 	char **hide;	/* ends with NULL; NULL: nothing */
 	unsigned cache; /* enum fs_cache */
+	unsigned queues;
 };
 
 extern const struct device_options fs_options;

@@ -13,8 +13,9 @@
 static int turn(struct virtio_dev *dev, unsigned q, const char **why)
 {
 	struct fs *fs = to_fs(dev);
+	struct fs_worker *worker = &fs->worker[q];
 	struct virtq *vq = &dev->queue[q].vq;
-	struct virtq_chain chain = {.iov = fs->iov, .max_iov = ARRAY_SIZE(fs->iov)};
+	struct virtq_chain chain = {.iov = worker->iov, .max_iov = ARRAY_SIZE(worker->iov)};
 
 	for (unsigned i = 0; i < TURN_CHAINS; i++) {
 		int r = virtq_pop(vq, &chain, why);
@@ -22,7 +23,7 @@ static int turn(struct virtio_dev *dev, unsigned q, const char **why)
 
 		if (r <= 0)
 			return r;
-		written = fs_serve_chain(fs, &chain, why);
+		written = fs_serve_chain(fs, worker, &chain, why);
 		if (written < 0)
 			return (int)written;
 		virtq_push(vq, chain.head, (uint32_t)written);
@@ -36,10 +37,10 @@ static void fs_kick(struct virtio_dev *dev, unsigned q)
 	virtio_queue_work(dev, q, turn);
 }
 
-/* Whoever comes next knows nothing of what this driver had. */
+/* Whoever comes next knows nothing of what this driver had; what a request holds goes with its queue. */
 static void fs_stop_queue(struct virtio_dev *dev, unsigned q)
 {
-	if (q == FS_REQUESTS)
+	if (q >= FS_REQUESTS)
 		fs_forget_all(to_fs(dev));
 }
 
@@ -72,6 +73,7 @@ static void fs_free(struct virtio_dev *dev)
 
 	fs_inodes_free(fs);
 	close(fs->share.root);
+	pthread_mutex_destroy(&fs->lock);
 	free(fs);
 }
 
@@ -85,10 +87,11 @@ static const struct virtio_ops fs_ops = {
 };
 
 int fs_device_new(struct virtio_dev **ret, const struct gmem *mem, const struct fs_share *share,
-		  struct loop *loop, struct error *e)
+		  struct loop *const *loops, struct error *e)
 {
-	struct virtio_fs_config config = {.num_request_queues = htole32(1)};
-	struct fs *fs = calloc(1, sizeof(*fs));
+	struct virtio_fs_config config = {.num_request_queues = htole32(share->queues)};
+	unsigned n = FS_REQUESTS + share->queues;
+	struct fs *fs = calloc(1, sizeof(*fs) + n * sizeof(fs->worker[0]));
 	int r;
 
 	if (!fs) {
@@ -96,14 +99,16 @@ int fs_device_new(struct virtio_dev **ret, const struct gmem *mem, const struct 
 		return error_set(e, -ENOMEM, "virtio-fs: out of memory");
 	}
 	fs->share = *share;
-	fs->loop = loop;
+	pthread_mutex_init(&fs->lock, NULL);
 	r = fs_inodes_init(fs, e);
 	if (r == 0)
-		r = virtio_dev_init(&fs->dev, &fs_ops, mem, FS_QUEUES, VIRTQ_MAX_SIZE, loop, e);
+		r = virtio_dev_init(&fs->dev, &fs_ops, mem, n, VIRTQ_MAX_SIZE, loops[0], e);
 	if (r < 0) {
 		fs_free(&fs->dev);
 		return r;
 	}
+	for (unsigned i = 1; i < n; i++)
+		fs->dev.queue[i].loop = loops[i];
 	memcpy(config.tag, share->tag, strlen(share->tag));
 	fs->dev.config_len = sizeof(config);
 	virtio_dev_set_config(&fs->dev, 0, &config, sizeof(config));

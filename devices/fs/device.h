@@ -11,18 +11,23 @@
  *
  * A request's arguments are copied once, and are checked as a whole before anything is done; data
  * goes straight between the guest's buffers and the file.
+ *
+ * Each queue has a thread, that of FS_HIPRIO too, so that what the guest forgets waits for nobody. What
+ * one forgets or closes another may be at work on: a request holds what it names until it has been
+ * served, and descriptors are closed once nobody holds them.
  */
 #ifndef SKEP_FS_DEVICE_H
 #define SKEP_FS_DEVICE_H
 
 #include <linux/fuse.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
 #include "fs.h"
 
-enum { FS_HIPRIO, FS_REQUESTS, FS_QUEUES };
+enum { FS_HIPRIO, FS_REQUESTS };
 
 #define FS_MAX_DATA   (1 * MIB)	 /* bytes of one READ or WRITE */
 #define FS_MAX_ARGS   (72 * KIB) /* an extended attribute, which has 64 KiB at most, with its name */
@@ -31,7 +36,8 @@ enum { FS_HIPRIO, FS_REQUESTS, FS_QUEUES };
 #define FS_NO_NODE    0u
 
 struct fs_node {
-	uint64_t lookups; /* that the guest has not forgotten; 0: the place is free */
+	uint64_t lookups; /* that the guest has not forgotten */
+	unsigned holders; /* requests; 0, and no lookups: the place is free */
 	uint64_t dev, ino, mount;
 	int fd;	     /* O_PATH */
 	mode_t type; /* S_IFREG ... */
@@ -42,38 +48,46 @@ struct fs_node {
 };
 
 struct fs_handle {
-	int fd; /* -1: the place is free */
-	bool is_dir;
-	uint32_t next; /* in the list of free places */
+	int fd;
+	bool is_open, is_dir;
+	unsigned holders; /* requests; 0, and not open: the place is free */
+	uint32_t next;	  /* in the list of free places */
+};
+
+/* What serves a queue. */
+struct fs_worker {
+	struct iovec iov[VIRTQ_MAX_SIZE], data[VIRTQ_MAX_SIZE];
+	uint8_t args[FS_MAX_ARGS] __attribute__((aligned(8)));
+	uint8_t reply[FS_MAX_REPLY] __attribute__((aligned(8)));
+	uint8_t entries[32 * KIB] __attribute__((aligned(8))); /* of a directory */
 };
 
 struct fs {
 	struct virtio_dev dev;
-	struct loop *loop;
 	struct fs_share share;
-	bool mounted;		   /* since INIT */
-	bool writeback, submounts; /* negotiated by it */
+	_Atomic bool mounted;		   /* since INIT */
+	_Atomic bool writeback, submounts; /* negotiated by it */
 
+	pthread_mutex_t
+		lock; /* of nodes and handles, but for what a node is; nothing waits under it */
 	/* A node's index is its ID, that of the root FUSE_ROOT_ID; a handle's is `fh`. Places beyond
 	 * the highest that was ever used are untouched memory. */
 	struct fs_node *nodes;
 	struct fs_handle *handles;
 	uint32_t *buckets; /* first nodes, by hash */
 	uint32_t max_nodes, max_handles, bucket_mask;
-	uint32_t free_node, free_handle, high_node, high_handle;
+	uint32_t free_node, free_handle;
+	_Atomic uint32_t high_node, high_handle;
 	_Atomic int64_t num_nodes, num_handles;
 
 	/* Whose files new ones are; without the capabilities all are the process's own. */
-	bool acts_for_users, kills_suid;
+	bool acts_for_users;
 	uint64_t capabilities;
 	uid_t uid;
 	gid_t gid;
 
 	_Atomic int64_t requests, failed, read_bytes, written_bytes;
-	struct iovec iov[VIRTQ_MAX_SIZE], data[VIRTQ_MAX_SIZE];
-	uint8_t args[FS_MAX_ARGS] __attribute__((aligned(8)));
-	uint8_t reply[FS_MAX_REPLY] __attribute__((aligned(8)));
-	uint8_t entries[32 * KIB] __attribute__((aligned(8))); /* of a directory */
+	struct fs_worker worker[]; /* by queue */
 };
 
 static inline struct fs *to_fs(const struct virtio_dev *dev)
@@ -84,6 +98,7 @@ static inline struct fs *to_fs(const struct virtio_dev *dev)
 /* A request that is being served: its arguments have at least the size that serve.c has for it, and
  * its reply, which is zeroed, as much room. */
 struct fs_request {
+	struct fs_worker *worker;
 	const struct fuse_in_header *header;
 	const void *args;
 	size_t len;	      /* bytes of `args` */
@@ -91,6 +106,9 @@ struct fs_request {
 	void *out;	      /* for the reply without its header ... */
 	size_t room;	      /* ... so many bytes fit there */
 	const struct virtq_chain *chain;
+	struct fs_node *nodes[3]; /* that it holds */
+	struct fs_handle *handles[2];
+	unsigned num_nodes, num_handles;
 };
 
 /* Requests return the bytes of their reply, or a negative errno. */
@@ -99,7 +117,8 @@ typedef ssize_t (*fs_serve)(struct fs *fs, struct fs_request *rq);
 /* serve.c */
 
 /* Serves a chain: the bytes written, or -EBADMSG with a reason. */
-int64_t fs_serve_chain(struct fs *fs, const struct virtq_chain *chain, const char **why);
+int64_t fs_serve_chain(struct fs *fs, struct fs_worker *worker, const struct virtq_chain *chain,
+		       const char **why);
 
 /* inodes.c: "-ENFILE" says in the log what to do. */
 
@@ -107,7 +126,9 @@ int fs_inodes_init(struct fs *fs, struct error *e);
 void fs_inodes_free(struct fs *fs);
 /* Forgets all but the root, and closes all handles. */
 void fs_forget_all(struct fs *fs);
-struct fs_node *fs_node(struct fs *fs, uint64_t id); /* NULL: there is none */
+/* The node, or NULL: there is none. The request holds it, three at most, until fs_let_go(). */
+struct fs_node *fs_node(struct fs *fs, struct fs_request *rq, uint64_t id);
+void fs_let_go(struct fs *fs, struct fs_request *rq); /* of handles, too */
 void fs_forget(struct fs *fs, uint64_t id, uint64_t lookups);
 /* Takes over `fd`, which is O_PATH, and counts a lookup. `parent` is where it was found. */
 int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_entry_out *ret);
@@ -119,8 +140,8 @@ bool fs_is_nearly_full(const struct fs *fs);
 
 /* Takes over `fd`; returns its number. */
 int64_t fs_add_handle(struct fs *fs, int fd, bool is_dir);
-/* The descriptor of an open file or directory, or -EBADF. */
-int fs_handle(const struct fs *fs, uint64_t fh, bool is_dir);
+/* The descriptor of an open file or directory, or -EBADF. Held as nodes are. */
+int fs_handle(struct fs *fs, struct fs_request *rq, uint64_t fh, bool is_dir);
 void fs_close_handle(struct fs *fs, uint64_t fh, bool is_dir);
 
 /* The path by which a node can be opened, or changed where there is no other way. */

@@ -47,7 +47,7 @@ static ssize_t fill(struct fs *fs, const struct fs_request *rq, int fd, size_t r
 	size_t before = plus ? sizeof(struct fuse_entry_out) : 0, used = 0;
 
 	for (size_t at = 0; at < num;) {
-		const struct dirent64 *from = (const void *)(fs->entries + at);
+		const struct dirent64 *from = (const void *)(rq->worker->entries + at);
 		size_t len = strlen(from->d_name);
 		size_t size = before + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + len);
 		struct fuse_dirent *to = (void *)((uint8_t *)rq->out + used + before);
@@ -74,14 +74,14 @@ static ssize_t read_entries(struct fs *fs, struct fs_request *rq, bool plus)
 {
 	const struct fuse_read_in *in = rq->args;
 	size_t room = MIN(MIN(in->size, rq->room), FS_MAX_REPLY);
-	int fd = fs_handle(fs, in->fh, true);
+	int fd = fs_handle(fs, rq, in->fh, true);
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
 	if (lseek(fd, (off_t)in->offset, SEEK_SET) < 0)
 		return -errno;
-	n = getdents64(fd, fs->entries, MIN(room, sizeof(fs->entries)));
+	n = getdents64(fd, rq->worker->entries, MIN(room, sizeof(rq->worker->entries)));
 	return n < 0 ? -errno : fill(fs, rq, fd, room, (size_t)n, plus);
 }
 
@@ -106,7 +106,7 @@ FS_REQUEST(releasedir)
 FS_REQUEST(fsyncdir)
 {
 	const struct fuse_fsync_in *in = rq->args;
-	int fd = fs_handle(fs, in->fh, true);
+	int fd = fs_handle(fs, rq, in->fh, true);
 
 	return fd < 0 ? fd : fsync(fd) < 0 ? -errno : 0;
 }

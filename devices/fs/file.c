@@ -41,7 +41,7 @@ int fs_open_flags(const struct fs *fs, uint32_t flags)
 
 /* Whether a file that is being opened is as it was the last time. A change in the same tick of the clock
  * would go unnoticed, so a file must have been at rest. */
-static bool is_unchanged(struct fs_node *node, int fd)
+static bool is_unchanged(struct fs *fs, struct fs_node *node, int fd)
 {
 	int64_t now = (int64_t)(clock_ns(CLOCK_REALTIME) / NSEC_PER_SEC);
 	struct statx st;
@@ -49,16 +49,18 @@ static bool is_unchanged(struct fs_node *node, int fd)
 
 	if (fs_stat(fd, &st) < 0)
 		return false;
+	pthread_mutex_lock(&fs->lock);
 	same = st.stx_ctime.tv_sec == node->seen_s && st.stx_ctime.tv_nsec == node->seen_ns;
 	node->seen_s = st.stx_ctime.tv_sec + 1 < now ? st.stx_ctime.tv_sec : 0;
 	node->seen_ns = st.stx_ctime.tv_nsec;
+	pthread_mutex_unlock(&fs->lock);
 	return same;
 }
 
 int fs_opened(struct fs *fs, struct fs_node *node, int fd, struct fuse_open_out *ret)
 {
 	bool keep = fs->share.cache == FS_CACHE_ALWAYS ||
-		    (fs->share.cache == FS_CACHE_AUTO && is_unchanged(node, fd));
+		    (fs->share.cache == FS_CACHE_AUTO && node && is_unchanged(fs, node, fd));
 	int64_t fh = fs_add_handle(fs, fd, false);
 
 	if (fh < 0)
@@ -92,14 +94,14 @@ FS_REQUEST(read)
 {
 	const struct fuse_read_in *in = rq->args;
 	const struct virtq_chain *chain = rq->chain;
-	int fd = fs_handle(fs, in->fh, false), num;
+	int fd = fs_handle(fs, rq, in->fh, false), num;
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	num = slice(fs->data, chain->iov + chain->num_out, chain->num_in,
+	num = slice(rq->worker->data, chain->iov + chain->num_out, chain->num_in,
 		    sizeof(struct fuse_out_header), MIN(MIN(in->size, rq->room), FS_MAX_DATA));
-	n = preadv(fd, fs->data, num, (off_t)in->offset);
+	n = preadv(fd, rq->worker->data, num, (off_t)in->offset);
 	if (n < 0)
 		return -errno;
 	fs->read_bytes += n;
@@ -112,7 +114,7 @@ FS_REQUEST(write)
 	const struct fuse_write_in *in = rq->args;
 	const struct virtq_chain *chain = rq->chain;
 	size_t before = sizeof(*rq->header) + sizeof(*in);
-	int fd = fs_handle(fs, in->fh, false), num;
+	int fd = fs_handle(fs, rq, in->fh, false), num;
 	struct fuse_write_out *out = rq->out;
 	ssize_t n;
 
@@ -120,9 +122,9 @@ FS_REQUEST(write)
 		return fd;
 	if (in->size != chain->out_bytes - before || in->size > FS_MAX_DATA)
 		return -EINVAL;
-	num = slice(fs->data, chain->iov, chain->num_out, before, in->size);
+	num = slice(rq->worker->data, chain->iov, chain->num_out, before, in->size);
 	fs_kill_suid(fs, in->write_flags & FUSE_WRITE_KILL_SUIDGID);
-	n = pwritev(fd, fs->data, num, (off_t)in->offset);
+	n = pwritev(fd, rq->worker->data, num, (off_t)in->offset);
 	fs_kill_suid(fs, false);
 	if (n < 0)
 		return -errno;
@@ -143,7 +145,7 @@ FS_REQUEST(release)
 FS_REQUEST(flush)
 {
 	const struct fuse_flush_in *in = rq->args;
-	int fd = fs_handle(fs, in->fh, false);
+	int fd = fs_handle(fs, rq, in->fh, false);
 
 	if (fd < 0)
 		return fd;
@@ -154,7 +156,7 @@ FS_REQUEST(flush)
 FS_REQUEST(fsync)
 {
 	const struct fuse_fsync_in *in = rq->args;
-	int fd = fs_handle(fs, in->fh, false);
+	int fd = fs_handle(fs, rq, in->fh, false);
 
 	if (fd < 0)
 		return fd;
@@ -165,7 +167,7 @@ FS_REQUEST(fsync)
 FS_REQUEST(fallocate)
 {
 	const struct fuse_fallocate_in *in = rq->args;
-	int fd = fs_handle(fs, in->fh, false);
+	int fd = fs_handle(fs, rq, in->fh, false);
 
 	if (fd < 0)
 		return fd;
@@ -178,7 +180,7 @@ FS_REQUEST(fallocate)
 FS_REQUEST(lseek)
 {
 	const struct fuse_lseek_in *in = rq->args;
-	int fd = fs_handle(fs, in->fh, false);
+	int fd = fs_handle(fs, rq, in->fh, false);
 	struct fuse_lseek_out *out = rq->out;
 	off_t at;
 
@@ -196,7 +198,7 @@ FS_REQUEST(lseek)
 FS_REQUEST(copy_file_range)
 {
 	const struct fuse_copy_file_range_in *in = rq->args;
-	int from = fs_handle(fs, in->fh_in, false), to = fs_handle(fs, in->fh_out, false);
+	int from = fs_handle(fs, rq, in->fh_in, false), to = fs_handle(fs, rq, in->fh_out, false);
 	off_t from_at = (off_t)in->off_in, to_at = (off_t)in->off_out;
 	struct fuse_write_out *out = rq->out;
 	ssize_t n;

@@ -22,17 +22,19 @@ struct fs_share {
 	} hidden[FS_MAX_HIDDEN]; /* what is not found */
 	size_t num_hidden;
 	enum fs_cache cache;
+	unsigned queues;    /* for requests */
 	unsigned max_files; /* descriptors that it may have open at once, for the guest */
 };
 
-/* `loop` is of LOOP_EPOLL; requests may keep it waiting for the host's file systems. The device takes
- * `share->root` over (it is closed by destroy, and on error). */
+/* `loops` are of LOOP_EPOLL, one for what the guest forgets, and share->queues for requests, which may
+ * keep them waiting for the host's file systems. The device takes `share->root` over (it is closed by
+ * destroy, and on error). */
 int fs_device_new(struct virtio_dev **ret, const struct gmem *mem, const struct fs_share *share,
-		  struct loop *loop, struct error *e);
+		  struct loop *const *loops, struct error *e);
 
-/* The server acts for the guest's users, if the process has the capabilities for that. Called once
- * on the loop's thread, before the guest runs; `confined`: only what is in the directory can be
- * opened from now on, where the kernel has Landlock. */
+/* The server acts for the guest's users, if the process has the capabilities for that. Called once,
+ * when the loops run and the guest does not yet; `confined`: their threads can open only what is in the
+ * directory from now on, where the kernel has Landlock. */
 int fs_device_enter(struct virtio_dev *dev, bool confined, struct error *e);
 
 struct fs_counters {

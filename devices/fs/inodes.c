@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* What the guest knows: inodes that it looked up, and files that it has open. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -65,43 +66,75 @@ void fs_inodes_free(struct fs *fs)
 	free(fs->buckets);
 }
 
-struct fs_node *fs_node(struct fs *fs, uint64_t id)
+static struct fs_node *known(struct fs *fs, uint64_t id)
 {
 	return id && id <= fs->high_node && fs->nodes[id].lookups ? &fs->nodes[id] : NULL;
 }
 
-static void drop(struct fs *fs, struct fs_node *node)
+struct fs_node *fs_node(struct fs *fs, struct fs_request *rq, uint64_t id)
+{
+	struct fs_node *node;
+
+	pthread_mutex_lock(&fs->lock);
+	node = known(fs, id);
+	if (node) {
+		assert(rq->num_nodes < ARRAY_SIZE(rq->nodes));
+		rq->nodes[rq->num_nodes++] = node;
+		node->holders++;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return node;
+}
+
+/* Frees the place of a node that nobody knows or holds; its descriptor, to be closed without the lock,
+ * or -1. */
+static int drop(struct fs *fs, struct fs_node *node)
 {
 	uint32_t id = (uint32_t)(node - fs->nodes);
 	uint32_t *at = bucket(fs, node->dev, node->ino, node->mount);
+	int fd = node->fd;
 
+	if (node->lookups || node->holders)
+		return -1;
 	while (*at != id)
 		at = &fs->nodes[*at].next;
 	*at = node->next;
-	close(node->fd);
 	*node = (struct fs_node){.fd = -1, .next = fs->free_node};
 	fs->free_node = id;
 	fs->num_nodes--;
+	return fd;
+}
+
+static void close_dropped(int fd)
+{
+	if (fd >= 0)
+		close(fd);
 }
 
 void fs_forget(struct fs *fs, uint64_t id, uint64_t lookups)
 {
-	struct fs_node *node = fs_node(fs, id);
+	struct fs_node *node;
+	int fd = -1;
 
-	if (!node || id == FUSE_ROOT_ID)
-		return;
-	node->lookups -= MIN(lookups, node->lookups);
-	if (!node->lookups)
-		drop(fs, node);
+	pthread_mutex_lock(&fs->lock);
+	node = id == FUSE_ROOT_ID ? NULL : known(fs, id);
+	if (node) {
+		node->lookups -= MIN(lookups, node->lookups);
+		fd = drop(fs, node);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	close_dropped(fd);
 }
 
 void fs_forget_all(struct fs *fs)
 {
+	fs->mounted = fs->writeback = fs->submounts = false;
 	for (uint32_t id = FUSE_ROOT_ID + 1; id <= fs->high_node; id++)
 		fs_forget(fs, id, UINT64_MAX);
-	for (uint32_t i = 1; i <= fs->high_handle; i++)
-		fs_close_handle(fs, i, fs->handles[i].is_dir);
-	fs->mounted = fs->writeback = fs->submounts = false;
+	for (uint32_t i = 1; i <= fs->high_handle; i++) {
+		fs_close_handle(fs, i, false);
+		fs_close_handle(fs, i, true);
+	}
 }
 
 static int64_t num_files(const struct fs *fs)
@@ -229,6 +262,25 @@ static bool is_hidden(const struct fs *fs, const struct fs_node *node)
 	return false;
 }
 
+/* Counts a lookup of what is like that; takes over like->fd. NULL: there are too many. */
+static struct fs_node *count(struct fs *fs, const struct fs_node *like)
+{
+	struct fs_node *node;
+	bool is_new;
+
+	pthread_mutex_lock(&fs->lock);
+	node = find(fs, like);
+	is_new = !node && !is_full(fs);
+	if (is_new)
+		node = add(fs, like);
+	if (node)
+		node->lookups++;
+	pthread_mutex_unlock(&fs->lock);
+	if (!is_new)
+		close(like->fd);
+	return node;
+}
+
 int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_entry_out *ret)
 {
 	struct fs_node like = {.fd = fd}, *node;
@@ -248,21 +300,16 @@ int fs_enter(struct fs *fs, int fd, const struct fs_node *parent, struct fuse_en
 		close(fd);
 		return -ENOENT;
 	}
-	node = find(fs, &like);
-	if (node || is_full(fs))
-		close(fd);
-	if (!node && is_full(fs))
-		return too_many(fs);
+	node = count(fs, &like);
 	if (!node)
-		node = add(fs, &like);
-	node->lookups++;
+		return too_many(fs);
 	*ret = (struct fuse_entry_out){
 		.nodeid = (uint64_t)(node - fs->nodes),
 		.entry_valid = fs_validity(fs),
 		.attr_valid = fs_validity(fs),
 	};
 	fs_fill_attr(&st, &ret->attr);
-	if (fs->submounts && S_ISDIR(node->type) && !node->closed && node->mount != parent->mount)
+	if (fs->submounts && S_ISDIR(like.type) && !like.closed && like.mount != parent->mount)
 		ret->attr.flags |= FUSE_ATTR_SUBMOUNT;
 	return 0;
 }
@@ -281,39 +328,94 @@ int fs_look_up(struct fs *fs, int dir, const struct fs_node *parent, const char 
 
 int64_t fs_add_handle(struct fs *fs, int fd, bool is_dir)
 {
-	uint32_t i = fs->free_handle;
+	uint32_t i = 0;
 
-	if (is_full(fs) || fs->num_handles >= fs->max_handles) {
-		close(fd);
-		return too_many(fs);
+	pthread_mutex_lock(&fs->lock);
+	if (!is_full(fs) && fs->num_handles < fs->max_handles) {
+		i = fs->free_handle;
+		if (i)
+			fs->free_handle = fs->handles[i].next;
+		else
+			i = ++fs->high_handle;
+		fs->handles[i] = (struct fs_handle){.fd = fd, .is_open = true, .is_dir = is_dir};
+		fs->num_handles++;
 	}
+	pthread_mutex_unlock(&fs->lock);
 	if (i)
-		fs->free_handle = fs->handles[i].next;
-	else
-		i = ++fs->high_handle;
-	fs->handles[i] = (struct fs_handle){.fd = fd, .is_dir = is_dir};
-	fs->num_handles++;
-	return i;
+		return i;
+	close(fd);
+	return too_many(fs);
 }
 
-int fs_handle(const struct fs *fs, uint64_t fh, bool is_dir)
+static struct fs_handle *opened(struct fs *fs, uint64_t fh, bool is_dir)
 {
-	if (!fh || fh > fs->high_handle || fs->handles[fh].is_dir != is_dir ||
-	    fs->handles[fh].fd < 0)
-		return -EBADF;
-	return fs->handles[fh].fd;
+	struct fs_handle *handle = fh && fh <= fs->high_handle ? &fs->handles[fh] : NULL;
+
+	return handle && handle->is_open && handle->is_dir == is_dir ? handle : NULL;
+}
+
+int fs_handle(struct fs *fs, struct fs_request *rq, uint64_t fh, bool is_dir)
+{
+	struct fs_handle *handle;
+	int fd = -EBADF;
+
+	pthread_mutex_lock(&fs->lock);
+	handle = opened(fs, fh, is_dir);
+	if (handle) {
+		assert(rq->num_handles < ARRAY_SIZE(rq->handles));
+		rq->handles[rq->num_handles++] = handle;
+		handle->holders++;
+		fd = handle->fd;
+	}
+	pthread_mutex_unlock(&fs->lock);
+	return fd;
+}
+
+/* As drop(). */
+static int drop_handle(struct fs *fs, struct fs_handle *handle)
+{
+	int fd = handle->fd;
+
+	if (handle->is_open || handle->holders)
+		return -1;
+	*handle = (struct fs_handle){.fd = -1, .next = fs->free_handle};
+	fs->free_handle = (uint32_t)(handle - fs->handles);
+	fs->num_handles--;
+	return fd;
 }
 
 void fs_close_handle(struct fs *fs, uint64_t fh, bool is_dir)
 {
-	int fd = fs_handle(fs, fh, is_dir);
+	struct fs_handle *handle;
+	int fd = -1;
 
-	if (fd < 0)
-		return;
-	close(fd);
-	fs->handles[fh] = (struct fs_handle){.fd = -1, .next = fs->free_handle};
-	fs->free_handle = (uint32_t)fh;
-	fs->num_handles--;
+	pthread_mutex_lock(&fs->lock);
+	handle = opened(fs, fh, is_dir);
+	if (handle) {
+		handle->is_open = false;
+		fd = drop_handle(fs, handle);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	close_dropped(fd);
+}
+
+void fs_let_go(struct fs *fs, struct fs_request *rq)
+{
+	int fd[ARRAY_SIZE(rq->nodes) + ARRAY_SIZE(rq->handles)];
+	unsigned n = 0;
+
+	pthread_mutex_lock(&fs->lock);
+	for (unsigned i = 0; i < rq->num_nodes; i++) {
+		rq->nodes[i]->holders--;
+		fd[n++] = drop(fs, rq->nodes[i]);
+	}
+	for (unsigned i = 0; i < rq->num_handles; i++) {
+		rq->handles[i]->holders--;
+		fd[n++] = drop_handle(fs, rq->handles[i]);
+	}
+	pthread_mutex_unlock(&fs->lock);
+	while (n)
+		close_dropped(fd[--n]);
 }
 
 struct fs_path fs_path(int fd)

@@ -150,7 +150,7 @@ FS_REQUEST(rmdir)
 static ssize_t rename_to(struct fs *fs, struct fs_request *rq, uint64_t dir, uint32_t flags,
 			 size_t at)
 {
-	const struct fs_node *to = fs_node(fs, dir);
+	const struct fs_node *to = fs_node(fs, rq, dir);
 	const char *old, *new;
 	int r = fs_take_name(rq, &at, &old);
 
@@ -182,7 +182,7 @@ FS_REQUEST(rename2)
 FS_REQUEST(link)
 {
 	const struct fuse_link_in *in = rq->args;
-	const struct fs_node *old = fs_node(fs, in->oldnodeid);
+	const struct fs_node *old = fs_node(fs, rq, in->oldnodeid);
 	struct fs_path path = fs_path(old ? old->fd : -1);
 	size_t at = sizeof(*in);
 	const char *name;
@@ -221,14 +221,16 @@ static int create_new(struct fs *fs, const struct fs_request *rq, const char *na
 }
 
 /* One that was made meanwhile, by somebody else. */
-static int open_found(struct fs *fs, const struct fs_request *rq, const char *name, int flags,
+static int open_found(struct fs *fs, struct fs_request *rq, const char *name, int flags,
 		      struct fuse_entry_out *entry)
 {
 	int r = fs_look_up(fs, rq->node->fd, rq->node, name, entry), fd;
+	const struct fs_node *node;
 
 	if (r < 0)
 		return r;
-	fd = fs_open(fs_node(fs, entry->nodeid), flags);
+	node = fs_node(fs, rq, entry->nodeid);
+	fd = node ? fs_open(node, flags) : -ESTALE;
 	if (fd < 0)
 		fs_forget(fs, entry->nodeid, 1);
 	return fd;
@@ -251,7 +253,7 @@ FS_REQUEST(create)
 		fd = open_found(fs, rq, name, flags, entry);
 	if (fd < 0)
 		return fd;
-	r = fs_opened(fs, fs_node(fs, entry->nodeid), fd, opened);
+	r = fs_opened(fs, fs_node(fs, rq, entry->nodeid), fd, opened);
 	if (r < 0)
 		fs_forget(fs, entry->nodeid, 1);
 	return r < 0 ? r : (ssize_t)(sizeof(*entry) + sizeof(*opened));

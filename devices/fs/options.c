@@ -14,6 +14,9 @@ static const struct setting settings[] = {
 	 .help = "what the guest may remember: what it reads, for a second or until it opens the "
 		 "file again; all, when nobody else changes the directory; nothing (default: "
 		 "auto)"},
+	{"queues", .arg = "N", COUNT_FIELD(fs_config, queues), .min = 1, .max = FS_MAX_QUEUES,
+	 .help = "request queues, each with a thread, 1 to 16; guests use more than one from Linux "
+		 "6.11 on (default: 1)"},
 	{"hide", .arg = "PATH", LIST_FIELD(fs_config, hide), .max = FS_MAX_HIDDEN,
 	 .help = "a file or directory of the host that the guest is not to find, by whatever name "
 		 "(repeatable)"},
@@ -99,7 +102,7 @@ const struct device_options fs_options = {
 			   "virtiofs TAG /mnt' (repeatable; default tag: the directory's name); "
 			   "see below"},
 	.size = sizeof(struct fs_config),
-	.defaults = &(const struct fs_config){.source = NULL},
+	.defaults = &(const struct fs_config){.queues = 1},
 	.settings = settings,
 	.check = check,
 };

@@ -146,7 +146,7 @@ static int judge(struct fs *fs, const struct request *type, struct fs_request *r
 		return -EIO;
 	if (type->flags & WRITES && fs->share.readonly)
 		return -EROFS;
-	rq->node = fs_node(fs, rq->header->nodeid);
+	rq->node = fs_node(fs, rq, rq->header->nodeid);
 	if (type->flags & NODE && !rq->node)
 		return -ESTALE;
 	if (type->flags & NODE && rq->node->closed && type->serve != fs_getattr)
@@ -160,38 +160,41 @@ static const struct request *find(uint32_t opcode)
 }
 
 /* Copies the arguments; all but those of WRITE, whose data stays where it is, must fit. */
-static int take_args(struct fs *fs, struct fs_request *rq, uint32_t opcode)
+static int take_args(struct fs_request *rq, uint32_t opcode)
 {
 	size_t len = rq->chain->out_bytes - sizeof(*rq->header);
 
 	if (opcode == FUSE_WRITE)
 		len = MIN(len, sizeof(struct fuse_write_in));
-	if (len > sizeof(fs->args))
+	if (len > sizeof(rq->worker->args))
 		return -E2BIG;
-	rq->args = fs->args;
-	rq->len = iov_read(rq->chain->iov, rq->chain->num_out, sizeof(*rq->header), fs->args, len);
+	rq->args = rq->worker->args;
+	rq->len = iov_read(rq->chain->iov, rq->chain->num_out, sizeof(*rq->header),
+			   rq->worker->args, len);
 	return 0;
 }
 
 static ssize_t serve(struct fs *fs, struct fs_request *rq)
 {
 	const struct request *type = find(rq->header->opcode);
-	int r = type ? take_args(fs, rq, rq->header->opcode) : -ENOSYS;
+	int r = type ? take_args(rq, rq->header->opcode) : -ENOSYS;
 
 	if (r == 0)
 		r = judge(fs, type, rq);
 	if (r < 0)
 		return r;
-	memset(fs->reply, 0, type->out);
+	memset(rq->worker->reply, 0, type->out);
 	return type->serve(fs, rq);
 }
 
-int64_t fs_serve_chain(struct fs *fs, const struct virtq_chain *chain, const char **why)
+int64_t fs_serve_chain(struct fs *fs, struct fs_worker *worker, const struct virtq_chain *chain,
+		       const char **why)
 {
 	const struct iovec *in = chain->iov + chain->num_out;
 	struct fuse_in_header header;
 	struct fuse_out_header answer = {.len = sizeof(answer)};
-	struct fs_request rq = {.header = &header, .chain = chain, .out = fs->reply};
+	struct fs_request rq = {
+		.worker = worker, .header = &header, .chain = chain, .out = worker->reply};
 	const struct request *type;
 	ssize_t r;
 
@@ -204,6 +207,7 @@ int64_t fs_serve_chain(struct fs *fs, const struct virtq_chain *chain, const cha
 	rq.room = chain->in_bytes < sizeof(answer) ? 0 : chain->in_bytes - sizeof(answer);
 	fs->requests++;
 	r = serve(fs, &rq);
+	fs_let_go(fs, &rq);
 	if (type && type->flags & SILENT)
 		return 0;
 	if (r > 0 && rq.out && (size_t)r > rq.room)

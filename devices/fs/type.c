@@ -16,7 +16,7 @@
 #include "sandbox/sandbox.h"
 #include "virtio/type.h"
 
-#define OTHER_FILES 512u	   /* descriptors that are not the guest's files */
+#define OTHER_FILES 1024u	   /* descriptors that are not the guest's files */
 #define MAX_FILES   (1024u * 1024) /* of all shares */
 
 /* What a VM has from open() to close(). */
@@ -80,6 +80,7 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 					 .readonly = config->readonly,
 					 .flat = config->flat,
 					 .cache = config->cache,
+					 .queues = config->queues,
 					 .max_files = max_files(host)};
 	r = fs_split(config->source, &dir, place->share.tag, e);
 	if (r < 0)
@@ -97,17 +98,20 @@ static int build(struct vm_device *d, const struct device_host *host, struct err
 {
 	struct place *place = d->own;
 	struct fs_share share = place->share;
-	struct loop *loop;
+	struct loop *loops[1 + FS_MAX_QUEUES];
 	char name[16];
-	int r;
 
-	snprintf(name, sizeof(name), "share%u", d->index);
-	r = loop_new(&loop, name, LOOP_EPOLL, 0, e);
-	if (r < 0)
-		return r;
-	device_add_loop(d, loop, "fs");
+	for (unsigned i = 0; i <= share.queues; i++) {
+		int r;
+
+		snprintf(name, sizeof(name), "share%u.%u", d->index, i);
+		r = loop_new(&loops[i], name, LOOP_EPOLL, 0, e);
+		if (r < 0)
+			return r;
+		device_add_loop(d, loops[i], "fs");
+	}
 	place->share.root = -1;
-	return fs_device_new(&d->dev, host->mem, &share, loop, e);
+	return fs_device_new(&d->dev, host->mem, &share, loops, e);
 }
 
 static int start(struct vm_device *d, device_setup setup, struct error *e)

@@ -64,11 +64,12 @@ void fs_act_as_self(struct fs *fs)
 
 void fs_kill_suid(struct fs *fs, bool on)
 {
+	static _Thread_local bool kills_suid;
 	int saved = errno;
 
-	if (fs->acts_for_users && on != fs->kills_suid) {
+	if (fs->acts_for_users && on != kills_suid) {
 		set_effective(fs, on ? fs->capabilities & ~CAP(FSETID) : fs->capabilities);
-		fs->kills_suid = on;
+		kills_suid = on;
 	}
 	errno = saved;
 }
@@ -114,6 +115,7 @@ int fs_device_enter(struct virtio_dev *dev, bool confined, struct error *e)
 {
 	struct entry entry = {.fs = to_fs(dev), .confined = confined, .e = e};
 
-	loop_call(entry.fs->loop, enter_here, &entry);
+	for (unsigned i = 0; i < dev->num_queues && entry.r == 0; i++)
+		loop_call(dev->queue[i].loop, enter_here, &entry);
 	return entry.r;
 }

@@ -18,7 +18,7 @@
 #define MAX_FILES 24u
 #define SECRET	  "what is beside the directory"
 
-enum { HIPRIO, REQUESTS };
+enum { QUEUES = 3 }; /* one for what is forgotten, two for requests */
 
 static char top[64], in[80], outside[80];
 
@@ -162,13 +162,13 @@ static void request(void)
 	bufs[1] = (struct drv_buf){GPA(at.v + bufs[0].len),
 				   (uint32_t)(sizeof(header) + len) - bufs[0].len, false};
 	bufs[2] = (struct drv_buf){reply, how == 248 ? (uint32_t)take(1) : 8192, true};
-	guest_send(&guest.drv.queue[how & 1], bufs, 3, how & 0x20);
+	guest_send(&guest.drv.queue[how % QUEUES], bufs, 3, how & 0x20);
 }
 
 static void command(void)
 {
 	uint64_t what = take(1);
-	struct drv_queue *q = &guest.drv.queue[what & 1];
+	struct drv_queue *q = &guest.drv.queue[what % QUEUES];
 	struct fs_counters c;
 
 	if (what < 195)
@@ -177,7 +177,7 @@ static void command(void)
 		guest_send_any(q, what & 2);
 	else
 		guest_damage(q, what);
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < QUEUES; i++) {
 		guest_kick(&guest.drv.queue[i]);
 		guest_reap(&guest.drv.queue[i]);
 		guest_check();
@@ -190,7 +190,8 @@ static void command(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct fs_share share = {.tag = "fuzz", .max_files = MAX_FILES};
+	struct fs_share share = {.tag = "fuzz", .queues = 2, .max_files = MAX_FILES};
+	struct loop *loops[3];
 	unsigned commands = 0;
 
 	guest.in = (struct input){data, size};
@@ -199,7 +200,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	share.readonly = take(1) % 8 == 7;
 	share.cache = (enum fs_cache)(take(1) % 3);
 	share.root = open(in, O_PATH | O_CLOEXEC);
-	check(fs_device_new(&guest.dev, &guest.drv.mem, &share, guest.loop, NULL) == 0);
+	for (unsigned i = 0; i < QUEUES; i++)
+		loops[i] = guest.loop;
+	check(fs_device_new(&guest.dev, &guest.drv.mem, &share, loops, NULL) == 0);
 	guest_start(take(1) << 28);
 	while (input_left(&guest.in) && !drv_is_broken(&guest.drv) && commands++ < 64)
 		command();

@@ -121,9 +121,10 @@ static void open_vport(void)
 static void open_fs(void)
 {
 	const struct fs_share share = {
-		.root = open("/", O_PATH | O_CLOEXEC), .tag = "fuzz", .max_files = 16};
+		.root = open("/", O_PATH | O_CLOEXEC), .tag = "fuzz", .queues = 1, .max_files = 16};
+	struct loop *loops[] = {guest.loop, guest.loop};
 
-	check(fs_device_new(&guest.dev, &guest.drv.mem, &share, guest.loop, NULL) == 0);
+	check(fs_device_new(&guest.dev, &guest.drv.mem, &share, loops, NULL) == 0);
 }
 
 static const struct kind {

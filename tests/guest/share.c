@@ -5,22 +5,25 @@
 
 #include "support.h"
 
-#define PAGE	   4096u
-#define SIZE	   16u
-#define GUARD_SEED 11u
-#define NO_ANSWER  (-4096)
-#define EINVAL	   22
-#define ELOOP	   40
-#define EROFS	   30
-#define O_RDWR	   2
-#define S_IFREG	   0100000u
+#define PAGE	    4096u
+#define FS_TAG_SIZE 36u
+#define SIZE	    16u
+#define GUARD_SEED  11u
+#define NO_ANSWER   (-4096)
+#define EINVAL	    22
+#define ELOOP	    40
+#define EROFS	    30
+#define ESTALE	    116
+#define O_RDWR	    2
+#define S_IFREG	    0100000u
 
-enum { HIPRIO, REQUESTS, QUEUES };
+enum { HIPRIO, REQUESTS };
 
 static struct vio *fs;
+static unsigned queues;
 static uint8_t *request; /* a page */
 static uint8_t *reply;	 /* one between two that are nobody's */
-static volatile bool race_over, flip_over;
+static volatile bool race_over, other_over;
 
 static void *args(void)
 {
@@ -35,13 +38,14 @@ static const void *body(void)
 /* A request with `len` bytes of arguments, which are there: 0, or a negative errno. */
 static int ask(uint32_t opcode, uint64_t node, uint32_t len)
 {
+	static unsigned turn;
 	struct fuse_in_header header = {
 		.len = (uint32_t)sizeof(header) + len, .opcode = opcode, .nodeid = node};
 	struct sg sg[2] = {{request, header.len}, {reply, PAGE}};
 	int64_t n;
 
 	memcpy(request, &header, sizeof(header));
-	n = vq_do(&fs->vq[REQUESTS], sg, 1, 1);
+	n = vq_do(&fs->vq[REQUESTS + turn++ % (queues - REQUESTS)], sg, 1, 1);
 	if (n < (int64_t)sizeof(struct fuse_out_header))
 		return NO_ANSWER;
 	return ((const struct fuse_out_header *)(const void *)reply)->error;
@@ -80,21 +84,23 @@ static int open_node(uint64_t node)
 	return ask(FUSE_OPEN, node, sizeof(struct fuse_open_in));
 }
 
-/* Reads "hello" from the file of that name. */
-static bool works(void)
+/* Reads "hello" from the file of that name: 0, or a negative errno. */
+static int read_hello(void)
 {
-	uint64_t node;
+	uint64_t node = look_up("hello");
+	int r = node ? open_node(node) : NO_ANSWER;
 
-	if (!vio_start(fs, 0, QUEUES, SIZE) || !mount())
-		return false;
-	node = look_up("hello");
-	if (!node || open_node(node))
-		return false;
+	if (r)
+		return r;
 	*(struct fuse_read_in *)args() = (struct fuse_read_in){
 		.fh = ((const struct fuse_open_out *)body())->fh, .size = 100};
-	if (ask(FUSE_READ, node, sizeof(struct fuse_read_in)))
-		return false;
-	return memcmp(body(), "hello", 5) == 0;
+	r = ask(FUSE_READ, node, sizeof(struct fuse_read_in));
+	return r || memcmp(body(), "hello", 5) == 0 ? r : NO_ANSWER;
+}
+
+static bool works(void)
+{
+	return vio_start(fs, 0, queues, SIZE) && mount() && read_hello() == 0;
 }
 
 static const struct crime {
@@ -167,7 +173,52 @@ static void flip(void *arg)
 		name[r & 3] = 'x';
 		d->len = 40 + 10;
 	}
-	flip_over = true;
+	other_over = true;
+}
+
+/* Another CPU: forgets what this one is at work with. */
+static void forget(void *arg)
+{
+	struct {
+		struct fuse_in_header header;
+		struct fuse_forget_in in;
+	} *rq = arg;
+	struct sg sg = {rq, sizeof(*rq)};
+	uint64_t rnd = 7;
+
+	rq->header = (struct fuse_in_header){.len = sizeof(*rq), .opcode = FUSE_FORGET};
+	rq->in.nlookup = 1;
+	while (!race_over) {
+		rq->header.nodeid = 2 + random64(&rnd) % 2;
+		if (vq_do(&fs->vq[HIPRIO], &sg, 1, 0) != 0)
+			break;
+	}
+	other_over = true;
+}
+
+/* What it is at work with is the file, or is not there; requests take the queues in turn. */
+static void race_with_forget(unsigned times)
+{
+	unsigned good = 0;
+
+	race_over = other_over = false;
+	CHECK(works() && smp_start(1, forget, alloc(64, 16)), "the other CPU, which forgets");
+	for (unsigned i = 0; i < times; i++) {
+		int r = read_hello();
+
+		good += r == 0;
+		if (r != 0 && r != -ESTALE) {
+			CHECK(false, "%d of request %u", r, i);
+			break;
+		}
+		if (i % 64 == 63 && !mount()) /* what is open is closed */
+			CHECK(false, "mount");
+	}
+	race_over = true;
+	CHECK(WAIT_UNTIL(other_over), "the other CPU stops");
+	CHECK(!(vio_status(fs) & VIRTIO_CONFIG_S_NEEDS_RESET), "the device goes on");
+	CHECK(good > 0, "a file is read while it is forgotten");
+	print("# %u of %u read\n", good, times);
 }
 
 static void race(unsigned times)
@@ -195,12 +246,12 @@ static void race(unsigned times)
 		if (!(vio_status(fs) & VIRTIO_CONFIG_S_NEEDS_RESET))
 			continue;
 		resets++;
-		while (!vio_start(fs, 0, QUEUES, SIZE))
+		while (!vio_start(fs, 0, queues, SIZE))
 			cpu_relax();
 		heap_release(mark);
 	}
 	race_over = true;
-	CHECK(WAIT_UNTIL(flip_over), "the other CPU stops");
+	CHECK(WAIT_UNTIL(other_over), "the other CPU stops");
 	print("# %u resets\n", resets);
 }
 
@@ -210,6 +261,7 @@ void test_share_hostile(void)
 	bool readonly = cmdline_u64("readonly", 0);
 
 	fs = need(VIRTIO_ID_FS, 0);
+	queues = REQUESTS + (unsigned)vio_config(fs, FS_TAG_SIZE, 4);
 	request = alloc(PAGE, PAGE);
 	reply = pages + PAGE;
 	pattern_fill(pages, PAGE, GUARD_SEED, 0);
@@ -225,6 +277,8 @@ void test_share_hostile(void)
 	leave(readonly);
 	race((unsigned)cmdline_u64("n", 2000));
 	CHECK(works(), "works after the race");
+	race_with_forget((unsigned)cmdline_u64("n", 2000));
+	CHECK(works(), "works after that");
 	CHECK(pattern_check(pages, PAGE, GUARD_SEED, 0) == PAGE &&
 		      pattern_check(pages + 2 * PAGE, PAGE, GUARD_SEED, 0) == PAGE,
 	      "no other memory was written");

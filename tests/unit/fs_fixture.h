@@ -29,12 +29,13 @@
 #define ANSWER	  ((uint32_t)sizeof(struct fuse_out_header))
 #define ANY_FLAGS UINT32_MAX
 
-enum { HIPRIO, REQUESTS };
+enum { HIPRIO, REQUESTS, LOOPS = 4 }; /* three queues for requests */
 
 struct fixture {
 	struct drv d;
-	struct loop *loop;
+	struct loop *loop[LOOPS];
 	struct virtio_dev *dev;
+	unsigned queue;	   /* that requests take */
 	char dir[64];	   /* what is shared is its directory "in" */
 	gpa_t out, in;	   /* BUFFER bytes each */
 	uint8_t *args;	   /* of the next request, after its header */
@@ -58,9 +59,9 @@ static inline int64_t ask(struct fixture *f, uint32_t opcode, uint64_t node, siz
 	header.uid = f->uid;
 	header.gid = f->gid;
 	memcpy(drv_ptr(&f->d, f->out, HEADER), &header, HEADER);
-	assert_true(drv_add(&f->d.queue[REQUESTS], buf, 2) >= 0);
-	drv_kick(&f->d.queue[REQUESTS]);
-	drv_wait_used(&f->d.queue[REQUESTS], NULL, &got);
+	assert_true(drv_add(&f->d.queue[f->queue], buf, 2) >= 0);
+	drv_kick(&f->d.queue[f->queue]);
+	drv_wait_used(&f->d.queue[f->queue], NULL, &got);
 	assert_int_equal(got, answer->len);
 	assert_true(got >= ANSWER && got <= buf[1].len);
 	assert_int_equal(answer->unique, 77);
@@ -110,11 +111,44 @@ static inline void mount_share(struct fixture *f, uint32_t flags)
 	f->flags = out->flags;
 }
 
+/* From now on requests take that queue, and buffers of their own. */
+static inline void use_queue(struct fixture *f, unsigned queue)
+{
+	f->queue = queue;
+	f->out = drv_alloc(&f->d, BUFFER, 4096);
+	f->in = drv_alloc(&f->d, BUFFER, 4096);
+	f->args = (uint8_t *)drv_ptr(&f->d, f->out, BUFFER) + HEADER;
+	f->reply = (uint8_t *)drv_ptr(&f->d, f->in, BUFFER) + ANSWER;
+}
+
+static inline void new_loops(struct fixture *f)
+{
+	for (unsigned i = 0; i < LOOPS; i++)
+		assert_int_equal(loop_new(&f->loop[i], "test", LOOP_EPOLL, 0, NULL), 0);
+}
+
+static inline void start_loops(struct fixture *f)
+{
+	for (unsigned i = 0; i < LOOPS; i++)
+		assert_int_equal(loop_start(f->loop[i], NULL, NULL, NULL), 0);
+}
+
+/* And frees the device. */
+static inline void stop_loops(struct fixture *f)
+{
+	for (unsigned i = 0; i < LOOPS; i++)
+		loop_stop(f->loop[i]);
+	virtio_dev_free(f->dev);
+	for (unsigned i = 0; i < LOOPS; i++)
+		loop_free(f->loop[i]);
+}
+
 /* With a directory "in", and beside it a file "outside". `max_files`: 0 for many. */
 static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, unsigned max_files)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct fs_share share = {.tag = "share", .readonly = readonly, .cache = cache};
+	struct fs_share share = {
+		.tag = "share", .readonly = readonly, .cache = cache, .queues = LOOPS - 1};
 	struct error e = {""};
 	char path[80];
 	int fd;
@@ -130,17 +164,14 @@ static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, uns
 	assert_int_equal(mkdir(f->dir, 0755), 0);
 	share.root = open(f->dir, O_PATH | O_CLOEXEC);
 	share.max_files = max_files ? max_files : 10000;
-	drv_init(&f->d, 16 * MIB);
-	assert_int_equal(loop_new(&f->loop, "test", LOOP_EPOLL, 0, NULL), 0);
+	drv_init(&f->d, 32 * MIB);
+	new_loops(f);
 	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop, &e), 0);
 	drv_attach(&f->d, f->dev);
-	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);
+	start_loops(f);
 	assert_int_equal(fs_device_enter(f->dev, false, &e), 0);
 	drv_start(&f->d, UINT64_MAX, 0);
-	f->out = drv_alloc(&f->d, BUFFER, 4096);
-	f->in = drv_alloc(&f->d, BUFFER, 4096);
-	f->args = (uint8_t *)drv_ptr(&f->d, f->out, BUFFER) + HEADER;
-	f->reply = (uint8_t *)drv_ptr(&f->d, f->in, BUFFER) + ANSWER;
+	use_queue(f, REQUESTS);
 	umask(0);
 	f->uid = geteuid();
 	f->gid = getegid();
@@ -159,9 +190,7 @@ static inline void end(struct fixture *f)
 
 	assert_false(drv_is_broken(&f->d));
 	virtio_dev_quiesce(f->dev);
-	loop_stop(f->loop);
-	virtio_dev_free(f->dev);
-	loop_free(f->loop);
+	stop_loops(f);
 	drv_free(&f->d);
 	snprintf(command, sizeof(command), "rm -rf %.*s", (int)strlen(f->dir) - 3, f->dir);
 	assert_int_equal(system(command), 0);

@@ -260,9 +260,9 @@ static inline void open_vport(struct fixture *f)
 static inline void open_fs(struct fixture *f)
 {
 	const struct fs_share share = {
-		.root = open("/", O_PATH | O_CLOEXEC), .tag = "x", .max_files = 16};
+		.root = open("/", O_PATH | O_CLOEXEC), .tag = "x", .queues = 1, .max_files = 16};
 
-	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop[0], NULL), 0);
+	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop, NULL), 0);
 }
 
 /* Nothing is mounted yet. */

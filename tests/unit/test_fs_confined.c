@@ -125,16 +125,15 @@ static void share_instead(struct fixture *f, const char *dir)
 	struct fs_share share = {.root = open(dir, O_PATH | O_CLOEXEC),
 				 .tag = "x",
 				 .readonly = true,
+				 .queues = 1,
 				 .max_files = 100};
 
 	virtio_dev_quiesce(f->dev);
-	loop_stop(f->loop);
-	virtio_dev_free(f->dev);
-	loop_free(f->loop);
-	assert_int_equal(loop_new(&f->loop, "test", LOOP_EPOLL, 0, NULL), 0);
+	stop_loops(f);
+	new_loops(f);
 	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop, NULL), 0);
 	drv_attach(&f->d, f->dev);
-	assert_int_equal(loop_start(f->loop, NULL, NULL, NULL), 0);
+	start_loops(f);
 	drv_start(&f->d, UINT64_MAX, 0);
 	mount_share(f, ANY_FLAGS);
 }

@@ -176,8 +176,9 @@ static void open_other(struct fixture *f, const struct kind *kind)
 		assert_int_equal(fs_device_new(&f->dev, &f->d->mem,
 					       &(const struct fs_share){.root = open("/", O_PATH),
 									.tag = "x",
+									.queues = 1,
 									.max_files = 16},
-					       f->loop, NULL),
+					       (struct loop *[]){f->loop, f->loop}, NULL),
 				 0);
 	else if (kind->id == VIRTIO_ID_MEM)
 		f->dev = mem_open(&f->mem, f->d, f->loop);
