@@ -122,9 +122,12 @@ FS_REQUEST(statfs)
 	return sizeof(*out);
 }
 
-/* Attributes that are the guest's to see and set: not the host's access control lists and labels. */
-static bool is_for_guest(const char *name)
+/* Attributes that are the guest's to see and set: not the host's labels. */
+static bool is_for_guest(const struct fs *fs, const char *name)
 {
+	if (strcmp(name, "system.posix_acl_access") == 0 ||
+	    strcmp(name, "system.posix_acl_default") == 0)
+		return fs->share.acl;
 	return strncmp(name, "user.", 5) == 0 || strcmp(name, "security.capability") == 0;
 }
 
@@ -148,10 +151,9 @@ FS_REQUEST(getxattr)
 	int r = fs_take_text(rq, &at, &name);
 	ssize_t n;
 
-	(void)fs;
 	if (r < 0)
 		return r;
-	if (!is_for_guest(name))
+	if (!is_for_guest(fs, name))
 		return -EOPNOTSUPP;
 	n = getxattr(fs_path(rq->node->fd).text, name, rq->out, FS_MAX_REPLY);
 	return n < 0 ? -errno : reply_sized(rq, in->size, (size_t)n);
@@ -164,12 +166,11 @@ FS_REQUEST(listxattr)
 	char *list = rq->out;
 	size_t kept = 0, len;
 
-	(void)fs;
 	if (n < 0)
 		return -errno;
 	for (size_t at = 0; at < (size_t)n; at += len) {
 		len = strnlen(list + at, (size_t)n - at) + 1;
-		if (at + len > (size_t)n || !is_for_guest(list + at))
+		if (at + len > (size_t)n || !is_for_guest(fs, list + at))
 			continue;
 		memmove(list + kept, list + at, len);
 		kept += len;
@@ -179,21 +180,25 @@ FS_REQUEST(listxattr)
 
 FS_REQUEST(setxattr)
 {
-	const struct fuse_setxattr_in *in = rq->args; /* but for its second half */
-	size_t at = FUSE_COMPAT_SETXATTR_IN_SIZE;
+	const struct fuse_setxattr_in *in = rq->args; /* its second half only where agreed */
+	size_t at = fs->long_setxattr ? sizeof(*in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
 	const char *name, *value = rq->args;
-	int r = fs_take_text(rq, &at, &name);
+	int r = rq->len < at ? -EINVAL : fs_take_text(rq, &at, &name);
 
-	(void)fs;
 	if (r < 0)
 		return r;
 	if (in->size != rq->len - at)
 		return -EINVAL;
-	if (!is_for_guest(name))
+	if (!is_for_guest(fs, name))
 		return -EOPNOTSUPP;
-	return setxattr(fs_path(rq->node->fd).text, name, value + at, in->size, (int)in->flags) < 0
-		       ? -errno
-		       : 0;
+	/* A list by who is not in the file's group takes its set-group-ID bit away. */
+	if (fs->long_setxattr && in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
+		r = fs_act_as_user(fs, rq->header);
+	if (r == 0 &&
+	    setxattr(fs_path(rq->node->fd).text, name, value + at, in->size, (int)in->flags) < 0)
+		r = -errno;
+	fs_act_as_self(fs);
+	return r;
 }
 
 FS_REQUEST(removexattr)
@@ -202,10 +207,9 @@ FS_REQUEST(removexattr)
 	size_t at = 0;
 	int r = fs_take_text(rq, &at, &name);
 
-	(void)fs;
 	if (r < 0)
 		return r;
-	if (!is_for_guest(name))
+	if (!is_for_guest(fs, name))
 		return -EOPNOTSUPP;
 	return removexattr(fs_path(rq->node->fd).text, name) < 0 ? -errno : 0;
 }

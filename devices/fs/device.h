@@ -66,7 +66,9 @@ struct fs {
 	struct virtio_dev dev;
 	struct fs_share share;
 	_Atomic bool mounted;		   /* since INIT */
-	_Atomic bool writeback, submounts; /* negotiated by it */
+	_Atomic bool writeback, submounts; /* negotiated by it ... */
+	_Atomic bool masks;		   /* the guest's umask is applied here */
+	_Atomic bool long_setxattr;
 
 	pthread_mutex_t
 		lock; /* of nodes and handles, but for what a node is; nothing waits under it */

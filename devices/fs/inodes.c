@@ -128,7 +128,7 @@ void fs_forget(struct fs *fs, uint64_t id, uint64_t lookups)
 
 void fs_forget_all(struct fs *fs)
 {
-	fs->mounted = fs->writeback = fs->submounts = false;
+	fs->mounted = fs->writeback = fs->submounts = fs->masks = fs->long_setxattr = false;
 	for (uint32_t id = FUSE_ROOT_ID + 1; id <= fs->high_node; id++)
 		fs_forget(fs, id, UINT64_MAX);
 	for (uint32_t i = 1; i <= fs->high_handle; i++) {

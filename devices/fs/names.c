@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "device.h"
 
@@ -65,6 +66,15 @@ struct maker {
 	dev_t rdev;
 };
 
+/* The mode of what is new in the directory: where there are access control lists a default one takes the
+ * place of the umask. */
+static mode_t new_mode(const struct fs *fs, const struct fs_node *dir, mode_t mode, uint32_t mask)
+{
+	if (!fs->masks || getxattr(fs_path(dir->fd).text, "system.posix_acl_default", NULL, 0) > 0)
+		return mode;
+	return mode & ~(mask & 0777);
+}
+
 static int make(int dir, const struct maker *m)
 {
 	if (m->target)
@@ -102,7 +112,7 @@ FS_REQUEST(symlink)
 FS_REQUEST(mknod)
 {
 	const struct fuse_mknod_in *in = rq->args;
-	struct maker m = {.mode = in->mode};
+	struct maker m = {.mode = new_mode(fs, rq->node, in->mode, in->umask)};
 	size_t at = sizeof(*in);
 	int r = fs_take_name(rq, &at, &m.name);
 	bool whiteout = S_ISCHR(in->mode) && in->rdev == 0; /* an overlay's mark */
@@ -119,7 +129,8 @@ FS_REQUEST(mknod)
 FS_REQUEST(mkdir)
 {
 	const struct fuse_mkdir_in *in = rq->args;
-	struct maker m = {.mode = (in->mode & 07777) | S_IFDIR};
+	mode_t mode = (in->mode & 07777) | S_IFDIR;
+	struct maker m = {.mode = new_mode(fs, rq->node, mode, in->umask)};
 	size_t at = sizeof(*in);
 	int r = fs_take_name(rq, &at, &m.name);
 
@@ -203,12 +214,12 @@ static int create_new(struct fs *fs, const struct fs_request *rq, const char *na
 		      struct fuse_entry_out *entry)
 {
 	const struct fuse_create_in *in = rq->args;
+	mode_t mode = new_mode(fs, rq->node, in->mode & 07777, in->umask);
 	int r = fs_act_as_user(fs, rq->header), fd, again;
 
 	if (r < 0)
 		return r;
-	fd = openat(rq->node->fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		    in->mode & 07777);
+	fd = openat(rq->node->fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	r = -errno;
 	fs_act_as_self(fs);
 	if (fd < 0)

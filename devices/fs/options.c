@@ -14,6 +14,8 @@ static const struct setting settings[] = {
 	 .help = "what the guest may remember: what it reads, for a second or until it opens the "
 		 "file again; all, when nobody else changes the directory; nothing (default: "
 		 "auto)"},
+	{"acl", BOOL_FIELD(fs_config, acl),
+	 .help = "the guest sees and sets POSIX access control lists, and asks for each file's"},
 	{"queues", .arg = "N", COUNT_FIELD(fs_config, queues), .min = 1, .max = FS_MAX_QUEUES,
 	 .help = "request queues, each with a thread, 1 to 16; guests use more than one from Linux "
 		 "6.11 on (default: 1)"},

@@ -29,6 +29,8 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 		flags |= FUSE_AUTO_INVAL_DATA;
 	if (fs->share.cache == FS_CACHE_ALWAYS)
 		flags |= FUSE_CACHE_SYMLINKS | (fs->share.readonly ? 0 : FUSE_WRITEBACK_CACHE);
+	if (fs->share.acl)
+		flags |= FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 	if (fs->share.flat)
 		flags &= ~(uint32_t)FUSE_SUBMOUNTS;
 	flags &= in->flags;
@@ -41,6 +43,8 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 	out->time_gran = 1;
 	fs->writeback = flags & FUSE_WRITEBACK_CACHE;
 	fs->submounts = flags & FUSE_SUBMOUNTS;
+	fs->masks = flags & FUSE_DONT_MASK;
+	fs->long_setxattr = flags & FUSE_SETXATTR_EXT;
 	fs->mounted = true;
 	return sizeof(*out);
 }

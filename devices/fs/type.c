@@ -79,6 +79,7 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 	place->share = (struct fs_share){.root = -1,
 					 .readonly = config->readonly,
 					 .flat = config->flat,
+					 .acl = config->acl,
 					 .cache = config->cache,
 					 .queues = config->queues,
 					 .max_files = max_files(host)};

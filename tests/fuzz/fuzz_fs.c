@@ -88,8 +88,9 @@ static bool has_secret(void)
 
 static const char *pick_name(void)
 {
-	static const char *const names[] = {"a",  "b", "c", "d",   "e",
-					    "..", ".", "",  "b/d", "../outside"};
+	static const char *const names[] = {
+		"a", "b", "c",	 "d",	       "e",	 "..",
+		".", "",  "b/d", "../outside", "user.a", "system.posix_acl_access"};
 
 	return names[take(1) % ARRAY_SIZE(names)];
 }
@@ -118,7 +119,7 @@ static const struct {
 	{FUSE_DESTROY, 0, 0},	    {FUSE_FORGET, 8, 0},
 	{FUSE_BATCH_FORGET, 40, 0}, {FUSE_FALLOCATE, 32, 0},
 	{FUSE_LSEEK, 24, 0},	    {FUSE_COPY_FILE_RANGE, 56, 0},
-	{FUSE_SYNCFS, 8, 0},
+	{FUSE_SYNCFS, 8, 0},	    {FUSE_SETXATTR, 16, 2},
 };
 
 /* What a request's struct mostly begins with: small numbers, of nodes, handles, flags and sizes. */
@@ -193,11 +194,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fs_share share = {.tag = "fuzz", .queues = 2, .max_files = MAX_FILES};
 	struct loop *loops[3];
 	unsigned commands = 0;
+	uint64_t how;
 
 	guest.in = (struct input){data, size};
 	make_directory();
 	guest_init(take(1) & 1);
-	share.readonly = take(1) % 8 == 7;
+	how = take(1);
+	share.acl = how & 8;
+	share.readonly = how % 8 == 7;
 	share.cache = (enum fs_cache)(take(1) % 3);
 	share.root = open(in, O_PATH | O_CLOEXEC);
 	for (unsigned i = 0; i < QUEUES; i++)

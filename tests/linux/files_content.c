@@ -120,6 +120,67 @@ static void attributes(void)
 	TRY(unlink("file"));
 }
 
+/* An access control list: the owner may read and write, and user 65534 what is said. */
+static int set_list(const char *path, const char *kind, uint16_t perm)
+{
+	const struct {
+		uint32_t version;
+		struct {
+			uint16_t tag, perm;
+			uint32_t id;
+		} entry[5];
+	} list = {2,
+		  {{1, 6, UINT32_MAX},
+		   {2, perm, 65534},
+		   {4, 0, UINT32_MAX},
+		   {16, 7, UINT32_MAX},
+		   {32, 0, UINT32_MAX}}};
+	char name[32];
+
+	snprintf(name, sizeof(name), "system.posix_acl_%s", kind);
+	return setxattr(path, name, &list, sizeof(list), 0);
+}
+
+static void lists(void)
+{
+	put("file", "text", 0600);
+	mkdir("dir", 0755);
+	TIMES("file", set_list("file", "access", 6));
+	TRY(set_list("file", "default", 6));
+	TRY(getxattr("file", "system.posix_acl_access", NULL, 0));
+	TRY(listxattr("file", NULL, 0));
+	show("file");
+	AS(65534, 65534) TRY(opens("file", O_RDWR, 0));
+	AS(5, 5) TRY(opens("file", O_RDONLY, 0));
+	TRY(chmod("file", 0640)); /* now the mask */
+	AS(65534, 65534)
+	{
+		TRY(opens("file", O_RDWR, 0));
+		TRY(opens("file", O_RDONLY, 0));
+		TRY(set_list("file", "access", 7));
+	}
+	TRY(chown("file", 65534, 0));
+	TRY(chmod("file", 02770));
+	AS(65534, 65534) TRY(set_list("file", "access", 7)); /* takes set-group-ID away */
+	show("file");
+	TRY(removexattr("file", "system.posix_acl_access"));
+	show("file");
+	umask(077);
+	for (int i = 0; i < 2; i++) {
+		TRY(opens("dir/new", O_CREAT | O_RDWR, 0666));
+		show("dir/new");
+		TRY(mkdir("dir/sub", 0777));
+		show("dir/sub");
+		TRY(getxattr("dir/sub", "system.posix_acl_default", NULL, 0));
+		TRY(mkfifo("dir/pipe", 0666));
+		show("dir/pipe");
+		clear("rm -rf dir/*");
+		TRY(set_list("dir", "default", 7));
+	}
+	umask(022);
+	clear("rm -rf file dir");
+}
+
 /* In MiB: the file system's own blocks count as well. */
 static void show_space(int fd)
 {
@@ -201,6 +262,7 @@ void files_content(void)
 	sizes();
 	times();
 	attributes();
+	lists();
 	holes();
 	locks();
 }

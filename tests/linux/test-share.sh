@@ -100,7 +100,7 @@ test_share_conformance() {
 	for mode in auto always never; do
 		mkdir "$dir/$mode"
 		# shellcheck disable=SC2016
-		command_vm --share "$dir/$mode,cache=$mode" -- sh -c 'mount -t virtiofs $1 /mnt && ./files /mnt &&
+		command_vm --share "$dir/$mode,cache=$mode,acl,queues=3" -- sh -c 'mount -t virtiofs $1 /mnt && ./files /mnt &&
 			for seed in 1 2; do ./fsx /mnt/fsx 2000 $seed || exit; sha256sum </mnt/fsx; done' sh "$mode"
 		# Linux's own: truncate() to the size that there is.
 		known=

@@ -143,12 +143,10 @@ static inline void stop_loops(struct fixture *f)
 		loop_free(f->loop[i]);
 }
 
-/* With a directory "in", and beside it a file "outside". `max_files`: 0 for many. */
-static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, unsigned max_files)
+/* With a directory "in", and beside it a file "outside". share.max_files: 0 for many. */
+static inline struct fixture *begin_share(struct fs_share share)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct fs_share share = {
-		.tag = "share", .readonly = readonly, .cache = cache, .queues = LOOPS - 1};
 	struct error e = {""};
 	char path[80];
 	int fd;
@@ -163,7 +161,9 @@ static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, uns
 	strcat(f->dir, "/in");
 	assert_int_equal(mkdir(f->dir, 0755), 0);
 	share.root = open(f->dir, O_PATH | O_CLOEXEC);
-	share.max_files = max_files ? max_files : 10000;
+	share.max_files = share.max_files ? share.max_files : 10000;
+	share.queues = LOOPS - 1;
+	strcpy(share.tag, "share");
 	drv_init(&f->d, 32 * MIB);
 	new_loops(f);
 	assert_int_equal(fs_device_new(&f->dev, &f->d.mem, &share, f->loop, &e), 0);
@@ -177,6 +177,12 @@ static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, uns
 	f->gid = getegid();
 	mount_share(f, ANY_FLAGS);
 	return f;
+}
+
+static inline struct fixture *begin_with(bool readonly, enum fs_cache cache, unsigned max_files)
+{
+	return begin_share(
+		(struct fs_share){.readonly = readonly, .cache = cache, .max_files = max_files});
 }
 
 static inline struct fixture *begin(void)

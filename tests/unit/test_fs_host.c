@@ -165,12 +165,94 @@ static void test_a_file_that_is_unchanged_stays_in_the_guests_cache(void **state
 	end(f);
 }
 
+/* As in the host's extended attributes: the owner, one more user, the group, the mask and others. */
+static const struct {
+	uint32_t version;
+	struct {
+		uint16_t tag, perm;
+		uint32_t id;
+	} entry[5];
+} acl = {2,
+	 {{1, 6, UINT32_MAX},
+	  {2, 6, 4321},
+	  {4, 4, UINT32_MAX},
+	  {16, 6, UINT32_MAX},
+	  {32, 0, UINT32_MAX}}};
+#define ACCESS_LIST  "system.posix_acl_access"
+#define DEFAULT_LIST "system.posix_acl_default"
+
+static int64_t set_list(struct fixture *f, uint64_t node, uint32_t flags)
+{
+	struct fuse_setxattr_in in = {.size = sizeof(acl), .setxattr_flags = flags};
+
+	memcpy(f->args, &in, sizeof(in));
+	strcpy((char *)f->args + sizeof(in), ACCESS_LIST);
+	memcpy(f->args + sizeof(in) + sizeof(ACCESS_LIST), &acl, sizeof(acl));
+	return ask(f, FUSE_SETXATTR, node, sizeof(in) + sizeof(ACCESS_LIST) + sizeof(acl), 0);
+}
+
+static void test_access_control_lists(void **state)
+{
+	struct fixture *f = begin_share((struct fs_share){.acl = true});
+	struct fuse_create_in in = {.flags = O_RDWR, .mode = S_IFREG | 0666, .umask = 0077};
+	struct fuse_getxattr_in get = {.size = 100};
+	uint64_t file, dir;
+
+	(void)state;
+	assert_int_equal(mkdir(host(f, "dir"), 0755), 0);
+	if (setxattr(host(f, "dir"), DEFAULT_LIST, &acl, sizeof(acl), 0) < 0)
+		skip(); /* this file system has none */
+	assert_int_equal(f->flags & (FUSE_POSIX_ACL | FUSE_DONT_MASK),
+			 FUSE_POSIX_ACL | FUSE_DONT_MASK);
+	dir = (uint64_t)look_up(f, ROOT, "dir");
+	assert_true(ASK(f, FUSE_CREATE, ROOT, &in, "masked") > 0);
+	assert_int_equal(seen(f, "masked")->st_mode & 07777, 0600);
+	assert_true(ASK(f, FUSE_CREATE, dir, &in, "listed") > 0);
+	assert_int_equal(seen(f, "dir/listed")->st_mode & 07777, 0660);
+	assert_int_equal(getxattr(host(f, "dir/listed"), ACCESS_LIST, NULL, 0), sizeof(acl));
+
+	file = (uint64_t)look_up(f, ROOT, "masked");
+	assert_int_equal(ASK(f, FUSE_GETXATTR, file, &get, ACCESS_LIST), -ENODATA);
+	assert_int_equal(set_list(f, file, 0), 0);
+	assert_int_equal(seen(f, "masked")->st_mode & 07777, 0660);
+	assert_int_equal(ASK(f, FUSE_GETXATTR, file, &get, ACCESS_LIST), sizeof(acl));
+	assert_memory_equal(f->reply, &acl, sizeof(acl));
+	assert_int_equal(ASK(f, FUSE_LISTXATTR, file, &get, NULL), sizeof(ACCESS_LIST));
+	assert_int_equal(ask(f, FUSE_SETXATTR, file, 12, 0), -EINVAL); /* half of it */
+	end(f);
+}
+
+/* As CVE-2018-13405 (Linux): a list by who is not in the file's group. */
+static void test_an_access_control_list_takes_set_group_id_away(void **state)
+{
+	struct fixture *f = begin_share((struct fs_share){.acl = true});
+	uint64_t file;
+
+	(void)state;
+	if (geteuid())
+		skip();
+	host_file(f, "program", "", 0);
+	file = (uint64_t)look_up(f, ROOT, "program");
+	assert_int_equal(chown(host(f, "program"), 1234, 0), 0);
+	assert_int_equal(chmod(host(f, "program"), 02770), 0);
+	if (set_list(f, file, 0) == -EOPNOTSUPP)
+		skip();
+	assert_int_equal(seen(f, "program")->st_mode & 06000, 02000);
+	f->uid = 1234;
+	f->gid = 5678;
+	assert_int_equal(set_list(f, file, FUSE_SETXATTR_ACL_KILL_SGID), 0);
+	assert_int_equal(seen(f, "program")->st_mode & 06000, 0);
+	end(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_files_belong_to_their_makers),
 		cmocka_unit_test(test_cve_2022_0358_no_program_of_another_group),
 		cmocka_unit_test(test_cve_2021_20263_writes_take_privileges_away),
+		cmocka_unit_test(test_access_control_lists),
+		cmocka_unit_test(test_an_access_control_list_takes_set_group_id_away),
 		cmocka_unit_test(test_a_directory_deleted_under_the_guest),
 		cmocka_unit_test(test_files_beyond_4_gib),
 		cmocka_unit_test(test_a_file_that_is_unchanged_stays_in_the_guests_cache),
