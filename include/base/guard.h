@@ -24,6 +24,7 @@ struct guard {
 	 * returned (like now_ns(); GUARD_NEVER: none). */
 	sigset_t signals;
 	uint64_t (*look)(struct guard *guard, int sig);
+	void (*left)(struct guard *guard); /* what the thread does last; NULL: nothing */
 
 	pthread_t thread;
 	bool started;

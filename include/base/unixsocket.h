@@ -17,4 +17,11 @@ int unix_address(struct sockaddr_un *ret, const char *path, struct error *e);
  */
 int unix_listen(const char *path, int backlog, struct error *e);
 
+/* Removes such a socket, and returns 0 also if nothing is there. */
+int unix_remove_left(const char *path, struct error *e);
+
+/* Locks a directory against others that do so, as unix_listen() does, until the descriptor is closed. -1
+ * when that is not possible, or the lock is not to be had for two seconds: go on without. */
+int unix_lock_directory(const char *dir);
+
 #endif

@@ -13,6 +13,7 @@
 #define CONFIG_MAX_INITRDS 16u
 #define CONFIG_MAX_ENV	   4096u
 #define CONFIG_MAX_CACHES  8u
+#define CONFIG_MAX_NAME	   64u
 
 #define CWDS(X) X(CWD_RW, "rw") X(CWD_RO, "ro") X(CWD_OVERLAY, "overlay") X(CWD_OFF, "off")
 enum cwd { CWDS(CHOICE_VALUE) };
@@ -50,8 +51,9 @@ struct vm_config {
 	bool mmio_cmdline;	  /* announce devices as virtio_mmio.device= too */
 	bool trap_registers;	  /* debugging: no register page, each register read exits */
 	bool sandbox;
-	bool verbose; /* LOG_DEBUG */
-	bool quiet;   /* LOG_ERROR */
+	bool verbose;			/* LOG_DEBUG */
+	bool quiet;			/* LOG_ERROR */
+	char name[CONFIG_MAX_NAME + 1]; /* empty: one is made up; "off": none */
 
 	const struct device_options *const *types; /* of devices; ends with NULL */
 	struct device_configs {			   /* by type: see config_devices() */

@@ -27,6 +27,7 @@ struct control_vm {
 	struct vm_device *devices;		/* in the order of `types` */
 	unsigned num_devices;
 	struct klog *klog;
+	const char *name;      /* NULL: none */
 	uint64_t started_ns;   /* now_ns(), when the guest began to run */
 	_Atomic bool stopping; /* a signal pressed the power button */
 	void (*power_button)(void *ctx);
@@ -45,6 +46,7 @@ struct control;
  */
 int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
 		 struct error *e);
+int control_listener(const struct control *control); /* the socket */
 /* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
  * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);

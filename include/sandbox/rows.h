@@ -14,10 +14,11 @@
 #include <sys/ioctl.h>
 
 /* Roles of threads that every VM has. */
-#define CONTROL	       (1u << 0 | CONTROL_SOCKET) /* the main thread; with --control or without */
-#define CONTROL_SOCKET (1u << 1)		  /* only with --control */
+#define CONTROL	       (1u << 0 | CONTROL_SOCKET) /* the main thread, in any case */
+#define CONTROL_SOCKET (1u << 1)		  /* only with a control socket */
 #define VCPU	       (1u << 2)
-#define GUARD	       (1u << 3)
+#define GUARD	       (1u << 3 | GUARD_NAMED) /* in any case */
+#define GUARD_NAMED    (1u << 4)	       /* only with a name, whose directory it removes */
 /* The type's own roles: an index into sandbox_rows.roles. */
 #define OWN(n) (1u << (8 + (n)))
 

@@ -29,7 +29,8 @@ void sandbox_drop_files(void);
 /*
  * Installs the role's filter on the calling thread, for good. Every VM has the roles
  * "control" (the main thread: epoll, signals, slow devices, teardown), "control-socket" (the same,
- * with --control), "vcpu" and "guard"; device types have their own (sandbox/rows.h). -ENOENT for
+ * with a control socket), "vcpu", "guard" and "guard-named" (the same, where sandbox_allow_removal()
+ * is 1); device types have their own (sandbox/rows.h). -ENOENT for
  * others, with a message as all errors.
  */
 int sandbox_thread(const char *role, struct error *e);
@@ -38,5 +39,11 @@ int sandbox_thread(const char *role, struct error *e);
  * only read it. Where the kernel cannot do that (before Linux 5.19, without Landlock), it says so in
  * the log, and returns 0. The thread's filter, if it has one, allows Landlock's calls. */
 int sandbox_confine(int dir, bool writable, struct error *e);
+
+/* From now on the calling thread can open nothing, and remove only what is in `dir`, and directories in
+ * `in` that are empty. 1; 0 where the kernel cannot do that (before Linux 5.13, without Landlock), and
+ * nothing has changed; or a negative errno with a message. After sandbox_process(), before the thread's
+ * filter. */
+int sandbox_allow_removal(int dir, int in, struct error *e);
 
 #endif

@@ -31,6 +31,8 @@ static void guard_main(void *arg)
 	do
 		sig = wait_until(guard, guard->look(guard, sig));
 	while (sig || !atomic_load(&guard->quit));
+	if (guard->left)
+		guard->left(guard);
 }
 
 int guard_start(struct guard *guard, int (*setup)(void *arg), void *arg, struct error *e)

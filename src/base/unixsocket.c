@@ -51,13 +51,12 @@ int unix_address(struct sockaddr_un *ret, const char *path, struct error *e)
 /*
  * Only one VM at a time may replace a socket that was left behind: otherwise the slower of two
  * would remove the faster one's. So the directory is locked meanwhile, but if that is not possible,
- * or somebody keeps it locked, skep goes on without. Returns a descriptor to close, or -1.
+ * or somebody keeps it locked, skep goes on without.
  */
-static int lock_directory(const char *path)
+int unix_lock_directory(const char *dir)
 {
 	uint64_t end = now_ns() + LOCK_WAIT_NS;
-	_cleanup_free_ char *copy = strdup(path);
-	int fd = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK &&
 	       now_ns() < end)
@@ -102,9 +101,19 @@ fail:
 
 int unix_listen(const char *path, int backlog, struct error *e)
 {
-	int lock = lock_directory(path), fd = make_listener(path, backlog, e);
+	_cleanup_free_ char *copy = strdup(path);
+	int lock = copy ? unix_lock_directory(dirname(copy)) : -1;
+	int fd = make_listener(path, backlog, e);
 
 	if (lock >= 0)
 		close(lock);
 	return fd;
+}
+
+int unix_remove_left(const char *path, struct error *e)
+{
+	struct sockaddr_un addr;
+	int r = unix_address(&addr, path, e);
+
+	return r < 0 ? r : replace(&addr, e);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/runtime.h"
 #include "base/unixsocket.h"
 #include "base/util.h"
 #include "config/device_options.h"
@@ -217,7 +218,7 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 	if (argc < 2 || !cli_is_given(argv[0]))
 		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
 				 argc > 0 && cli_is_given(argv[0]) ? "command" : "path");
-	ret->path = argv[0];
+	ret->vm = argv[0];
 	set_defaults(ret, argv[1]);
 	r = cli_parse_verb(&w, cli_control_verbs(), argc - 1, argv + 1, e);
 	return r < 0 ? r : take_words(ret, &w, e);
@@ -236,7 +237,8 @@ static int explain_connect(int err, struct error *e)
 	switch (err) {
 	case ENOENT:
 		return error_set(e, -err,
-				 "no such socket: a VM creates it when started with --control");
+				 "no such socket: a VM makes it when started with --control; nor "
+				 "is there a VM of this name: 'skep ps' lists those that run");
 	case ECONNREFUSED:
 		return error_set(e, -err,
 				 "nothing listens there: the VM has ended, or this is "
@@ -394,21 +396,24 @@ static int read_answer(int fd, json_t **ret, struct error *e)
 	return 0;
 }
 
-int control_ask(const char *path, const json_t *request, const int *files, unsigned num,
-		json_t **ret, struct error *e)
+int control_ask(const char *vm, const json_t *request, const int *files, unsigned num, json_t **ret,
+		struct error *e)
 {
+	_cleanup_free_ char *path = runtime_socket(vm);
 	_cleanup_close_ int fd = -1;
 	json_t *answer = NULL;
 	const char *error;
 	int r;
 
+	if (!path)
+		return error_set(e, -ENOMEM, "out of memory");
 	r = fd = open_socket(path, e);
 	if (r >= 0)
 		r = send_request(fd, request, files, num, e);
 	if (r >= 0)
 		r = read_answer(fd, &answer, e);
 	if (r < 0)
-		return error_prefix(e, -EIO, "%s", path);
+		return error_prefix(e, -EIO, "%s", vm);
 	*ret = answer;
 	error = json_string_value(json_object_get(answer, "error"));
 	if (!error)
@@ -427,7 +432,7 @@ static int ask_all(const struct control_call *call, int file, FILE *out, struct 
 	int r = 0;
 
 	while (more) {
-		r = control_ask(call->path, call->request, &file, file >= 0, &answer, e);
+		r = control_ask(call->vm, call->request, &file, file >= 0, &answer, e);
 		if (r < 0)
 			break;
 		if (!first)

@@ -9,7 +9,7 @@
 #include "virtio/type.h"
 
 struct control_call {
-	const char *path; /* of the socket; borrowed, as all words here */
+	const char *vm; /* its name, or its socket's path; borrowed, as all words here */
 	const struct device_command *command;
 	struct device_words words;
 	alignas(uint64_t) char options[DEVICE_MAX_OPTIONS];
@@ -23,9 +23,9 @@ void control_call_destroy(struct control_call *call);
 const struct cli_verb *cli_control_verbs(void);
 
 /* One request and its answer, on a connection of its own; `num` descriptors go along. A negative errno with
- * a message that names the socket, or is the VM's. */
-int control_ask(const char *path, const json_t *request, const int *files, unsigned num,
-		json_t **ret, struct error *e);
+ * a message that names the VM, or is the VM's own. */
+int control_ask(const char *vm, const json_t *request, const int *files, unsigned num, json_t **ret,
+		struct error *e);
 
 /* Sends the request and prints the answer on `out`. A negative errno with a message that names the
  * socket; never -EINVAL or -ERANGE, which are for wrong usage. */

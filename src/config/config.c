@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /* struct vm_config: its defaults, devices and files, and what must hold for the whole. */
+#include <ctype.h>
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -292,6 +293,21 @@ static int check_caches(char *const *cache, struct error *e)
 	return 0;
 }
 
+/* Nothing in it needs a shell's quotes, nor is it a path, an option or hidden; all that is in the name
+ * of a systemd unit is allowed. */
+static int check_name(const struct vm_config *config, struct error *e)
+{
+	const char *name = config->name;
+
+	for (const char *p = name; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr(p > name ? "_:@\\.-" : "_:@\\", *p))
+			return error_set(e, -EINVAL,
+					 "name: '%s': write it with letters and digits, and after "
+					 "the first one also '.' and '-'",
+					 name);
+	return 0;
+}
+
 int config_validate(const struct vm_config *config, struct error *e)
 {
 	for (size_t t = 0; config->types && config->types[t]; t++) {
@@ -320,5 +336,5 @@ int config_validate(const struct vm_config *config, struct error *e)
 	if (config->verbose && config->quiet)
 		return error_set(e, -EINVAL,
 				 "verbose and quiet exclude each other: give one of them");
-	return check_files(config, e);
+	return check_name(config, e) ? -EINVAL : check_files(config, e);
 }

@@ -91,8 +91,11 @@ const struct setting vm_settings[] = {
 	{"result", .arg = "FILE", .group = ENDS, STRING_FIELD(vm_config, result_path),
 	 .help = "write how the VM ended, with counters, as JSON"},
 
+	{"name", .arg = "NAME", .group = SKEP, TEXT_FIELD(vm_config, name),
+	 .help = "call the VM so, for 'skep ps', 'skep stop' and the like; off: it has no name "
+		 "(default: a made-up one)"},
 	{"control", .arg = "PATH", .group = SKEP, STRING_FIELD(vm_config, control_path),
-	 .help = "create a socket here, through which 'skep control' controls the running VM"},
+	 .help = "create a socket here, too, through which the running VM can be controlled"},
 	{"config", .arg = "FILE", .group = SKEP, .type = SETTING_CONFIG,
 	 .help = "read a JSON configuration; later options override it or add to it; - is standard "
 		 "input"},

@@ -12,8 +12,9 @@ static json_t *status(const struct control_vm *vm, const json_t *request, struct
 {
 	(void)request;
 	(void)e;
-	json_t *answer = json_pack("{s:s, s:f}", "state", vm->stopping ? "stopping" : "running",
-				   "seconds", (double)(now_ns() - vm->started_ns) / 1e9);
+	json_t *answer = json_pack("{s:s?, s:s, s:f}", "name", vm->name, "state",
+				   vm->stopping ? "stopping" : "running", "seconds",
+				   (double)(now_ns() - vm->started_ns) / 1e9);
 	struct device_count *counts = calloc(vm->num_devices + 1, sizeof(*counts));
 
 	for (unsigned i = 0; counts && i < vm->num_devices; i++)

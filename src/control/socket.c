@@ -305,6 +305,11 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 	return 0;
 }
 
+int control_listener(const struct control *control)
+{
+	return control->listener.fd;
+}
+
 void control_close(struct control *control, bool remove)
 {
 	if (!control)

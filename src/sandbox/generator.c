@@ -65,6 +65,7 @@ static const struct sandbox_row table[] = {
 	IOCTL(ALL, TCSETSF),
 
 	CALL(GUARD, rt_sigtimedwait), /* guard.c; else it writes the result */
+	CALL(GUARD_NAMED, unlinkat),  /* place.c: Landlock says where */
 
 	/* vcpu.c */
 	IOCTL(VCPU, KVM_RUN),
@@ -110,9 +111,10 @@ static struct role roles[MAX_ROLES] = {
 	{"control", &vm_rows, CONTROL & ~CONTROL_SOCKET},
 	{"control-socket", &vm_rows, CONTROL_SOCKET},
 	{"vcpu", &vm_rows, VCPU},
-	{"guard", &vm_rows, GUARD},
+	{"guard", &vm_rows, GUARD & ~GUARD_NAMED},
+	{"guard-named", &vm_rows, GUARD_NAMED},
 };
-static unsigned num_roles = 4;
+static unsigned num_roles = 5;
 
 static void add_roles(void)
 {

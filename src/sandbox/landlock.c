@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/util.h"
 #include "sandbox/sandbox.h"
 
 #ifndef LANDLOCK_ACCESS_FS_REFER
@@ -19,39 +20,61 @@
 #define READING (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define WRITING (~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_BLOCK))
 
-static int restrict_to(int ruleset, int dir, uint64_t access)
+/* From now on this thread has no access of these kinds but what the rules allow. */
+static int restrict_to(uint64_t handled, const struct landlock_path_beneath_attr *rule,
+		       unsigned num, struct error *e)
 {
-	struct landlock_path_beneath_attr in_dir = {.allowed_access = access, .parent_fd = dir};
+	struct landlock_ruleset_attr attr = {.handled_access_fs = handled};
+	int ruleset =
+		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
+	long r = ruleset;
 
-	if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &in_dir, 0) < 0 ||
-	    syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-		return -errno;
-	return 0;
+	for (unsigned i = 0; r >= 0 && i < num; i++)
+		r = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule[i],
+			    0);
+	if (r >= 0)
+		r = syscall(SYS_landlock_restrict_self, ruleset, 0);
+	r = r < 0 ? error_set(e, -errno, "cannot enter the sandbox: Landlock: %m") : 0;
+	if (ruleset >= 0)
+		close(ruleset);
+	return (int)r;
+}
+
+static long version(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
 int sandbox_confine(int dir, bool writable, struct error *e)
 {
-	struct landlock_ruleset_attr attr = {.handled_access_fs =
-						     ALL_V1 | LANDLOCK_ACCESS_FS_REFER};
-	long version =
-		syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	int ruleset, r;
+	struct landlock_path_beneath_attr in_dir = {.parent_fd = dir};
+	uint64_t handled = ALL_V1 | LANDLOCK_ACCESS_FS_REFER;
 
 	if (SANITIZED)
 		return 0;
 	/* The first version forbids all renames between directories. */
-	if (version < 2) {
+	if (version() < 2) {
 		log_info("no Landlock, which would confine the shared directory's thread to it");
 		return 0;
 	}
-	if (version >= 3)
-		attr.handled_access_fs |= LANDLOCK_ACCESS_FS_TRUNCATE;
-	ruleset =
-		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
-	if (ruleset < 0)
-		return error_set(e, -errno, "cannot enter the sandbox: Landlock: %m");
-	r = restrict_to(ruleset, dir,
-			attr.handled_access_fs & (writable ? WRITING : (uint64_t)READING));
-	close(ruleset);
-	return r < 0 ? error_set(e, r, "cannot enter the sandbox: Landlock: %m") : 0;
+	if (version() >= 3)
+		handled |= LANDLOCK_ACCESS_FS_TRUNCATE;
+	in_dir.allowed_access = handled & (writable ? WRITING : (uint64_t)READING);
+	return restrict_to(handled, &in_dir, 1, e);
+}
+
+int sandbox_allow_removal(int dir, int in, struct error *e)
+{
+	const struct landlock_path_beneath_attr rule[] = {
+		{.parent_fd = dir, .allowed_access = LANDLOCK_ACCESS_FS_REMOVE_FILE},
+		{.parent_fd = in, .allowed_access = LANDLOCK_ACCESS_FS_REMOVE_DIR},
+	};
+	int r = 0;
+
+	if (SANITIZED)
+		return 1;
+	if (version() < 1)
+		return 0;
+	r = restrict_to(ALL_V1, rule, ARRAY_SIZE(rule), e);
+	return r < 0 ? r : 1;
 }

@@ -84,7 +84,7 @@ static int open_control(struct vm *vm, struct error *e)
 }
 
 /* Last of what is opened, since it shows others that there is a VM. */
-static int open_socket(struct vm *vm, struct error *e)
+static int open_sockets(struct vm *vm, struct error *e)
 {
 	const struct vm_config *config = vm->config;
 	int r;
@@ -93,8 +93,9 @@ static int open_socket(struct vm *vm, struct error *e)
 	vm->asked.devices = vm->devices;
 	vm->asked.num_devices = vm->num_devices;
 	vm->asked.klog = &vm->klog;
-	if (!config->control_path)
-		return 0;
+	r = place_open(vm, e);
+	if (r < 0 || !config->control_path)
+		return r;
 	r = control_open(&vm->socket, vm->control, config->control_path, &vm->asked, e);
 	return r < 0 ? error_prefix(e, r, "--control: '%s'", config->control_path) : 0;
 }
@@ -193,7 +194,7 @@ int vm_build(struct vm *vm, struct error *e)
 	if (!r)
 		r = devices_build(vm, e);
 	if (!r)
-		r = open_socket(vm, e);
+		r = open_sockets(vm, e);
 	if (!r)
 		r = cmdline_build(vm->config, vm->num_devices, &vm->cmdline, e);
 	if (!r)

@@ -189,6 +189,7 @@ static void leave_now(struct vm *vm)
 {
 	if (!vm->emptied)
 		empty_file(vm->result_fd);
+	place_remove(vm);
 	if (vm->runs)
 		ends_collect(vm);
 	/* From here on a signal ends the process. */
@@ -216,6 +217,14 @@ static uint64_t on_guard(struct guard *guard, int sig)
 	return MIN(MIN(vm->timeout_at, vm->stop_at), vm->leave_at);
 }
 
+static void on_guard_left(struct guard *guard)
+{
+	struct vm *vm = container_of(guard, struct vm, guard);
+
+	if (vm->place.leaves)
+		place_remove(vm);
+}
+
 int ends_open(struct vm *vm, struct error *e)
 {
 	static const int handled[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, 0};
@@ -231,6 +240,7 @@ int ends_open(struct vm *vm, struct error *e)
 	vm->asked.stop = on_control_stop;
 	vm->asked.ctx = vm;
 	vm->guard.look = on_guard;
+	vm->guard.left = on_guard_left;
 	sigemptyset(&vm->guard.signals);
 	process_add_signals(&vm->guard.signals, handled);
 	mask = vm->guard.signals;

@@ -36,8 +36,15 @@ struct vm {
 	struct acpi_pm pm;
 	struct legacy legacy;
 	struct loop *control;
-	struct control_vm asked; /* over ... */
-	struct control *socket;	 /* NULL: none */
+	struct control_vm asked;	/* over ... */
+	struct control *socket, *named; /* of --control, of the VM's name; NULL: none */
+	struct place {
+		char name[CONFIG_MAX_NAME + 1];
+		int dir, in;	      /* of the name, and of all names */
+		_Atomic int listener; /* of `named`, until the directory is gone; -1: none */
+		bool stays;	      /* the sandbox forbids to remove it */
+		_Atomic bool leaves;  /* the guard is to remove it when it leaves */
+	} place;
 	bool confined;
 
 	struct vm_device *devices; /* in the order of device_types */
@@ -79,6 +86,15 @@ void process_add_signals(sigset_t *set, const int *sigs);
 int vm_build(struct vm *vm, struct error *e);
 /* Waits for the thread that places the kernel, if it runs. */
 int vm_join_boot(struct vm *vm, struct error *e);
+
+/* place.c: the VM's name, and its directory. */
+/* Takes the name that is asked for; else one that is made up, if there can be one. */
+int place_open(struct vm *vm, struct error *e);
+/* The guard's, which is there to the last, and not stuck: whether it may remove the directory later, 1 or
+ * 0, before its filter; and it does. */
+int place_confine(struct vm *vm, struct error *e);
+void place_remove(struct vm *vm);
+void place_close(struct vm *vm); /* when the guard has left */
 
 /* lives.c: the devices, one after the other. */
 int devices_list(struct vm *vm, struct error *e); /* from the config; none is open */

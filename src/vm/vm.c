@@ -39,6 +39,19 @@ static int enter_vcpu(void *role)
 	return enter_sandbox(role);
 }
 
+static int enter_guard(void *arg)
+{
+	struct vm *vm = arg;
+	struct error e = {""};
+	int r = place_confine(vm, &e);
+
+	if (r >= 0)
+		r = sandbox_thread(r ? "guard-named" : "guard", &e);
+	if (r < 0)
+		log_error("%s", e.msg);
+	return r;
+}
+
 static void *role(const char *name)
 {
 	return (void *)(uintptr_t)name;
@@ -54,7 +67,7 @@ static int vm_start(struct vm *vm, struct error *e)
 	if (setup)
 		r = sandbox_process(devices_restore_host, e);
 	if (!r)
-		r = guard_start(&vm->guard, setup, role("guard"), e);
+		r = guard_start(&vm->guard, setup ? enter_guard : NULL, vm, e);
 	ends_watch_loops(vm);
 	if (!r)
 		r = devices_start(vm, setup, e);
@@ -62,7 +75,7 @@ static int vm_start(struct vm *vm, struct error *e)
 		r = machine_start(&vm->machine, setup ? enter_vcpu : NULL, role("vcpu"), e);
 	if (!r && setup) {
 		vm->confined = true;
-		r = sandbox_thread(vm->socket ? "control-socket" : "control", e);
+		r = sandbox_thread(vm->socket || vm->named ? "control-socket" : "control", e);
 	}
 	if (r)
 		return r;
@@ -81,6 +94,7 @@ static void vm_destroy(struct vm *vm)
 {
 	vm_join_boot(vm, NULL);
 	/* First: it ends the watches of its clients, and the list of these has devices' watches, too. */
+	control_close(vm->named, false);
 	control_close(vm->socket, !vm->confined);
 	devices_free(vm);
 	machine_destroy(&vm->machine);
@@ -114,6 +128,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.signal_fd = -1,
 		.halt_check.watch.fd = -1,
 		.contact.watch.fd = -1,
+		.place = {.dir = -1, .in = -1, .listener = -1},
 		.leave = leave,
 		.leave_arg = arg,
 	};
@@ -141,7 +156,9 @@ void vm_close(struct vm *vm)
 	if (!vm)
 		return;
 	vm_destroy(vm);
+	vm->place.leaves = true;
 	guard_stop(&vm->guard);
+	place_close(vm);
 	process_restore();
 	pthread_sigmask(SIG_SETMASK, &vm->old_mask, NULL);
 	free(vm->devices);

@@ -166,8 +166,7 @@ ok "not a kernel: status 125" [ "$status" = 125 ]
 ok "not a kernel: one line" err_is_one_line
 ok "not a kernel: the result says so" json "$tmp/result.json" \
 	"d['end'] == 'failed' and d['status'] == 125 and '$tmp/kernel' in d['error']"
-mkdir "$tmp/runtime"
-XDG_RUNTIME_DIR=$tmp/runtime run run -k "$tmp/kernel" --console off --vsock cid=auto --result "$tmp/result.json"
+run run -k "$tmp/kernel" --console off --vsock cid=auto --result "$tmp/result.json"
 ok "a socket in the runtime directory" json "$tmp/result.json" \
 	"d['vsock']['uds'] == '$tmp/runtime/skep/vsock-%d' % d['vsock']['cid']"
 ok "no VM, no socket" [ -z "$(ls "$tmp/runtime/skep")" ]

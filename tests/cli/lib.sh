@@ -12,7 +12,8 @@ skep=$(realpath "$1")
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 # The machine's own default guest stays out of it.
-export SKEP_GUEST_DIR=$tmp/no-guest HOME=$tmp LC_ALL=C
+export SKEP_GUEST_DIR=$tmp/no-guest HOME=$tmp XDG_RUNTIME_DIR=$tmp/runtime LC_ALL=C
+mkdir "$XDG_RUNTIME_DIR"
 unset XDG_DATA_HOME XDG_CACHE_HOME NO_COLOR
 test_count=0
 test_failed=0

@@ -45,7 +45,7 @@ if command -v mandoc >/dev/null; then
 	for status in 0 120 121 122 124 125 2; do
 		ok "skep(1) has exit status $status" out_has "^ +$status  "
 	done
-	"$skep" run -k K -i I -a A --result R --control C -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --port name=N,socket=W --port name=M,file=F --share S --dry-run >"$tmp/json"
+	"$skep" run -k K -i I -a A --result R --control C --name N -d D,serial=S -n tap=T,mac=02:00:00:00:00:01 --vsock cid=3,uds=U --port name=N,socket=W --port name=M,file=F --share S --dry-run >"$tmp/json"
 	for key in $(python3 -c '
 import json, sys
 d = json.load(open(sys.argv[1]))
@@ -82,6 +82,7 @@ made = {}
 for line in open(sys.argv[2]):
 	role, call = line.split()
 	made.setdefault(role, set()).add(call)
+made["guard-named"] -= made["guard"]
 made["control-socket"] -= made["control"]
 told = {}
 for roles, calls in re.findall(r"^\| [^|]*\((?:role|roles) `([^|]*)`\)[^|]*\| (.*) \|$", open(sys.argv[1]).read(), re.M):

@@ -90,6 +90,10 @@ ok "a bad option of a disk" complains 2 'from 1 to 16' run -d x,queues=0
 ok "a time without its unit" complains 2 'poll is longer than 10ms: write it like 50us' \
 	run -k K -d x,poll=50
 ok "a line break in an argument" complains 2 "unexpected argument 'a\?b'" run $'a\nb'
+for name in a/b .a -a 'a b'; do
+	ok "the name '$name'" complains 2 "^skep: name: '$name': write it with letters" run --name "$name"
+done
+ok "a name that is too long" complains 2 'longer than 64 characters' run --name "$(printf 'a%.0s' {1..65})"
 ok "contradictions" complains 2 'verbose and quiet exclude' run -vq
 ok "the result over a disk" complains 2 "'d' is both the result and a disk" run -d d --result d
 

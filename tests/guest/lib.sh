@@ -42,6 +42,7 @@ clean_up() {
 }
 trap clean_up EXIT
 cd "$work" || exit 125
+export XDG_RUNTIME_DIR=$work
 
 tests=0
 failures=0
@@ -92,6 +93,16 @@ await() {
 		[ "$SECONDS" -lt "$end" ] || return 1
 		sleep 0.1
 	done
+}
+
+# until_true COMMAND...: waits for it; false when it does not come true in a time that is long on
+# the slowest host.
+until_true() {
+	for _ in $(seq $((10 * patience))); do
+		"$@" && return
+		sleep 0.1
+	done
+	return 1
 }
 
 # vm CMDLINE [SKEP-OPTIONS]: one run, its output in out and err, its status in $status.

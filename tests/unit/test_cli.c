@@ -319,7 +319,7 @@ static void expect_request(int argc, char *const *argv, const char *want)
 	_cleanup_free_ char *text = NULL;
 
 	assert_int_equal(cli_parse_control(argc, argv, &c, NULL), 0);
-	assert_string_equal(c.path, "p");
+	assert_string_equal(c.vm, "p");
 	text = json_dumps(c.request, 0);
 	for (char *p = text; *p; p++)
 		*p = *p == '"' ? '\'' : *p;

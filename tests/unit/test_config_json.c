@@ -184,6 +184,8 @@ static void random_config(struct vm_config *c)
 	c->append = r & 4 ? random_text(true) : NULL;
 	c->result_path = r & 8 ? random_text(true) : NULL;
 	c->control_path = r & 16 ? random_text(true) : NULL;
+	if (r & 8192)
+		strcpy(c->name, "a.b-c");
 	c->kaslr = r & 16;
 	c->cache = r & 32;
 	c->sandbox = r & 64;
@@ -250,6 +252,7 @@ static void assert_same_config(const struct vm_config *a, const struct vm_config
 	assert_same_text(a->append, b->append);
 	assert_same_text(a->result_path, b->result_path);
 	assert_same_text(a->control_path, b->control_path);
+	assert_string_equal(a->name, b->name);
 	assert_same_text(console_config(a)->path, console_config(b)->path);
 	assert_int_equal(console_config(a)->fresh, console_config(b)->fresh);
 	assert_int_equal(a->cpus, b->cpus);

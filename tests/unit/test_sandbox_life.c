@@ -480,6 +480,47 @@ static void test_landlock_confines_a_thread(void **state)
 	assert_int_equal(system(command), 0);
 }
 
+static int try_to_remove(void *arg)
+{
+	int in = open(arg, O_PATH | O_CLOEXEC), own = openat(in, "own", O_PATH | O_CLOEXEC);
+	struct error e = {""};
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (sandbox_allow_removal(own, in, &e) != 1)
+		return 1;
+	if (unlinkat(in, "other/file", 0) == 0 || errno != EACCES)
+		return 2;
+	if (unlinkat(in, "other", AT_REMOVEDIR) == 0 || errno != ENOTEMPTY)
+		return 3;
+	if (openat(own, "file", O_RDONLY) >= 0 || openat(own, "new", O_CREAT, 0600) >= 0)
+		return 4;
+	if (renameat(own, "file", own, "moved") == 0 || unlinkat(AT_FDCWD, "/tmp/no-such", 0) == 0)
+		return 5;
+	if (unlinkat(own, "file", 0) || unlinkat(in, "own", AT_REMOVEDIR))
+		return 6;
+	return unlinkat(in, "file", 0) == 0 || errno != EACCES ? 7 : 0;
+}
+
+/* What others have beside it stays. */
+static void test_a_name_is_removed_and_nothing_else(void **state)
+{
+	char dir[] = "/tmp/skep-removed.XXXXXX", err[1024], command[256];
+
+	(void)state;
+	if (syscall(SYS_landlock_create_ruleset, NULL, 0, 1u) < 1) {
+		print_message("# no Landlock here\n");
+		skip();
+	}
+	assert_non_null(mkdtemp(dir));
+	snprintf(command, sizeof(command),
+		 "cd %s && mkdir own other && touch file own/file other/file", dir);
+	assert_int_equal(system(command), 0);
+	assert_int_equal(run_child(try_to_remove, dir, err, sizeof(err)), 0);
+	snprintf(command, sizeof(command),
+		 "cd %s && test -e file -a -e other/file -a ! -e own && rm -r %s", dir, dir);
+	assert_int_equal(system(command), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,6 +528,7 @@ int main(void)
 		cmocka_unit_test(test_exec_gives_no_privileges_back),
 		cmocka_unit_test(test_one_role_keeps_capabilities),
 		cmocka_unit_test(test_landlock_confines_a_thread),
+		cmocka_unit_test(test_a_name_is_removed_and_nothing_else),
 		cmocka_unit_test(test_library_works_in_each_role),
 		cmocka_unit_test(test_threads_end_in_the_sandbox),
 		cmocka_unit_test(test_abort_stays_an_abort),
