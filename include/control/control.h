@@ -31,6 +31,8 @@ struct control_vm {
 	uint64_t started_ns;   /* now_ns(), when the guest began to run */
 	_Atomic bool stopping; /* a signal pressed the power button */
 	void (*power_button)(void *ctx);
+	/* As SIGTERM does; by force after `timeout_ns`, UINT64_MAX: after what is configured. */
+	void (*shut_down)(void *ctx, uint64_t timeout_ns);
 	void (*stop)(void *ctx); /* ends the VM by force */
 	void *ctx;
 	int *files; /* what came with the request that is carried out */
@@ -47,11 +49,14 @@ struct control;
 int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
 		 struct error *e);
 int control_listener(const struct control *control); /* the socket */
+/* After the loop ended: answers those who wait for the end. NULL-safe. */
+void control_tell_end(struct control *control, const json_t *end);
 /* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
  * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);
 
-/* Carries out a request: the answer, or NULL with a message; without one when out of memory. */
+/* Carries out a request: the answer, or NULL with a message; without one when out of memory. JSON's
+ * null: the answer is that of control_tell_end(). */
 json_t *control_command(const struct control_vm *vm, const json_t *request, struct error *e);
 
 #endif

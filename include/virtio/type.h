@@ -210,9 +210,10 @@ struct device_command {
 	const struct setting *settings; /* end with name == NULL; NULL: none but --help */
 	const void *defaults;		/* of the options' struct ... */
 	size_t options_size;		/* ... which has at most DEVICE_MAX_OPTIONS bytes */
+	bool waits;			/* the answer comes when the VM ends */
 	/* Adds members to the request; NULL: it has none. -EINVAL or -ERANGE with a message. */
 	int (*ask)(const struct device_words *words, json_t *request, struct error *e);
-	/* Prints a successful answer; NULL: there is nothing to print. 0 or -ENOMEM. */
+	/* Prints a successful answer; NULL: there is nothing to print. The exit status, or -ENOMEM. */
 	int (*print)(const struct device_words *words, const json_t *answer, FILE *out);
 	/* Whether there is more to ask for than this answer and the first one, which may be the same,
 	 * have; makes the request for it out of the last one. NULL: there is not. */

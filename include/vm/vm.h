@@ -74,6 +74,9 @@ void vm_result_describe(const struct vm_result *result, struct error *ret);
  */
 char *vm_result_kernel_log(const struct vm_result *result);
 
+/* How it ended: the first members of that. NULL when memory is short. */
+json_t *vm_result_end(const struct vm_result *result);
+
 /* The result as a JSON object (docs/result.md), whole, in one write to `fd`. */
 int vm_result_write(int fd, const struct vm_result *result);
 

@@ -13,17 +13,18 @@
 
 struct command {
 	const char *name, *summary; /* summary NULL: not listed */
-	/* Does what argv, which follows the name, asks for, and prints on stdout. The exit status,
+	/* Does what argv, which follows the name (argv[-1]), asks for, and prints on stdout. The exit status,
 	 * or a negative errno with a message; -EUSAGE: what was typed is wrong; -EHELP: help is
 	 * asked for. */
 	int (*run)(int argc, char *const *argv, struct error *e);
 	void (*help)(FILE *out); /* wrapped at 80 columns; NULL: that of skep */
-	/* Completes words[n - 1], the last of n >= 1 after the name; NULL: nothing. */
+	/* Completes words[n - 1], the last of n >= 1 after the name (words[-1]); NULL: nothing. */
 	void (*complete)(FILE *out, int n, char *const *words);
 };
 
-extern const struct command command_run, command_exec, command_cp, command_control, command_disk,
-	command_check, command_help, command_version, command_complete;
+extern const struct command command_run, command_ps, command_exec, command_cp, command_steer,
+	command_control, command_disk, command_check, command_help, command_version,
+	command_complete;
 
 /* The command that argv[1] names; -h, --help, -V and --version count. NULL with a message that has
  * a remedy. */
@@ -58,20 +59,24 @@ struct cli_verb {
 extern const struct setting help_settings[]; /* of a verb that has no option */
 
 struct verb_words {
-	const char *command, *usage; /* "control", "control PATH" */
+	const char *command, *usage; /* "control", "control PATH " */
 	void *call;		     /* what the verb's settings are fields of */
 	const struct cli_verb *verb;
-	const char *operand[2];
+	const char *operand[3];
 	unsigned num;
 };
 /* Fills in the rest of *w. `table` ends with name == NULL. As cli_parse(). */
 int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc, char *const *argv,
 		   struct error *e);
+/* What is a command for a running VM by itself, like "stop". Ends with name == NULL. */
+const struct cli_verb *cli_steer_verbs(void);
 bool cli_is_given(const char *operand);
 bool cli_asks_for_help(int argc, char *const *argv);
 
 /* Help and completion from the tables */
 
+/* "left", and the text from column `indent` on; on a line of its own when the left part is long. */
+void help_entry(FILE *out, const char *left, const char *text, unsigned indent);
 void help_words(FILE *out, const char *text); /* a paragraph, wrapped */
 void help_options(FILE *out, const struct setting *table);
 void help_sub_options(FILE *out, const struct device_options *type);
@@ -81,6 +86,9 @@ void help_verbs(FILE *out, const struct cli_verb *table);
  * ":files" stands for file names. */
 void cli_complete(int n, char *const *words, FILE *out);
 void complete_options(FILE *out, const struct setting *table, int n, char *const *words);
+/* Calls fn for each name that a VM has in the runtime directory `dir`, or had when it was killed, sorted. */
+void cli_for_each_vm(void (*fn)(void *ctx, const char *dir, const char *name), void *ctx);
+void complete_vm(FILE *out, const char *word);
 /* A verb, then its options and, where `files` or its operand says so, files: a size is nothing to
  * complete, but only the words tell. */
 void complete_verbs(FILE *out, const struct cli_verb *table, bool files, int n, char *const *words);

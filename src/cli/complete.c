@@ -122,7 +122,7 @@ void complete_verbs(FILE *out, const struct cli_verb *table, bool files, int n, 
 		if (n == 1)
 			candidate(out, words[0], "", v->name, "");
 		else if (strcmp(words[0], v->name) == 0 &&
-			 (files || strcmp(v->operands, "FILE") == 0 || words[n - 1][0] == '-'))
+			 (files || strstr(v->operands, "FILE") || words[n - 1][0] == '-'))
 			complete_options(out, v->settings, n - 1, words + 1);
 	}
 }

@@ -1,25 +1,15 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* `skep control`: controls a running VM. One request, one answer. */
+/* What may be asked of a running VM, and `skep control`. */
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/json.h"
-#include "base/runtime.h"
-#include "base/unixsocket.h"
 #include "base/util.h"
 #include "config/device_options.h"
-#include "config/output.h"
 #include "control.h"
 #include "control/control.h"
 #include "vm/devices.h"
-
-#define MAX_ANSWER     MIB
-#define PATIENCE_S     1
-#define MAX_SILENCE_NS (60 * NSEC_PER_SEC)
 
 /* The VM's own commands; control/commands.c has the other end */
 
@@ -121,6 +111,36 @@ static bool more_dmesg(const json_t *first, const json_t *answer, json_t *reques
 	return true;
 }
 
+struct shutdown_options {
+	uint64_t timeout_ns;
+};
+
+static const struct setting shutdown_settings[] = {
+	{"timeout", .arg = "TIME", DURATION_FIELD(shutdown_options, timeout_ns),
+	 .help = "end it by force after this time (default: that of run's --stop-timeout)"},
+	SETTING_HELP_ROW,
+	{.name = NULL},
+};
+
+static int ask_shutdown(const struct device_words *words, json_t *request, struct error *e)
+{
+	const struct shutdown_options *options = words->options;
+
+	(void)e;
+	ask_number(request, "timeout_ns", options->timeout_ns);
+	return 0;
+}
+
+/* The VM's status is that of the command, too. */
+static int print_end(const struct device_words *words, const json_t *answer, FILE *out)
+{
+	const char *why = json_string_value(json_object_get(answer, "error"));
+
+	(void)words;
+	print_line(out, "%s%s%s", answer_text(answer, "end"), why ? ": " : "", why ? why : "");
+	return (int)answer_number(answer, "status") & 255;
+}
+
 static const struct device_command vm_commands[] = {
 	{
 		.name = "status",
@@ -131,7 +151,25 @@ static const struct device_command vm_commands[] = {
 		.print = print_status,
 	},
 	{.name = "power-button", .operands = "", .summary = "press the guest's power button"},
+	{
+		.name = "shutdown",
+		.operands = "",
+		.summary = "press the power button, or end the command, and wait until it has "
+			   "ended; after a while by force",
+		.settings = shutdown_settings,
+		.defaults = &(const struct shutdown_options){UINT64_MAX},
+		.options_size = sizeof(struct shutdown_options),
+		.waits = true,
+		.ask = ask_shutdown,
+	},
 	{.name = "stop", .operands = "", .summary = "end it by force"},
+	{
+		.name = "wait",
+		.operands = "",
+		.summary = "wait until it has ended, tell how, and exit with its status",
+		.waits = true,
+		.print = print_end,
+	},
 	{
 		.name = "dmesg",
 		.operands = "",
@@ -145,38 +183,54 @@ static const struct device_command vm_commands[] = {
 	{.name = NULL},
 };
 
-struct verb_table {
-	struct cli_verb verb[33]; /* ends with name == NULL */
-	const struct device_command *command[32];
-	unsigned num;
-};
+/* The commands for a VM by its name, `skep stop VM`, are rows in front of the same: */
+static const struct {
+	const char *asked, *name;
+} other_names[] = {{"status", "stat"}, {"shutdown", "stop"}, {"stop", "kill"}};
 
-static void add_verbs(struct verb_table *t, const struct device_command *c)
+#define MAX_VERBS 40u
+static struct verb_table {
+	struct cli_verb verb[MAX_VERBS + 1], steer[MAX_VERBS + 1]; /* end with name == NULL */
+	char operands[MAX_VERBS][32];				   /* of `steer` */
+	const struct device_command *command[MAX_VERBS];
+	unsigned num;
+} table;
+
+static void add_verbs(const struct device_command *c)
 {
 	for (; c && c->name; c++) {
+		struct cli_verb *verb = &table.verb[table.num], *steer = &table.steer[table.num];
+		char *operands = table.operands[table.num];
+
 		if (!c->summary)
 			continue;
-		assert(t->num < ARRAY_SIZE(t->command));
-		t->command[t->num] = c;
-		t->verb[t->num++] = (struct cli_verb){
+		assert(table.num < MAX_VERBS);
+		table.command[table.num++] = c;
+		*verb = (struct cli_verb){
 			.name = c->name,
 			.operands = c->operands,
 			.summary = c->summary,
 			.max_operands = c->max_operands,
 			.settings = c->settings ? c->settings : help_settings,
 		};
+		*steer = *verb;
+		for (size_t i = 0; i < ARRAY_SIZE(other_names); i++)
+			if (strcmp(c->name, other_names[i].asked) == 0)
+				steer->name = other_names[i].name;
+		snprintf(operands, sizeof(table.operands[0]), "VM%s%s", *c->operands ? " " : "",
+			 c->operands);
+		steer->operands = operands;
+		steer->max_operands++;
 	}
 }
 
 static const struct verb_table *verbs(void)
 {
-	static struct verb_table table;
-
 	if (table.num)
 		return &table;
-	add_verbs(&table, vm_commands);
+	add_verbs(vm_commands);
 	for (const struct device_type *const *type = device_types; *type; type++)
-		add_verbs(&table, (*type)->commands);
+		add_verbs((*type)->commands);
 	return &table;
 }
 
@@ -185,31 +239,42 @@ const struct cli_verb *cli_control_verbs(void)
 	return verbs()->verb;
 }
 
-static int take_words(struct control_call *call, const struct verb_words *w, struct error *e)
+const struct cli_verb *cli_steer_verbs(void)
 {
-	const struct device_command *c = verbs()->command[w->verb - cli_control_verbs()];
-
-	call->command = c;
-	memcpy(call->words.operand, w->operand, sizeof(w->operand));
-	call->request = json_pack("{s:s}", "command", c->name);
-	if (!call->request)
-		return error_set(e, -ENOMEM, "out of memory");
-	return c->ask ? c->ask(&call->words, call->request, e) : 0;
+	return verbs()->steer;
 }
 
-/* Before the parser knows the command: its options have a struct of their own. */
-static void set_defaults(struct control_call *call, const char *command)
+/* The verb and what follows it; the options of each have a struct of their own. */
+static int parse_words(struct control_call *ret, struct verb_words *w, const struct cli_verb *list,
+		       int argc, char *const *argv, struct error *e)
 {
-	const struct verb_table *t = verbs();
+	const struct device_command *c = NULL;
+	int r;
 
-	for (unsigned i = 0; i < t->num; i++)
-		if (strcmp(t->verb[i].name, command) == 0 && t->command[i]->defaults)
-			memcpy(call->options, t->command[i]->defaults, t->command[i]->options_size);
+	for (unsigned i = 0; i < verbs()->num; i++)
+		if (strcmp(list[i].name, argv[0]) == 0)
+			c = verbs()->command[i];
+	if (c && c->defaults)
+		memcpy(ret->options, c->defaults, c->options_size);
+	w->call = ret->options;
+	r = cli_parse_verb(w, list, argc, argv, e);
+	if (r < 0)
+		return r;
+	ret->command = c;
+	ret->request = json_pack("{s:s}", "command", c->name);
+	return ret->request ? 0 : error_set(e, -ENOMEM, "out of memory");
+}
+
+/* Its operands are at `operand`. */
+static int take_words(struct control_call *call, const char *const *operand, struct error *e)
+{
+	memcpy(call->words.operand, operand, sizeof(call->words.operand));
+	return call->command->ask ? call->command->ask(&call->words, call->request, e) : 0;
 }
 
 int cli_parse_control(int argc, char *const *argv, struct control_call *ret, struct error *e)
 {
-	struct verb_words w = {.command = "control", .usage = "control PATH", .call = ret->options};
+	struct verb_words w = {.command = "control", .usage = "control PATH "};
 	int r;
 
 	*ret = (struct control_call){.words.options = ret->options};
@@ -219,250 +284,25 @@ int cli_parse_control(int argc, char *const *argv, struct control_call *ret, str
 		return error_set(e, -EINVAL, "a %s is missing: skep control PATH COMMAND",
 				 argc > 0 && cli_is_given(argv[0]) ? "command" : "path");
 	ret->vm = argv[0];
-	set_defaults(ret, argv[1]);
-	r = cli_parse_verb(&w, cli_control_verbs(), argc - 1, argv + 1, e);
-	return r < 0 ? r : take_words(ret, &w, e);
+	r = parse_words(ret, &w, cli_control_verbs(), argc - 1, argv + 1, e);
+	return r < 0 ? r : take_words(ret, w.operand, e);
+}
+
+int cli_parse_steer(int argc, char *const *argv, struct control_call *ret, struct error *e)
+{
+	struct verb_words w = {.command = argv[0], .usage = ""};
+	int r;
+
+	*ret = (struct control_call){.words.options = ret->options};
+	r = parse_words(ret, &w, cli_steer_verbs(), argc, argv, e);
+	ret->vm = w.operand[0];
+	return r < 0 ? r : take_words(ret, w.operand + 1, e);
 }
 
 void control_call_destroy(struct control_call *call)
 {
 	json_decref(call->request);
 	call->request = NULL;
-}
-
-/* The call */
-
-static int explain_connect(int err, struct error *e)
-{
-	switch (err) {
-	case ENOENT:
-		return error_set(e, -err,
-				 "no such socket: a VM makes it when started with --control; nor "
-				 "is there a VM of this name: 'skep ps' lists those that run");
-	case ECONNREFUSED:
-		return error_set(e, -err,
-				 "nothing listens there: the VM has ended, or this is "
-				 "not a control socket");
-	case EACCES:
-	case EPERM:
-		return error_set(
-			e, -err,
-			"permission denied: only the VM's user and root may use the socket");
-	default:
-		return error_set(e, -err, "cannot connect: %m");
-	}
-}
-
-/* Whether a process is stopped: the state follows its name, which may contain anything. */
-static bool is_stopped(pid_t pid)
-{
-	char text[256];
-	const char *state;
-
-	read_text(text, sizeof(text), "/proc/%d/stat", (int)pid);
-	state = strrchr(text, ')');
-	return state && (state[2] == 'T' || state[2] == 't');
-}
-
-/* After PATIENCE_S without an answer: a message, or 0 to keep waiting. */
-static int explain_silence(int fd, uint64_t since, struct error *e)
-{
-	struct ucred peer = {.pid = 0};
-	socklen_t len = sizeof(peer);
-
-	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	if (peer.pid > 0 && is_stopped(peer.pid))
-		return error_set(e, -ETIMEDOUT,
-				 "the VM's process %d is stopped: continue it with kill -CONT %d, "
-				 "or fg in its shell",
-				 (int)peer.pid, (int)peer.pid);
-	if (now_ns() - since < MAX_SILENCE_NS)
-		return 0;
-	return error_set(e, -ETIMEDOUT,
-			 "no answer for %u s: the VM hangs, or is busy with other clients",
-			 (unsigned)(MAX_SILENCE_NS / NSEC_PER_SEC));
-}
-
-/* A stopped VM still gets up to CONTROL_MAX_CLIENTS connections, and no more. */
-static int connect_to(int fd, const struct sockaddr_un *addr, struct error *e)
-{
-	uint64_t since = now_ns();
-
-	while (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-		if (errno != EAGAIN && errno != EINTR)
-			return explain_connect(errno, e);
-		if (now_ns() - since >= MAX_SILENCE_NS)
-			return error_set(
-				e, -ETIMEDOUT,
-				"the VM accepts no connections: it is stopped, or it hangs");
-	}
-	return 0;
-}
-
-static int open_socket(const char *path, struct error *e)
-{
-	struct timeval patience = {.tv_sec = PATIENCE_S};
-	struct sockaddr_un addr;
-	int fd, r = unix_address(&addr, path, e);
-
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return error_set(e, -errno, "cannot create a socket: %m");
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	r = connect_to(fd, &addr, e);
-	if (r < 0)
-		close(fd);
-	return r < 0 ? r : fd;
-}
-
-/* Descriptors go with the first byte. */
-static ssize_t send_with(int fd, const char *text, size_t len, const int *files, unsigned num)
-{
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(CONTROL_MAX_FILES * sizeof(int))];
-	} passed = {.header = {.cmsg_level = SOL_SOCKET,
-			       .cmsg_type = SCM_RIGHTS,
-			       .cmsg_len = CMSG_LEN(num * sizeof(int))}};
-	struct iovec data = {(char *)(uintptr_t)text, len};
-	struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1};
-
-	if (num) {
-		memcpy(CMSG_DATA(&passed.header), files, num * sizeof(int));
-		m.msg_control = &passed;
-		m.msg_controllen = CMSG_SPACE(num * sizeof(int));
-	}
-	return sendmsg(fd, &m, MSG_NOSIGNAL);
-}
-
-static int send_request(int fd, const json_t *request, const int *files, unsigned num,
-			struct error *e)
-{
-	_cleanup_free_ char *text = json_dumps(request, JSON_COMPACT);
-	size_t len = text ? strlen(text) : 0;
-	uint64_t since = now_ns();
-
-	if (!text)
-		return error_set(e, -ENOMEM, "out of memory");
-	text[len++] = '\n'; /* in the place of the NUL */
-	for (size_t done = 0; done < len;) {
-		ssize_t n = send_with(fd, text + done, len - done, files, done ? 0 : num);
-		int r = n < 0 && errno == EAGAIN ? explain_silence(fd, since, e) : 0;
-
-		if (r < 0)
-			return r;
-		/* Before it hung up it said why: there is an answer. */
-		if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-			return 0;
-		if (n < 0 && errno != EINTR && errno != EAGAIN)
-			return error_set(e, -EIO, "cannot send: %s", strerror(errno));
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-static int read_answer(int fd, json_t **ret, struct error *e)
-{
-	_cleanup_free_ char *text = malloc(MAX_ANSWER);
-	uint64_t since = now_ns();
-	size_t len = 0;
-	ssize_t n;
-	int r;
-
-	if (!text)
-		return error_set(e, -ENOMEM, "out of memory");
-	while (!memchr(text, '\n', len)) {
-		n = len < MAX_ANSWER ? read(fd, text + len, MAX_ANSWER - len) : 0;
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno == EAGAIN) {
-			r = explain_silence(fd, since, e);
-			if (r < 0)
-				return r;
-			continue;
-		}
-		if (n <= 0)
-			return error_set(e, -EIO, "the VM ended without an answer");
-		len += (size_t)n;
-	}
-	*ret = json_loadb(text, len, 0, NULL);
-	if (!json_is_object(*ret)) {
-		json_decref(*ret);
-		return error_set(e, -EIO, "the answer makes no sense: is this a control socket?");
-	}
-	return 0;
-}
-
-int control_ask(const char *vm, const json_t *request, const int *files, unsigned num, json_t **ret,
-		struct error *e)
-{
-	_cleanup_free_ char *path = runtime_socket(vm);
-	_cleanup_close_ int fd = -1;
-	json_t *answer = NULL;
-	const char *error;
-	int r;
-
-	if (!path)
-		return error_set(e, -ENOMEM, "out of memory");
-	r = fd = open_socket(path, e);
-	if (r >= 0)
-		r = send_request(fd, request, files, num, e);
-	if (r >= 0)
-		r = read_answer(fd, &answer, e);
-	if (r < 0)
-		return error_prefix(e, -EIO, "%s", vm);
-	*ret = answer;
-	error = json_string_value(json_object_get(answer, "error"));
-	if (!error)
-		return 0;
-	r = error_set(e, -EIO, "%s", error);
-	json_decref(answer);
-	return r;
-}
-
-/* Asks, and where there is more of the answer asks for that. */
-static int ask_all(const struct control_call *call, int file, FILE *out, struct error *e)
-{
-	const struct device_command *c = call->command;
-	json_t *first = NULL, *answer = NULL;
-	bool more = true;
-	int r = 0;
-
-	while (more) {
-		r = control_ask(call->vm, call->request, &file, file >= 0, &answer, e);
-		if (r < 0)
-			break;
-		if (!first)
-			first = json_incref(answer);
-		r = c->print ? c->print(&call->words, answer, out) : 0;
-		more = r == 0 && c->more && c->more(first, answer, call->request);
-		json_decref(answer);
-	}
-	json_decref(first);
-	return r;
-}
-
-int control_call_run(const struct control_call *call, FILE *out, struct error *e)
-{
-	const char *path = call->words.operand[0];
-	_cleanup_close_ int file = -1;
-	bool is_new = false;
-	int r;
-
-	if (strcmp(call->command->operands, "FILE") == 0) {
-		/* The VM opens nothing, as it is in its sandbox. */
-		is_new = access(path, F_OK) < 0;
-		file = output_open(path, O_APPEND, 0600, NULL, e);
-		if (file < 0)
-			return error_prefix(e, -EIO, "%s", path);
-	}
-	r = ask_all(call, file, out, e);
-	if (r < 0 && is_new)
-		unlink(path);
-	return r;
 }
 
 /* The command */
@@ -480,24 +320,59 @@ static int run(int argc, char *const *argv, struct error *e)
 static void help(FILE *out)
 {
 	fputs("Usage: skep control PATH COMMAND [OPTION...] [ARGUMENT...]\n\n"
-	      "Controls a running virtual machine that was started with --control PATH. A SIZE\n"
-	      "is like 512M or 4G; a bare number is MiB.\n",
+	      "Controls a running virtual machine by the commands of its control socket, which\n"
+	      "is at PATH, or that of the machine of this name. A SIZE is like 512M or 4G; a\n"
+	      "bare number is MiB.\n",
 	      out);
 	help_verbs(out, cli_control_verbs());
 }
 
 static void complete(FILE *out, int n, char *const *words)
 {
-	if (n == 1)
+	if (n == 1) {
+		complete_vm(out, words[0]);
 		fputs(":files\n", out);
-	else
+	} else {
 		complete_verbs(out, cli_control_verbs(), false, n - 1, words + 1);
+	}
 }
 
 const struct command command_control = {
 	.name = "control",
-	.summary = "control a running virtual machine",
+	.summary = "control a running virtual machine: the raw form of the above",
 	.run = run,
 	.help = help,
 	.complete = complete,
+};
+
+static int run_steer(int argc, char *const *argv, struct error *e)
+{
+	struct control_call call;
+	int r = cli_parse_steer(argc + 1, argv - 1, &call, e);
+
+	r = r < 0 ? cli_parse_error(r) : control_call_run(&call, stdout, e);
+	control_call_destroy(&call);
+	return r;
+}
+
+static void help_steer(FILE *out)
+{
+	fputs("Usage: skep COMMAND [OPTION...] VM [ARGUMENT...]\n\n"
+	      "Controls a running virtual machine: by its name, which 'skep ps' shows, or by the\n"
+	      "path of its control socket. A SIZE is like 512M or 4G; a bare number is MiB.\n",
+	      out);
+	help_verbs(out, cli_steer_verbs());
+}
+
+static void complete_steer(FILE *out, int n, char *const *words)
+{
+	if (words[n - 1][0] != '-' && n == 1)
+		complete_vm(out, words[0]);
+	complete_verbs(out, cli_steer_verbs(), false, n + 1, words - 1);
+}
+
+const struct command command_steer = {
+	.run = run_steer,
+	.help = help_steer,
+	.complete = complete_steer,
 };

@@ -418,7 +418,7 @@ const struct cli_verb disk_verbs[] = {
 
 int cli_parse_disk(int argc, char *const *argv, struct disk_command *ret, struct error *e)
 {
-	struct verb_words w = {.command = "disk", .usage = "disk", .call = ret};
+	struct verb_words w = {.command = "disk", .usage = "disk ", .call = ret};
 	const char *size;
 	int r;
 

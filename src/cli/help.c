@@ -30,17 +30,16 @@ static void wrap(FILE *out, const char *text, unsigned at, unsigned indent)
 	fputc('\n', out);
 }
 
-/* "  left       text", the text on a line of its own when the left part is long. */
-static void entry(FILE *out, const char *left, const char *text)
+void help_entry(FILE *out, const char *left, const char *text, unsigned indent)
 {
 	unsigned len = (unsigned)strlen(left);
 
 	fputs(left, out);
-	if (len + 2 > INDENT)
-		fprintf(out, "\n%*s", (int)INDENT, "");
+	if (len + 2 > indent)
+		fprintf(out, "\n%*s", (int)indent, "");
 	else
-		fprintf(out, "%*s", (int)(INDENT - len), "");
-	wrap(out, text, INDENT, INDENT);
+		fprintf(out, "%*s", (int)(indent - len), "");
+	wrap(out, text, indent, indent);
 }
 
 static void option(FILE *out, const struct setting *s)
@@ -51,7 +50,7 @@ static void option(FILE *out, const struct setting *s)
 		snprintf(letter, sizeof(letter), "-%c, ", s->letter);
 	snprintf(left, sizeof(left), "  %s--%s%s%s%s", letter, s->inverted ? "no-" : "", s->name,
 		 s->arg ? " " : "", s->arg ? s->arg : "");
-	entry(out, left, s->help);
+	help_entry(out, left, s->help, INDENT);
 }
 
 void help_words(FILE *out, const char *text)
@@ -97,6 +96,6 @@ void help_sub_options(FILE *out, const struct device_options *device)
 
 		snprintf(left, sizeof(left), "  %s%s%s", s->name, s->arg ? "=" : "",
 			 s->arg ? s->arg : "");
-		entry(out, left, s->help);
+		help_entry(out, left, s->help, INDENT);
 	}
 }

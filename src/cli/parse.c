@@ -146,7 +146,7 @@ static void usage(const struct verb_words *w, char ret[USAGE_LEN])
 {
 	const struct cli_verb *v = w->verb;
 
-	snprintf(ret, USAGE_LEN, "%s %s%s%s%s", w->usage, v->name,
+	snprintf(ret, USAGE_LEN, "%s%s%s%s%s", w->usage, v->name,
 		 v->settings->type == SETTING_HELP ? "" : " [OPTION...]", v->operands[0] ? " " : "",
 		 v->operands);
 }
@@ -208,7 +208,7 @@ int cli_parse_verb(struct verb_words *w, const struct cli_verb *table, int argc,
 	if (!w->verb->name) {
 		snprintf(otherwise, sizeof(otherwise), "'skep help %s' lists the commands",
 			 w->command);
-		return error_set(e, -EINVAL, "unknown command '%s %.40s': %s", w->usage, argv[0],
+		return error_set(e, -EINVAL, "unknown command '%s%.40s': %s", w->usage, argv[0],
 				 suggest_hint(&near, otherwise));
 	}
 	p.table = w->verb->settings;

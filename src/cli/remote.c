@@ -84,7 +84,7 @@ static int ask(const struct remote *remote, int files[NUM_FILES], const struct s
 			    blocks);
 	if (remote->terminal)
 		json_object_set_new(request, "size", json_integer(terminal_size()));
-	r = control_ask(remote->vm, request, files, NUM_FILES, &answer, e);
+	r = control_ask(remote->vm, request, files, NUM_FILES, CONTROL_PATIENCE_NS, &answer, e);
 	json_decref(request);
 	json_decref(answer);
 	return r;

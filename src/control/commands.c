@@ -12,8 +12,8 @@ static json_t *status(const struct control_vm *vm, const json_t *request, struct
 {
 	(void)request;
 	(void)e;
-	json_t *answer = json_pack("{s:s?, s:s, s:f}", "name", vm->name, "state",
-				   vm->stopping ? "stopping" : "running", "seconds",
+	json_t *answer = json_pack("{s:s?, s:i, s:s, s:f}", "name", vm->name, "pid", (int)getpid(),
+				   "state", vm->stopping ? "stopping" : "running", "seconds",
 				   (double)(now_ns() - vm->started_ns) / 1e9);
 	struct device_count *counts = calloc(vm->num_devices + 1, sizeof(*counts));
 
@@ -33,6 +33,24 @@ static json_t *power_button(const struct control_vm *vm, const json_t *request, 
 	(void)e;
 	vm->power_button(vm->ctx);
 	return json_object();
+}
+
+static json_t *shut_down(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	uint64_t timeout_ns = UINT64_MAX;
+
+	if (request_number(request, "timeout_ns", 0, &timeout_ns, e) < 0)
+		return NULL;
+	vm->shut_down(vm->ctx, timeout_ns);
+	return json_null();
+}
+
+static json_t *wait_for_end(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	(void)vm;
+	(void)request;
+	(void)e;
+	return json_null();
 }
 
 static json_t *stop(const struct control_vm *vm, const json_t *request, struct error *e)
@@ -103,7 +121,9 @@ static const struct command {
 } commands[] = {
 	{"status", none, status},
 	{"power-button", none, power_button},
+	{"shutdown", (const char *const[]){"timeout_ns", NULL}, shut_down},
 	{"stop", none, stop},
+	{"wait", none, wait_for_end},
 	{"dmesg", (const char *const[]){"from", NULL}, dmesg},
 };
 

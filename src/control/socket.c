@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * DOC: Theory of operation. A client is in one of two states: skep reads from it, or it has
- * something to write: an answer, or lines in its buffer that need one. In the latter it reads
- * nothing, so a client that does not take its answers stops itself. A turn of the loop carries out
+ * DOC: Theory of operation. A client is in one of three states: skep reads from it; or it has
+ * something to write: an answer, or lines in its buffer that need one; or it waits for the end of the
+ * VM. In the latter two it reads nothing, so a client that does not take its answers stops itself. A turn of the loop carries out
  * at most one request per client, so that a busy client starves nobody.
  */
 #include <assert.h>
@@ -24,6 +24,7 @@ struct client {
 	char *answer; /* NULL: none */
 	size_t answer_len, written;
 	bool ending;		     /* is gone when the answer is written */
+	bool waits;		     /* for the end of the VM, which is its answer */
 	int file[CONTROL_MAX_FILES]; /* that it passed; -1: taken over */
 	unsigned num_files;
 	size_t len;
@@ -106,8 +107,9 @@ static json_t *parse(const char *line, size_t len, struct error *e)
 	return request;
 }
 
-static char *respond(const struct control_vm *vm, const char *line, size_t len)
+static char *respond(struct client *c, const char *line, size_t len)
 {
+	const struct control_vm *vm = c->control->vm;
 	struct error e = {""};
 	json_t *request = parse(line, len, &e);
 	json_t *answer = request ? control_command(vm, request, &e) : NULL;
@@ -115,6 +117,9 @@ static char *respond(const struct control_vm *vm, const char *line, size_t len)
 	json_decref(request);
 	if (!answer && !e.msg[0])
 		error_set(&e, -ENOMEM, "out of memory");
+	c->waits = json_is_null(answer);
+	if (c->waits)
+		return NULL;
 	return answer ? line_of(answer) : error_line(&e);
 }
 
@@ -133,7 +138,7 @@ static void answer_next(struct client *c)
 		used = (size_t)(end + 1 - c->in);
 		c->control->vm->files = c->file;
 		c->control->vm->num_files = c->num_files;
-		c->answer = respond(c->control->vm, c->in, used);
+		c->answer = respond(c, c->in, used);
 		close_files(c);
 		memmove(c->in, c->in + used, c->len - used);
 		c->len -= used;
@@ -147,7 +152,7 @@ static void answer_next(struct client *c)
 		return;
 	}
 	c->answer_len = c->answer ? strlen(c->answer) : 0;
-	c->ending |= !c->answer;
+	c->ending |= !c->answer && !c->waits;
 	c->written = 0;
 }
 
@@ -198,10 +203,10 @@ static bool give_answer(struct client *c)
 static void client_ready(struct loop_fd *w, uint32_t events)
 {
 	struct client *c = container_of(w, struct client, watch);
-	bool alive = true;
+	bool alive = !c->waits; /* else it hung up */
 
 	(void)events;
-	if (!c->answer && !end_of_line(c))
+	if (alive && !c->answer && !end_of_line(c))
 		alive = take_input(c);
 	if (alive && !c->answer)
 		answer_next(c);
@@ -210,7 +215,7 @@ static void client_ready(struct loop_fd *w, uint32_t events)
 	if (!alive || (c->ending && !c->answer))
 		drop(c);
 	else
-		loop_watch_for(w, c->answer || end_of_line(c) ? EPOLLOUT : EPOLLIN);
+		loop_watch_for(w, c->waits ? 0 : c->answer || end_of_line(c) ? EPOLLOUT : EPOLLIN);
 }
 
 static int add_client(struct control *control, int fd)
@@ -228,7 +233,7 @@ static int add_client(struct control *control, int fd)
 		return -ENOMEM;
 	c->control = control;
 	c->answer = NULL;
-	c->ending = false;
+	c->ending = c->waits = false;
 	c->num_files = 0;
 	c->len = 0;
 	r = loop_watch(control->loop, &c->watch, fd, EPOLLIN, client_ready);
@@ -308,6 +313,15 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 int control_listener(const struct control *control)
 {
 	return control->listener.fd;
+}
+
+void control_tell_end(struct control *control, const json_t *end)
+{
+	_cleanup_free_ char *line = control ? line_of(json_incref((json_t *)(uintptr_t)end)) : NULL;
+
+	for (unsigned i = 0; line && i < CONTROL_MAX_CLIENTS; i++)
+		if (control->client[i] && control->client[i]->waits)
+			(void)!write(control->client[i]->watch.fd, line, strlen(line));
 }
 
 void control_close(struct control *control, bool remove)

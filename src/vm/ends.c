@@ -184,6 +184,24 @@ bool ends_collect(struct vm *vm)
 	return true;
 }
 
+/* As the first signal, but again and again: the last deadline counts. */
+static void shut_down(struct vm *vm, uint64_t timeout_ns)
+{
+	if (!vm->stop_signal && !vm->ended)
+		on_stop_signal(vm, SIGTERM);
+	vm->stop_at = now_ns() + timeout_ns;
+}
+
+static void on_control_shut_down(void *ctx, uint64_t timeout_ns)
+{
+	struct vm *vm = ctx;
+
+	if (timeout_ns == UINT64_MAX)
+		timeout_ns = vm->config->stop_timeout_ns;
+	atomic_store(&vm->shut_down_ns, MIN(timeout_ns, (uint64_t)INT64_MAX));
+	guard_wake(&vm->guard);
+}
+
 /* Leaves other threads in the system calls that they are stuck in. */
 static void leave_now(struct vm *vm)
 {
@@ -201,9 +219,12 @@ static void leave_now(struct vm *vm)
 static uint64_t on_guard(struct guard *guard, int sig)
 {
 	struct vm *vm = container_of(guard, struct vm, guard);
+	uint64_t asked = atomic_exchange(&vm->shut_down_ns, UINT64_MAX);
 
 	if (sig)
 		on_stop_signal(vm, sig);
+	if (asked != UINT64_MAX)
+		shut_down(vm, asked);
 	if (now_ns() >= vm->timeout_at)
 		on_timeout(vm);
 	if (now_ns() >= vm->stop_at) {
@@ -237,6 +258,7 @@ int ends_open(struct vm *vm, struct error *e)
 	vm->host.quit = on_quit;
 	vm->host.ctx = vm;
 	vm->asked.power_button = on_control_power_button;
+	vm->asked.shut_down = on_control_shut_down;
 	vm->asked.stop = on_control_stop;
 	vm->asked.ctx = vm;
 	vm->guard.look = on_guard;

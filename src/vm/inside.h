@@ -62,7 +62,9 @@ struct vm {
 
 	struct guard guard;
 	uint64_t timeout_at, stop_at, leave_at; /* the guard's */
-	int stop_signal;			/* the first SIGTERM or the like, 0: none yet */
+	/* For the guard: asked over the control socket; UINT64_MAX: not. */
+	_Atomic uint64_t shut_down_ns;
+	int stop_signal;	/* the first SIGTERM or the like, 0: none yet */
 	_Atomic bool timed_out; /* the command was told so, and may still end by itself */
 	void (*leave)(void *arg);
 	void *leave_arg;

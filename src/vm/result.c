@@ -146,6 +146,17 @@ char *vm_result_kernel_log(const struct vm_result *result)
 	return NULL;
 }
 
+json_t *vm_result_end(const struct vm_result *result)
+{
+	return json_pack(
+		"{s:s, s:i, s:o, s:o, s:f}", "end", ends[result->end].name, "status",
+		vm_result_status(result), "signal",
+		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
+								: json_null(),
+		"error", result->error.msg[0] ? json_from_bytes(result->error.msg) : json_null(),
+		"seconds", (double)result->run_ns / 1e9);
+}
+
 int vm_result_write(int fd, const struct vm_result *result)
 {
 	_cleanup_free_ char *text = NULL;
@@ -155,19 +166,17 @@ int vm_result_write(int fd, const struct vm_result *result)
 	/* We may be in the sandbox: without this, jansson opens /dev/urandom for the seed of its
 	 * hash, which protects from hostile keys; ours are constants. */
 	json_object_seed(1);
-	doc = json_pack(
-		"{s:s, s:i, s:o, s:o, s:f, s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:o}", "end",
-		ends[result->end].name, "status", vm_result_status(result), "signal",
-		result->end == VM_STOPPED && result->signal > 0 ? json_integer(result->signal)
-								: json_null(),
-		"error", result->error.msg[0] ? json_from_bytes(result->error.msg) : json_null(),
-		"seconds", (double)result->run_ns / 1e9, "exits", "mmio_read",
-		(json_int_t)result->exits.mmio_read, "mmio_write",
-		(json_int_t)result->exits.mmio_write, "pio_in", (json_int_t)result->exits.pio_in,
-		"pio_out", (json_int_t)result->exits.pio_out, "unknown_mmio",
-		(json_int_t)result->exits.unknown_mmio, "unknown_pio",
-		(json_int_t)result->exits.unknown_pio, "other", (json_int_t)result->exits.other,
-		"coalesced", (json_int_t)result->coalesced, "kernel_log", kernel_log_of(result));
+	doc = vm_result_end(result);
+	json_object_update_new(
+		doc, json_pack("{s:{s:I, s:I, s:I, s:I, s:I, s:I, s:I}, s:I, s:o}", "exits",
+			       "mmio_read", (json_int_t)result->exits.mmio_read, "mmio_write",
+			       (json_int_t)result->exits.mmio_write, "pio_in",
+			       (json_int_t)result->exits.pio_in, "pio_out",
+			       (json_int_t)result->exits.pio_out, "unknown_mmio",
+			       (json_int_t)result->exits.unknown_mmio, "unknown_pio",
+			       (json_int_t)result->exits.unknown_pio, "other",
+			       (json_int_t)result->exits.other, "coalesced",
+			       (json_int_t)result->coalesced, "kernel_log", kernel_log_of(result)));
 	devices_to_json(doc, device_types, result->devices, result->num_devices, false);
 	text = json_to_text(doc);
 	if (!text)

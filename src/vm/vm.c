@@ -90,9 +90,19 @@ static void vm_stop(struct vm *vm)
 	devices_stop(vm);
 }
 
+static void tell_end(struct vm *vm)
+{
+	json_t *end = vm->named || vm->socket ? vm_result_end(vm->result) : NULL;
+
+	control_tell_end(vm->named, end);
+	control_tell_end(vm->socket, end);
+	json_decref(end);
+}
+
 static void vm_destroy(struct vm *vm)
 {
 	vm_join_boot(vm, NULL);
+	tell_end(vm);
 	/* First: it ends the watches of its clients, and the list of these has devices' watches, too. */
 	control_close(vm->named, false);
 	control_close(vm->socket, !vm->confined);
@@ -128,6 +138,7 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 		.signal_fd = -1,
 		.halt_check.watch.fd = -1,
 		.contact.watch.fd = -1,
+		.shut_down_ns = UINT64_MAX,
 		.place = {.dir = -1, .in = -1, .listener = -1},
 		.leave = leave,
 		.leave_arg = arg,

@@ -35,7 +35,11 @@ asks() {
 	shift 2
 	serve "$answer
 "
-	run control s "$@"
+	if [ "${1#-}" = "$1" ]; then
+		run control s "$@"
+	else
+		run "${1#-}" "${@:2}" # a command by itself
+	fi
 	wait "$server"
 	server=
 	[ "$status" = 0 ] && err_is_empty && json asked "d == $want"
@@ -99,6 +103,32 @@ ok "a path that is too long" complains 125 'longer than the 107 bytes' control "
 
 ok "power-button" asks '{"command": "power-button"}' '{}' power-button
 ok "power-button: nothing to say" out_is_empty
+ok "stop VM" asks '{"command": "shutdown", "timeout_ns": 5 * 10**9}' '{"end": "power-off", "status": 7, "error": null}' -stop s --timeout 5s
+ok "kill VM" asks '{"command": "stop"}' '{}' -kill ./s
+ok "stat VM" asks '{"command": "status"}' '{"state": "running", "seconds": 1}' -stat s
+ok "stat VM: the VM" out_has '^running for 1'
+ok "resize-disk VM" asks '{"command": "resize-disk", "disk": 0, "grow": 1 << 30}' '{"disk": 0, "size": 4096}' -resize-disk s 0 +1G
+asks '{"command": "wait"}' '{"end": "panic", "status": 121, "error": "the kernel\u001bpanicked"}' -wait s || true
+ok "wait: the VM's status" [ "$status" = 121 ]
+ok "wait: how it ended" out_is "panic: the kernel?panicked"
+ok "a VM that there is not" complains 125 "^skep: web: no such socket: .* nor is there a VM of this name" stop web
+mkdir -p "$XDG_RUNTIME_DIR/skep/web" "$XDG_RUNTIME_DIR/skep/dead" "$XDG_RUNTIME_DIR/skep/empty"
+chmod 700 "$XDG_RUNTIME_DIR/skep"
+serve '{"state": "running", "pid": 7, "seconds": 12.6}
+'
+mv s "$XDG_RUNTIME_DIR/skep/web/control"
+(cd "$XDG_RUNTIME_DIR/skep/dead" && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("control")')
+run ps
+wait "$server"
+server=
+ok "ps: what runs" [ "$(tail -n 1 out | xargs)" = "web 7 running 13" ]
+ok "ps: and nothing else" [ "$status $(wc -l <out)" = "0 2" ]
+ok "ps: what was left behind is gone" [ "$(ls "$XDG_RUNTIME_DIR/skep")" = "$(printf 'empty\nweb')" ]
+run complete stop w
+ok "a VM's name is completed" out_is web
+run ps --json
+ok "ps --json: nothing runs any more" out_is '[]'
+
 ok "stop" asks '{"command": "stop"}' '{}' stop
 ok "resize-disk" asks '{"command": "resize-disk", "disk": 0}' '{"disk": 0, "size": 4096}' resize-disk 0
 ok "resize-disk: says the size" out_is "disk 0: 4096 bytes (4 KiB)"

@@ -55,7 +55,7 @@ printf '%s\n' "${COMPREPLY[@]}"
 EOS
 complete() { bash "$tmp/complete" "$root/share/bash-completion/completions/skep" "$root/bin/skep" "$@" >"$tmp/out"; }
 
-complete r
+complete ru
 ok "completes a command" out_is run
 complete run --no-k
 ok "completes an option" out_is --no-kaslr

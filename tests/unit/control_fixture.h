@@ -41,12 +41,18 @@ struct fixture {
 	struct loop *loop;
 	struct control *control;
 	_Atomic unsigned pressed, stopped;
+	_Atomic uint64_t shut_down_ns;
 	char written; /* to the file that came */
 };
 
 static inline void press(void *ctx)
 {
 	((struct fixture *)ctx)->pressed++;
+}
+
+static inline void shut_down(void *ctx, uint64_t timeout_ns)
+{
+	((struct fixture *)ctx)->shut_down_ns = timeout_ns;
 }
 
 static inline void stop(void *ctx)
@@ -104,6 +110,7 @@ static inline int setup(void **state)
 				    .num_devices = 1 + DISKS,
 				    .started_ns = now_ns(),
 				    .power_button = press,
+				    .shut_down = shut_down,
 				    .stop = stop,
 				    .ctx = f};
 	assert_int_equal(loop_new(&f->loop, "control", LOOP_EPOLL, 0, NULL), 0);

@@ -312,19 +312,60 @@ static void test_disk_commands(void **state)
 	}
 }
 
-/* What is asked of the VM at "p"; `want` is JSON with ' for ". */
+/* What is asked of the VM "p", which comes first after `skep control`; `want` is JSON with ' for ". */
 static void expect_request(int argc, char *const *argv, const char *want)
 {
 	struct control_call c;
 	_cleanup_free_ char *text = NULL;
 
-	assert_int_equal(cli_parse_control(argc, argv, &c, NULL), 0);
+	assert_int_equal(
+		(*argv[0] == 'p' ? cli_parse_control : cli_parse_steer)(argc, argv, &c, NULL), 0);
 	assert_string_equal(c.vm, "p");
 	text = json_dumps(c.request, 0);
 	for (char *p = text; *p; p++)
 		*p = *p == '"' ? '\'' : *p;
 	assert_string_equal(text, want);
 	control_call_destroy(&c);
+}
+
+static void test_steer(void **state)
+{
+	static const struct {
+		const char *args[5], *message;
+	} bad[] = {
+		{{"stop"}, "a vm is missing: skep stop [OPTION...] VM"},
+		{{"kill", ""}, "a vm is missing: skep kill VM"},
+		{{"stop", "p", "x"}, "unexpected argument 'x': skep stop [OPTION...] VM"},
+		{{"stop", "p", "--timeout=x"}, "write it like 90s"},
+		{{"resize-disk", "p"}, "a disk is missing: skep resize-disk VM DISK [[+]SIZE]"},
+		{{"link", "p", "0"}, "up|down is missing: skep link VM NET up|down"},
+		{{"stat", "p", "--jsn"}, "'--json'"},
+	};
+	struct control_call c;
+
+	(void)state;
+	expect_request(ARGS("stat", "--json", "p"), "{'command': 'status'}");
+	expect_request(ARGS("stop", "p"), "{'command': 'shutdown'}");
+	expect_request(ARGS("stop", "--timeout", "2s", "p"),
+		       "{'command': 'shutdown', 'timeout_ns': 2000000000}");
+	expect_request(ARGS("kill", "p"), "{'command': 'stop'}");
+	expect_request(ARGS("wait", "p"), "{'command': 'wait'}");
+	expect_request(ARGS("resize-disk", "p", "root", "+1G"),
+		       "{'command': 'resize-disk', 'disk': 'root', 'grow': 1073741824}");
+	expect_request(ARGS("limit-disk", "p", "0", "--iops", "7"),
+		       "{'command': 'limit-disk', 'disk': 0, 'iops': 7}");
+	assert_int_equal(cli_parse_steer(ARGS("kill", "-h"), &c, NULL), -EHELP);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct error e = {""};
+		int argc = 0;
+
+		while (argc < 5 && bad[i].args[argc])
+			argc++;
+		if (cli_parse_steer(argc, (char *const *)bad[i].args, &c, &e) != -EINVAL ||
+		    !strstr(e.msg, bad[i].message))
+			fail_msg("%zu gives: %s", i, e.msg);
+		control_call_destroy(&c);
+	}
 }
 
 static void test_control(void **state)
@@ -542,6 +583,7 @@ int main(void)
 		cmocka_unit_test(test_check_options),
 		cmocka_unit_test(test_disk_commands),
 		cmocka_unit_test(test_control),
+		cmocka_unit_test(test_steer),
 		cmocka_unit_test(test_commands_without_their_operands),
 		cmocka_unit_test(test_default_guest),
 	};

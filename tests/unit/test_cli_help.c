@@ -101,9 +101,19 @@ static void expect_completion(const char *expected, int n, char *const *words)
 static void test_completion(void **state)
 {
 	(void)state;
-	expect_completion("run\nexec\ncp\ncontrol\ndisk\ncheck\nhelp\n--help\n--version\n", ARGS(""));
-	expect_completion("run\n", ARGS("r"));
-	expect_completion("run\n", ARGS("help", "r"));
+	setenv("XDG_RUNTIME_DIR", "/nonexistent", 1); /* what runs here is not ours */
+	expect_completion(
+		"run\nps\nexec\ncp\nstat\npower-button\nstop\nkill\nwait\ndmesg\nconsole-file\n"
+		"resize-disk\nlimit-disk\nlink\nlimit-net\nballoon\nmemory\ncontrol\ndisk\n"
+		"check\nhelp\n--help\n--version\n",
+		ARGS(""));
+	expect_completion("--json\n--help\n", ARGS("stat", "--"));
+	expect_completion("--timeout\n", ARGS("stop", "vm", "--t"));
+	expect_completion(":files\n", ARGS("console-file", "vm", ""));
+	expect_completion("", ARGS("stop", "vm", ""));
+	expect_completion("--json\n--help\n", ARGS("ps", "-"));
+	expect_completion("run\nresize-disk\n", ARGS("r"));
+	expect_completion("run\n", ARGS("help", "ru"));
 	expect_completion("--memory\n", ARGS("run", "--mem"));
 	expect_completion("--no-kaslr\n--no-terminal\n--no-cache\n", ARGS("run", "--no-"));
 	expect_completion(":files\n", ARGS("run", "-k", ""));
@@ -131,7 +141,7 @@ static void test_completion(void **state)
 	expect_completion("", ARGS("control", "s", "resize-disk", ""));
 	expect_completion("create\ninfo\ncompact\nresize\n", ARGS("disk", ""));
 	expect_completion("compact\n", ARGS("disk", "com"));
-	expect_completion("disk\n", ARGS("help", "d"));
+	expect_completion("disk\n", ARGS("help", "di"));
 	expect_completion("--force\n--preallocate\n--help\n", ARGS("disk", "create", "x", "--"));
 	expect_completion("--shrink\n", ARGS("disk", "resize", "--s"));
 	expect_completion(":files\n", ARGS("disk", "info", ""));

@@ -37,6 +37,21 @@ static json_t *hear_power_button(int fd)
 	return hear(fd);
 }
 
+/* Who hung up before leaves a place; the loop may not have come to it yet. */
+static int dial_in_turn(const struct fixture *f)
+{
+	for (;;) {
+		int fd = dial(f);
+		json_t *answer = hear_power_button(fd);
+		bool taken = answer && json_object_size(answer) == 0;
+
+		json_decref(answer);
+		if (taken)
+			return fd;
+		close(fd);
+	}
+}
+
 static void test_many_clients(void **state)
 {
 	struct fixture *f = *state;
@@ -66,14 +81,47 @@ static void test_many_clients(void **state)
 		}
 		json_decref(ask(fd[0], "{\"command\": \"power-button\"}"));
 		close(fd[0]);
-		for (bool gone = false; !gone;) { /* the loop may not have come to it yet */
-			extra = dial(f);
-			answer = hear_power_button(extra);
-			gone = answer && json_object_size(answer) == 0;
-			close(extra);
-			json_decref(answer);
-		}
+		close(dial_in_turn(f));
 	}
+}
+
+/* Those who wait are answered when the VM has ended, once, and whatever else they say is not heard. */
+static void test_who_waits_is_told_of_the_end(void **state)
+{
+	struct fixture *f = *state;
+	json_t *end = json_pack("{s:s, s:i}", "end", "power-off", "status", 7), *answer;
+	int fd[CONTROL_MAX_CLIENTS - 2], other;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
+		fd[i] = dial(f);
+		say(fd[i], i % 2 ? "{\"command\": \"wait\"}\n" : "{\"command\": \"shutdown\"}\n",
+		    i % 2 ? 20 : 24);
+		say(fd[i], "{\"command\": \"stop\"}\n", 20);
+	}
+	/* Who hangs up meanwhile leaves a place. */
+	for (unsigned i = 0; i < 100; i++) {
+		other = dial_in_turn(f);
+		say(other, "{\"command\": \"wait\"}\n", 20);
+		close(other);
+	}
+	shutdown(fd[1], SHUT_WR);
+	other = dial_in_turn(f);
+	assert_int_equal(f->stopped, 0);
+	assert_true(f->shut_down_ns == UINT64_MAX);
+	answer = ask(other, "{\"command\": \"shutdown\", \"timeout_ns\": -1}");
+	assert_non_null(json_object_get(answer, "error"));
+	json_decref(answer);
+	loop_stop(f->loop);
+	control_tell_end(f->control, end);
+	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
+		answer = hear(fd[i]);
+		assert_true(json_equal(answer, end));
+		json_decref(answer);
+		close(fd[i]);
+	}
+	assert_int_equal(recv(other, &(char){0}, 1, MSG_DONTWAIT), -1);
+	close(other);
+	json_decref(end);
 }
 
 static void test_a_line_that_does_not_end(void **state)
@@ -341,6 +389,7 @@ static void test_two_starts_on_one_stale_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(who_waits_is_told_of_the_end),
 		T(lines_in_pieces),
 		T(many_clients),
 		T(a_line_that_does_not_end),
