@@ -34,6 +34,9 @@ struct control_vm {
 	/* As SIGTERM does; by force after `timeout_ns`, UINT64_MAX: after what is configured. */
 	void (*shut_down)(void *ctx, uint64_t timeout_ns);
 	void (*stop)(void *ctx); /* ends the VM by force */
+	bool paused; /* vCPUs and devices do nothing; until then control_tell_paused() */
+	/* Pauses it, soon, or lets it go on. -EBUSY with a message. */
+	int (*pause)(void *ctx, bool paused, struct error *e);
 	void *ctx;
 	int *files; /* what came with the request that is carried out */
 	unsigned num_files;
@@ -49,14 +52,15 @@ struct control;
 int control_open(struct control **ret, struct loop *loop, const char *path, struct control_vm *vm,
 		 struct error *e);
 int control_listener(const struct control *control); /* the socket */
-/* After the loop ended: answers those who wait for the end. NULL-safe. */
-void control_tell_end(struct control *control, const json_t *end);
+/* Answers those who wait for this: on the loop's thread, or after it ended. NULL-safe. */
+enum control_wait { CONTROL_PAUSED = 1, CONTROL_END };
+void control_tell(struct control *control, enum control_wait what, const json_t *answer);
 /* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
  * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);
 
-/* Carries out a request: the answer, or NULL with a message; without one when out of memory. JSON's
- * null: the answer is that of control_tell_end(). */
+/* Carries out a request: the answer, or NULL with a message; without one when out of memory. A number:
+ * the answer is that of control_tell() of that. */
 json_t *control_command(const struct control_vm *vm, const json_t *request, struct error *e);
 
 #endif

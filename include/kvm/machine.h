@@ -84,6 +84,7 @@ struct machine {
 	unsigned num_vcpus;
 	uint32_t tsc_khz;	 /* 0: unknown */
 	_Atomic bool stop;	 /* vCPUs leave their loop */
+	_Atomic uint64_t pause;	 /* pause.c */
 	_Atomic unsigned inside; /* vCPUs that have not left it, from machine_go() on */
 	struct {
 		uint64_t cpu_time;	/* of all vCPU threads, when it was last looked at */
@@ -94,6 +95,7 @@ struct machine {
 	/* Called on a vCPU thread when it ends the VM, and on that of the last vCPU to leave. */
 	void (*ended)(void *ctx, enum vcpu_end end, const char *why);
 	void (*left)(void *ctx);
+	void (*paused)(void *ctx); /* that of the last vCPU that waits since machine_pause() */
 	void *ctx;
 };
 
@@ -135,6 +137,9 @@ int vcpu_set_entry(struct vcpu *v, bool long_mode, gpa_t ip, gpa_t params, struc
 int machine_start(struct machine *m, int (*setup)(void *arg), void *arg, struct error *e);
 /* Lets the guest run. */
 void machine_go(struct machine *m);
+/* The vCPUs wait, soon, or go on. One thread, after machine_go(). */
+void machine_pause(struct machine *m, bool paused);
+bool machine_is_paused(const struct machine *m); /* they all wait; any thread */
 /* Makes all vCPUs leave; the last one calls `left`, if the guest ran. Not once they are joined. */
 void machine_end(struct machine *m);
 /* The same, and joins their threads. Not from a vCPU thread. */

@@ -150,6 +150,12 @@ static const struct device_command vm_commands[] = {
 		.options_size = sizeof(struct status_options),
 		.print = print_status,
 	},
+	{
+		.name = "pause",
+		.operands = "",
+		.summary = "stop its CPUs and devices; what these have begun they finish",
+	},
+	{.name = "resume", .operands = "", .summary = "let it go on"},
 	{.name = "power-button", .operands = "", .summary = "press the guest's power button"},
 	{
 		.name = "shutdown",

@@ -12,9 +12,12 @@ static json_t *status(const struct control_vm *vm, const json_t *request, struct
 {
 	(void)request;
 	(void)e;
-	json_t *answer = json_pack("{s:s?, s:i, s:s, s:f}", "name", vm->name, "pid", (int)getpid(),
-				   "state", vm->stopping ? "stopping" : "running", "seconds",
-				   (double)(now_ns() - vm->started_ns) / 1e9);
+	json_t *answer =
+		json_pack("{s:s?, s:i, s:s, s:f}", "name", vm->name, "pid", (int)getpid(), "state",
+			  vm->paused	 ? "paused"
+			  : vm->stopping ? "stopping"
+					 : "running",
+			  "seconds", (double)(now_ns() - vm->started_ns) / 1e9);
 	struct device_count *counts = calloc(vm->num_devices + 1, sizeof(*counts));
 
 	for (unsigned i = 0; counts && i < vm->num_devices; i++)
@@ -42,7 +45,7 @@ static json_t *shut_down(const struct control_vm *vm, const json_t *request, str
 	if (request_number(request, "timeout_ns", 0, &timeout_ns, e) < 0)
 		return NULL;
 	vm->shut_down(vm->ctx, timeout_ns);
-	return json_null();
+	return json_integer(CONTROL_END);
 }
 
 static json_t *wait_for_end(const struct control_vm *vm, const json_t *request, struct error *e)
@@ -50,7 +53,21 @@ static json_t *wait_for_end(const struct control_vm *vm, const json_t *request, 
 	(void)vm;
 	(void)request;
 	(void)e;
-	return json_null();
+	return json_integer(CONTROL_END);
+}
+
+static json_t *pause_vm(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	(void)request;
+	if (vm->paused)
+		return json_object();
+	return vm->pause(vm->ctx, true, e) < 0 ? NULL : json_integer(CONTROL_PAUSED);
+}
+
+static json_t *resume_vm(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	(void)request;
+	return vm->pause(vm->ctx, false, e) < 0 ? NULL : json_object();
 }
 
 static json_t *stop(const struct control_vm *vm, const json_t *request, struct error *e)
@@ -121,6 +138,8 @@ static const struct command {
 } commands[] = {
 	{"status", none, status},
 	{"power-button", none, power_button},
+	{"pause", none, pause_vm},
+	{"resume", none, resume_vm},
 	{"shutdown", (const char *const[]){"timeout_ns", NULL}, shut_down},
 	{"stop", none, stop},
 	{"wait", none, wait_for_end},

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
  * DOC: Theory of operation. A client is in one of three states: skep reads from it; or it has
- * something to write: an answer, or lines in its buffer that need one; or it waits for the end of the
- * VM. In the latter two it reads nothing, so a client that does not take its answers stops itself. A turn of the loop carries out
+ * something to write: an answer, or lines in its buffer that need one; or it waits for what takes
+ * longer. In the latter two it reads nothing, so a client that does not take its answers stops itself. A turn of the loop carries out
  * at most one request per client, so that a busy client starves nobody.
  */
 #include <assert.h>
@@ -24,7 +24,7 @@ struct client {
 	char *answer; /* NULL: none */
 	size_t answer_len, written;
 	bool ending;		     /* is gone when the answer is written */
-	bool waits;		     /* for the end of the VM, which is its answer */
+	enum control_wait waits;     /* for what is its answer; 0: for nothing */
 	int file[CONTROL_MAX_FILES]; /* that it passed; -1: taken over */
 	unsigned num_files;
 	size_t len;
@@ -117,10 +117,19 @@ static char *respond(struct client *c, const char *line, size_t len)
 	json_decref(request);
 	if (!answer && !e.msg[0])
 		error_set(&e, -ENOMEM, "out of memory");
-	c->waits = json_is_null(answer);
-	if (c->waits)
+	if (json_is_integer(answer)) {
+		c->waits = (enum control_wait)json_integer_value(answer);
+		json_decref(answer);
 		return NULL;
+	}
 	return answer ? line_of(answer) : error_line(&e);
+}
+
+static void set_answer(struct client *c, char *line)
+{
+	c->answer = line;
+	c->answer_len = line ? strlen(line) : 0;
+	c->written = 0;
 }
 
 static char *end_of_line(struct client *c)
@@ -138,7 +147,7 @@ static void answer_next(struct client *c)
 		used = (size_t)(end + 1 - c->in);
 		c->control->vm->files = c->file;
 		c->control->vm->num_files = c->num_files;
-		c->answer = respond(c, c->in, used);
+		set_answer(c, respond(c, c->in, used));
 		close_files(c);
 		memmove(c->in, c->in + used, c->len - used);
 		c->len -= used;
@@ -146,14 +155,12 @@ static void answer_next(struct client *c)
 		struct error e;
 
 		error_set(&e, -E2BIG, "the line is longer than %u bytes", CONTROL_MAX_LINE);
-		c->answer = error_line(&e);
+		set_answer(c, error_line(&e));
 		c->ending = true;
 	} else {
 		return;
 	}
-	c->answer_len = c->answer ? strlen(c->answer) : 0;
 	c->ending |= !c->answer && !c->waits;
-	c->written = 0;
 }
 
 /* False when the client is gone. */
@@ -233,7 +240,8 @@ static int add_client(struct control *control, int fd)
 		return -ENOMEM;
 	c->control = control;
 	c->answer = NULL;
-	c->ending = c->waits = false;
+	c->ending = false;
+	c->waits = 0;
 	c->num_files = 0;
 	c->len = 0;
 	r = loop_watch(control->loop, &c->watch, fd, EPOLLIN, client_ready);
@@ -315,13 +323,17 @@ int control_listener(const struct control *control)
 	return control->listener.fd;
 }
 
-void control_tell_end(struct control *control, const json_t *end)
+void control_tell(struct control *control, enum control_wait what, const json_t *answer)
 {
-	_cleanup_free_ char *line = control ? line_of(json_incref((json_t *)(uintptr_t)end)) : NULL;
+	for (unsigned i = 0; control && i < CONTROL_MAX_CLIENTS; i++) {
+		struct client *c = control->client[i];
 
-	for (unsigned i = 0; line && i < CONTROL_MAX_CLIENTS; i++)
-		if (control->client[i] && control->client[i]->waits)
-			(void)!write(control->client[i]->watch.fd, line, strlen(line));
+		if (!c || c->waits != what)
+			continue;
+		c->waits = 0;
+		set_answer(c, line_of(json_incref((json_t *)(uintptr_t)answer)));
+		client_ready(&c->watch, EPOLLOUT);
+	}
 }
 
 void control_close(struct control *control, bool remove)

@@ -22,6 +22,9 @@ static inline void vcpu_kick(const struct vcpu *v)
 		pthread_kill(v->thread, VCPU_SIGNAL);
 }
 
+/* pause.c: returns when the machine is not paused, or ends. */
+void vcpu_wait_paused(struct vcpu *v);
+
 /* halt.c: on the vCPU's thread, after a kick. */
 void vcpu_answer_halted(struct vcpu *v);
 

@@ -430,15 +430,16 @@ void machine_go(struct machine *m)
 void machine_end(struct machine *m)
 {
 	atomic_store(&m->stop, true);
-	for (unsigned i = 0; i < m->num_vcpus; i++)
+	for (unsigned i = 0; i < m->num_vcpus; i++) {
 		vcpu_kick(&m->vcpu[i]);
+		sem_post(&m->vcpu[i].go); /* where it is paused, or the guest never ran */
+	}
 }
 
 void machine_stop(struct machine *m)
 {
 	machine_end(m);
 	for (unsigned i = 0; i < m->num_vcpus; i++) {
-		sem_post(&m->vcpu[i].go); /* where the guest never ran */
 		if (!m->vcpu[i].started)
 			continue;
 		pthread_join(m->vcpu[i].thread, NULL);

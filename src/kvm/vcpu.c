@@ -305,8 +305,10 @@ static void run_loop(struct vcpu *v)
 	struct machine *m = v->machine;
 
 	while (!atomic_load_explicit(&m->stop, memory_order_acquire)) {
-		int r = ioctl(v->fd, KVM_RUN, 0);
+		int r;
 
+		vcpu_wait_paused(v);
+		r = ioctl(v->fd, KVM_RUN, 0);
 		if (r < 0 && errno == EINTR) {
 			v->run->immediate_exit = 0;
 			vcpu_answer_halted(v);

@@ -71,6 +71,7 @@ static const struct sandbox_row table[] = {
 	IOCTL(VCPU, KVM_RUN),
 	IOCTL(VCPU, KVM_GET_MP_STATE),	  /* halt.c: is it halted for good? */
 	IOCTL(VCPU, KVM_GET_LAPIC),	  /* the guest resets: did it panic? */
+	IOCTL(VCPU, KVM_KVMCLOCK_CTRL),	  /* pause.c: the guest is told that it was paused */
 	IOCTL(VCPU, KVM_GET_REGS),	  /* where a guest was when KVM gave up on it */
 	IOCTL(VCPU, KVM_SET_GSI_ROUTING), /* the guest changed an I/O APIC entry */
 

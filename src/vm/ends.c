@@ -196,6 +196,7 @@ static void on_control_shut_down(void *ctx, uint64_t timeout_ns)
 {
 	struct vm *vm = ctx;
 
+	vm->asked.pause(vm, false, NULL); /* a guest that is paused would not hear of it */
 	if (timeout_ns == UINT64_MAX)
 		timeout_ns = vm->config->stop_timeout_ns;
 	atomic_store(&vm->shut_down_ns, MIN(timeout_ns, (uint64_t)INT64_MAX));
@@ -289,6 +290,7 @@ void ends_watch_machine(struct vm *vm)
 	m->ended = on_vcpu_end;
 	m->left = on_guest_left;
 	m->ctx = vm;
+	pause_open(vm);
 	vm->pm = (struct acpi_pm){.irq_fd = m->irq_fd[LAYOUT_GSI_GED],
 				  .power_off = on_power_off,
 				  .give_up = on_give_up,

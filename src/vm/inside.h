@@ -72,7 +72,9 @@ struct vm {
 	_Atomic bool runs; /* the guest, since machine_go() */
 	_Atomic bool ended, forced, collected;
 	_Atomic bool emptied; /* result_fd */
-	struct loop_work ending;
+	struct loop_work ending, pausing;
+	_Atomic bool pausing_posted;
+	bool pause_asked; /* the control loop's */
 };
 
 /* process.c: the process, for a VM's sake. */
@@ -98,14 +100,18 @@ int place_confine(struct vm *vm, struct error *e);
 void place_remove(struct vm *vm);
 void place_close(struct vm *vm); /* when the guard has left */
 
+/* pause.c: where control_vm and the machine ask for pauses. */
+void pause_open(struct vm *vm);
+
 /* lives.c: the devices, one after the other. */
 int devices_list(struct vm *vm, struct error *e); /* from the config; none is open */
 int devices_open(struct vm *vm, struct error *e);
 int devices_build(struct vm *vm, struct error *e);
 int devices_ready(struct vm *vm, struct error *e);
 int devices_start(struct vm *vm, device_setup setup, struct error *e); /* their threads */
-void devices_quiesce(struct vm *vm); /* the guest has left; the loops still run */
-void devices_stop(struct vm *vm);    /* joins their threads */
+void devices_quiesce(struct vm *vm);		/* the guest has left; the loops still run */
+void devices_pause(struct vm *vm, bool paused); /* while no vCPU runs */
+void devices_stop(struct vm *vm);		/* joins their threads */
 void devices_free(struct vm *vm);
 void devices_close(struct vm *vm); /* after the control loop was freed */
 /* Adds the signals that a device wants; and hands it one that came, on the control loop. */

@@ -10,6 +10,7 @@
 #include "config/device_options.h"
 #include "inside.h"
 #include "kvm/layout.h"
+#include "virtio/state.h"
 
 /* The type's function, where it has one, for each device, until one fails. */
 #define FOR_EACH(vm, function, ...)                                                                \
@@ -127,6 +128,12 @@ void devices_quiesce(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->num_devices; i++)
 		virtio_dev_quiesce(vm->devices[i].dev);
+}
+
+void devices_pause(struct vm *vm, bool paused)
+{
+	for (unsigned i = 0; i < vm->num_devices; i++)
+		(paused ? virtio_dev_pause : virtio_dev_resume)(vm->devices[i].dev);
 }
 
 void devices_stop(struct vm *vm)

@@ -94,8 +94,8 @@ static void tell_end(struct vm *vm)
 {
 	json_t *end = vm->named || vm->socket ? vm_result_end(vm->result) : NULL;
 
-	control_tell_end(vm->named, end);
-	control_tell_end(vm->socket, end);
+	control_tell(vm->named, CONTROL_END, end);
+	control_tell(vm->socket, CONTROL_END, end);
 	json_decref(end);
 }
 

@@ -42,6 +42,7 @@ struct fixture {
 	struct control *control;
 	_Atomic unsigned pressed, stopped;
 	_Atomic uint64_t shut_down_ns;
+	_Atomic bool pausing;
 	char written; /* to the file that came */
 };
 
@@ -53,6 +54,17 @@ static inline void press(void *ctx)
 static inline void shut_down(void *ctx, uint64_t timeout_ns)
 {
 	((struct fixture *)ctx)->shut_down_ns = timeout_ns;
+}
+
+static inline int pause_or_not(void *ctx, bool paused, struct error *e)
+{
+	struct fixture *f = ctx;
+
+	if (!paused && f->pausing && !f->vm.paused)
+		return error_set(e, -EBUSY, "not yet");
+	f->pausing = paused;
+	f->vm.paused = f->vm.paused && paused;
+	return 0;
 }
 
 static inline void stop(void *ctx)
@@ -112,6 +124,7 @@ static inline int setup(void **state)
 				    .power_button = press,
 				    .shut_down = shut_down,
 				    .stop = stop,
+				    .pause = pause_or_not,
 				    .ctx = f};
 	assert_int_equal(loop_new(&f->loop, "control", LOOP_EPOLL, 0, NULL), 0);
 	assert_int_equal(control_open(&f->control, f->loop, f->path, &f->vm, NULL), 0);

@@ -103,7 +103,9 @@ static void test_completion(void **state)
 	(void)state;
 	setenv("XDG_RUNTIME_DIR", "/nonexistent", 1); /* what runs here is not ours */
 	expect_completion(
-		"run\nps\nexec\ncp\nstat\npower-button\nstop\nkill\nwait\ndmesg\nconsole-file\n"
+		"run\nps\nexec\ncp\nstat\npause\nresume\npower-"
+		"button\nstop\nkill\nwait\ndmesg\nconsole-"
+		"file\n"
 		"resize-disk\nlimit-disk\nlink\nlimit-net\nballoon\nmemory\ncontrol\ndisk\n"
 		"check\nhelp\n--help\n--version\n",
 		ARGS(""));
@@ -112,7 +114,7 @@ static void test_completion(void **state)
 	expect_completion(":files\n", ARGS("console-file", "vm", ""));
 	expect_completion("", ARGS("stop", "vm", ""));
 	expect_completion("--json\n--help\n", ARGS("ps", "-"));
-	expect_completion("run\nresize-disk\n", ARGS("r"));
+	expect_completion("run\nresume\nresize-disk\n", ARGS("r"));
 	expect_completion("run\n", ARGS("help", "ru"));
 	expect_completion("--memory\n", ARGS("run", "--mem"));
 	expect_completion("--no-kaslr\n--no-terminal\n--no-cache\n", ARGS("run", "--no-"));

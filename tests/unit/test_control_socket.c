@@ -85,6 +85,52 @@ static void test_many_clients(void **state)
 	}
 }
 
+static void tell_paused(void *arg)
+{
+	struct fixture *f = arg;
+	json_t *answer = json_object();
+
+	f->vm.paused = f->pausing;
+	control_tell(f->control, CONTROL_PAUSED, answer);
+	json_decref(answer);
+}
+
+/* Two who pause at once are both answered, and go on with what they say next. */
+static void test_a_pause_is_answered_when_it_is_there(void **state)
+{
+	static const char pause[] = "{\"command\": \"pause\"}\n",
+			  pause_and_go_on[] = "{\"command\": \"pause\"}\n{\"command\": \"stop\"}\n";
+	struct fixture *f = *state;
+	int fd = dial(f), other = dial(f), third = dial(f);
+	json_t *answer;
+
+	for (unsigned round = 1; round <= 3; round++) {
+		say(fd, pause, strlen(pause));
+		say(other, pause_and_go_on, strlen(pause_and_go_on));
+		while (!f->pausing)
+			json_decref(ask(third, "{\"command\": \"status\"}"));
+		answer = ask(third, "{\"command\": \"resume\"}");
+		assert_string_equal(json_string_value(json_object_get(answer, "error")), "not yet");
+		json_decref(answer);
+		assert_int_equal(f->stopped, round - 1);
+		loop_call(f->loop, tell_paused, f);
+		json_decref(hear(fd));
+		json_decref(hear(other));
+		json_decref(hear(other));
+		assert_int_equal(f->stopped, round);
+		answer = ask(fd, "{\"command\": \"status\"}");
+		assert_string_equal(json_string_value(json_object_get(answer, "state")), "paused");
+		json_decref(answer);
+		json_decref(ask(fd, "{\"command\": \"pause\"}")); /* it is */
+		json_decref(ask(fd, "{\"command\": \"resume\"}"));
+		json_decref(ask(fd, "{\"command\": \"resume\"}"));
+		expect_alive(f);
+	}
+	close(fd);
+	close(other);
+	close(third);
+}
+
 /* Those who wait are answered when the VM has ended, once, and whatever else they say is not heard. */
 static void test_who_waits_is_told_of_the_end(void **state)
 {
@@ -112,7 +158,7 @@ static void test_who_waits_is_told_of_the_end(void **state)
 	assert_non_null(json_object_get(answer, "error"));
 	json_decref(answer);
 	loop_stop(f->loop);
-	control_tell_end(f->control, end);
+	control_tell(f->control, CONTROL_END, end);
 	for (unsigned i = 0; i < ARRAY_SIZE(fd); i++) {
 		answer = hear(fd[i]);
 		assert_true(json_equal(answer, end));
@@ -390,6 +436,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(who_waits_is_told_of_the_end),
+		T(a_pause_is_answered_when_it_is_there),
 		T(lines_in_pieces),
 		T(many_clients),
 		T(a_line_that_does_not_end),

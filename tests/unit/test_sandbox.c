@@ -186,6 +186,7 @@ static const struct {
 	 EBADF},
 	{ONLY(GUARD) | ONLY(GUARD_NAMED), SYS(rt_sigtimedwait, 0, 0, 0, 0), EINVAL},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_RUN), EBADF},
+	{ONLY(VCPU), SYS(ioctl, -1, KVM_KVMCLOCK_CTRL), EBADF},
 	{ONLY(VCPU), SYS(ioctl, -1, KVM_SET_GSI_ROUTING), EBADF},
 	{ONLY(MEM), SYS(ioctl, -1, KVM_SET_USER_MEMORY_REGION), EBADF},
 	{ONLY(DISK_SYNC) | ONLY(DISK_URING), SYS(preadv2, -1), EBADF},
