@@ -23,6 +23,9 @@ struct error {
 __attribute__((format(printf, 3, 4))) int error_set(struct error *e, int code, const char *fmt,
 						    ...);
 
+/* The code of the last message that this thread wrote. */
+int error_last_code(void);
+
 /* What to do when a thread or process could not be created, by `code`: ": raise ...", or "". */
 const char *error_task_remedy(int code);
 

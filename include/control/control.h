@@ -18,6 +18,7 @@
 #include "virtio/type.h"
 
 #define CONTROL_MAX_FILES   5u /* that come with a request */
+#define CONTROL_PROTOCOL    1  /* within it nothing changes its meaning */
 #define CONTROL_MAX_CLIENTS 16u
 #define CONTROL_MAX_LINE    65536u /* bytes, the newline included */
 

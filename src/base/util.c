@@ -25,6 +25,8 @@ void shorten(char *text, size_t max)
 	memmove(text + head + 3, text + len - tail, tail + 1);
 }
 
+static _Thread_local int last_code;
+
 int error_set(struct error *e, int code, const char *fmt, ...)
 {
 	char text[LONG_TEXT];
@@ -40,7 +42,13 @@ int error_set(struct error *e, int code, const char *fmt, ...)
 	errno = before;
 	shorten(text, sizeof(e->msg) - 1);
 	strcpy(e->msg, text);
+	last_code = code;
 	return code;
+}
+
+int error_last_code(void)
+{
+	return last_code;
 }
 
 const char *error_task_remedy(int code)

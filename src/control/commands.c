@@ -13,7 +13,8 @@ static json_t *status(const struct control_vm *vm, const json_t *request, struct
 	(void)request;
 	(void)e;
 	json_t *answer =
-		json_pack("{s:s?, s:i, s:s, s:f}", "name", vm->name, "pid", (int)getpid(), "state",
+		json_pack("{s:i, s:s, s:s?, s:i, s:s, s:f}", "protocol", CONTROL_PROTOCOL,
+			  "version", SKEP_VERSION, "name", vm->name, "pid", (int)getpid(), "state",
 			  vm->paused	 ? "paused"
 			  : vm->stopping ? "stopping"
 					 : "running",
@@ -159,7 +160,7 @@ static bool members_are_known(const char *command, const char *const *members,
 
 		while (*m && strcmp(*m, key) != 0)
 			m++;
-		if (!*m && strcmp(key, "command") != 0) {
+		if (!*m && strcmp(key, "command") != 0 && strcmp(key, "id") != 0) {
 			error_set(e, -EINVAL, "'%s' takes no \"%.40s\"", command, key);
 			return false;
 		}

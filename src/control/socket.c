@@ -21,6 +21,7 @@
 struct client {
 	struct control *control;
 	struct loop_fd watch;
+	json_t *id;   /* of the request that is answered; NULL: none */
 	char *answer; /* NULL: none */
 	size_t answer_len, written;
 	bool ending;		     /* is gone when the answer is written */
@@ -35,6 +36,7 @@ struct control {
 	struct loop *loop;
 	struct control_vm *vm;
 	char *path;
+	uid_t uid; /* whose VM it is */
 	struct loop_fd listener;
 	struct loop_timer retry;
 	struct client *client[CONTROL_MAX_CLIENTS];
@@ -65,13 +67,17 @@ static void drop(struct client *c)
 	loop_unwatch(&c->watch);
 	close_files(c);
 	close(c->watch.fd);
+	json_decref(c->id);
 	free(c->answer);
 	free(c);
 }
 
 /* A line; NULL when memory is short. */
-static char *line_of(json_t *doc)
+static char *line_of(json_t *doc, json_t *id)
 {
+	if (id)
+		json_object_set(doc, "id", id);
+
 	_cleanup_free_ char *text =
 		doc ? json_dumps(doc, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
 	char *line = NULL;
@@ -80,9 +86,12 @@ static char *line_of(json_t *doc)
 	return text && asprintf(&line, "%s\n", text) >= 0 ? line : NULL;
 }
 
-static char *error_line(const struct error *e)
+static json_t *error_answer(const struct error *e)
 {
-	return line_of(json_pack("{s:o}", "error", json_from_bytes(e->msg)));
+	const char *code = strerrorname_np(-error_last_code());
+
+	return json_pack("{s:o, s:s}", "error", json_from_bytes(e->msg), "code",
+			 code ? code : "EIO");
 }
 
 /* jansson recurses. No request is nested, nor has this many brackets in its strings. */
@@ -112,8 +121,16 @@ static char *respond(struct client *c, const char *line, size_t len)
 	const struct control_vm *vm = c->control->vm;
 	struct error e = {""};
 	json_t *request = parse(line, len, &e);
-	json_t *answer = request ? control_command(vm, request, &e) : NULL;
+	json_t *answer = NULL, *id = json_object_get(request, "id");
 
+	json_decref(c->id);
+	c->id = NULL;
+	if (id && !json_is_integer(id) && !json_is_string(id)) {
+		error_set(&e, -EINVAL, "\"id\" must be a whole number or a string");
+	} else if (request) {
+		c->id = json_incref(id);
+		answer = control_command(vm, request, &e);
+	}
 	json_decref(request);
 	if (!answer && !e.msg[0])
 		error_set(&e, -ENOMEM, "out of memory");
@@ -122,7 +139,7 @@ static char *respond(struct client *c, const char *line, size_t len)
 		json_decref(answer);
 		return NULL;
 	}
-	return answer ? line_of(answer) : error_line(&e);
+	return line_of(answer ? answer : error_answer(&e), c->id);
 }
 
 static void set_answer(struct client *c, char *line)
@@ -155,7 +172,7 @@ static void answer_next(struct client *c)
 		struct error e;
 
 		error_set(&e, -E2BIG, "the line is longer than %u bytes", CONTROL_MAX_LINE);
-		set_answer(c, error_line(&e));
+		set_answer(c, line_of(error_answer(&e), NULL));
 		c->ending = true;
 	} else {
 		return;
@@ -240,6 +257,7 @@ static int add_client(struct control *control, int fd)
 		return -ENOMEM;
 	c->control = control;
 	c->answer = NULL;
+	c->id = NULL;
 	c->ending = false;
 	c->waits = 0;
 	c->num_files = 0;
@@ -252,15 +270,26 @@ static int add_client(struct control *control, int fd)
 	return r;
 }
 
+/* The socket's mode says so already, but modes change, and descriptors are passed on. */
+static bool is_allowed(const struct control *control, int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == 0 || peer.uid == control->uid);
+}
+
 static void refuse(int fd, int code)
 {
-	static const char full[] = "{\"error\":\"too many clients: close some\"}\n";
-	static const char other[] = "{\"error\":\"out of memory\"}\n";
+	static const char full[] =
+		"{\"error\":\"too many clients: close some\",\"code\":\"EUSERS\"}\n";
+	static const char denied[] = "{\"error\":\"permission denied: only the VM's user and root "
+				     "may use the socket\",\"code\":\"EACCES\"}\n";
+	static const char other[] = "{\"error\":\"out of memory\",\"code\":\"ENOMEM\"}\n";
+	const char *line = code == -EUSERS ? full : code == -EACCES ? denied : other;
 
-	if (code == -EUSERS)
-		(void)!write(fd, full, sizeof(full) - 1);
-	else
-		(void)!write(fd, other, sizeof(other) - 1);
+	(void)!write(fd, line, strlen(line));
 	close(fd);
 }
 
@@ -271,7 +300,7 @@ static void listener_ready(struct loop_fd *w, uint32_t events)
 
 	(void)events;
 	if (fd >= 0) {
-		r = add_client(control, fd);
+		r = is_allowed(control, fd) ? add_client(control, fd) : -EACCES;
 		if (r < 0)
 			refuse(fd, r);
 	} else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
@@ -297,7 +326,7 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 		return error_set(e, r, "out of memory");
 	/* Keys are clients': a seed, while /dev/urandom can be opened for one. */
 	json_object_seed(0);
-	*control = (struct control){.loop = loop, .vm = vm, .retry.watch.fd = -1};
+	*control = (struct control){.loop = loop, .vm = vm, .uid = geteuid(), .retry.watch.fd = -1};
 	control->listener.fd = -1;
 	fd = unix_listen(path, (int)CONTROL_MAX_CLIENTS, e);
 	if (fd < 0) {
@@ -331,7 +360,7 @@ void control_tell(struct control *control, enum control_wait what, const json_t 
 		if (!c || c->waits != what)
 			continue;
 		c->waits = 0;
-		set_answer(c, line_of(json_incref((json_t *)(uintptr_t)answer)));
+		set_answer(c, line_of(json_copy((json_t *)(uintptr_t)answer), c->id));
 		client_ready(&c->watch, EPOLLOUT);
 	}
 }

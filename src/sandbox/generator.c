@@ -82,6 +82,7 @@ static const struct sandbox_row table[] = {
 	/* Whoever connects to a socket that listens, as control/socket.c has one. */
 	CALL_IF(CONTROL, accept4, INT_IS(3, SOCK_NONBLOCK | SOCK_CLOEXEC)),
 	CALL(CONTROL_SOCKET, recvmsg),
+	CALL_IF2(CONTROL_SOCKET, getsockopt, INT_IS(1, SOL_SOCKET), INT_IS(2, SO_PEERCRED)),
 
 	/* Teardown and the result, on the main thread. */
 	CALL(CONTROL, close),

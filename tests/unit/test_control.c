@@ -21,6 +21,38 @@ static json_int_t number(const json_t *object, const char *key)
 	return json_integer_value(value);
 }
 
+static void expect(int fd, const char *line, const char *key, const char *want)
+{
+	json_t *answer = ask(fd, line);
+	const char *value = json_string_value(json_object_get(answer, key));
+
+	assert_string_equal(value ? value : "none", want);
+	json_decref(answer);
+}
+
+/* What a program does with an answer does not depend on words. */
+static void test_answers_are_told_apart(void **state)
+{
+	struct fixture *f = *state;
+	int fd = dial(f);
+	json_t *answer;
+
+	expect(fd, "{\"command\": \"sta\"}", "code", "EINVAL");
+	expect(fd, "{", "code", "EINVAL");
+	expect(fd, "{\"command\": \"resize-disk\", \"disk\": 7}", "code", "ENODEV");
+	expect(fd, "{\"command\": \"resize-disk\", \"disk\": 7, \"id\": \"x\"}", "id", "x");
+	expect(fd, "{\"command\": \"status\", \"id\": \"y\"}", "id", "y");
+	expect(fd, "{\"command\": \"status\"}", "id", "none");
+	expect(fd, "{\"command\": \"status\"}", "code", "none");
+	expect(fd, "{\"command\": \"status\", \"id\": {}}", "code", "EINVAL");
+	expect(fd, "{\"command\": \"status\"}", "version", SKEP_VERSION);
+	answer = ask(fd, "{\"command\": \"status\", \"id\": -3}");
+	assert_int_equal(number(answer, "id"), -3);
+	assert_int_equal(number(answer, "protocol"), 1);
+	json_decref(answer);
+	close(fd);
+}
+
 static void expect_size(int fd, const char *line, int disk, uint64_t size)
 {
 	json_t *answer = ask(fd, line);
@@ -271,6 +303,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(status),
+		T(answers_are_told_apart),
 		T(dmesg),
 		T(files_that_are_passed),
 		T(power_button_and_stop),

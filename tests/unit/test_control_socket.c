@@ -85,6 +85,30 @@ static void test_many_clients(void **state)
 	}
 }
 
+static void test_others_are_refused(void **state)
+{
+	struct fixture *f = *state;
+	int fd, status;
+	pid_t pid;
+
+	if (geteuid() != 0) {
+		print_message("# it takes root, to be somebody else\n");
+		skip();
+	}
+	assert_int_equal(chmod(f->dir, 0755) | chmod(f->path, 0666), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		char text[256] = "";
+
+		_exit(setuid(65534) != 0 || (fd = try_connect(f->path)) < 0 ||
+		      read_full(fd, text, sizeof(text) - 1) < 0 || !strstr(text, "EACCES"));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	expect_alive(f);
+}
+
 static void tell_paused(void *arg)
 {
 	struct fixture *f = arg;
@@ -435,6 +459,7 @@ static void test_two_starts_on_one_stale_path(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(others_are_refused),
 		T(who_waits_is_told_of_the_end),
 		T(a_pause_is_answered_when_it_is_there),
 		T(lines_in_pieces),
