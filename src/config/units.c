@@ -13,14 +13,16 @@ struct unit {
 	uint64_t factor;
 };
 
-/* Largest first. */
+/* Largest first; of several names the first is written. */
 static const struct unit size_units[] = {
-	{"T", GIB << 10}, {"G", GIB}, {"M", MIB}, {"K", KIB}, {"B", 1}, {NULL, 0},
+	{"T", GIB << 10}, {"TiB", GIB << 10}, {"G", GIB},   {"GiB", GIB}, {"M", MIB},
+	{"MiB", MIB},	  {"K", KIB},	      {"KiB", KIB}, {"B", 1},	  {NULL, 0},
 };
 
 static const struct unit duration_units[] = {
 	{"h", 3600 * NSEC_PER_SEC},
 	{"m", 60 * NSEC_PER_SEC},
+	{"min", 60 * NSEC_PER_SEC},
 	{"s", NSEC_PER_SEC},
 	{"ms", 1000000},
 	{"us", 1000},
