@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -168,21 +169,29 @@ void devices_close(struct vm *vm)
 	}
 }
 
+/* SIGUSR1 in any case: it would end the VM where no device has a use for it. */
 void devices_add_signals(const struct vm *vm, sigset_t *set)
 {
+	process_add_signals(set, (const int[]){SIGUSR1, 0});
 	for (unsigned i = 0; i < vm->num_devices; i++)
 		process_add_signals(set, vm->devices[i].type->signals);
 }
 
 void devices_signal(struct vm *vm, int sig)
 {
+	bool taken = false;
+
 	for (unsigned i = 0; i < vm->num_devices; i++) {
 		const struct device_type *type = vm->devices[i].type;
 
 		for (const int *wanted = type->signals; wanted && *wanted; wanted++)
-			if (*wanted == sig)
+			if (*wanted == sig) {
 				type->signal(&vm->devices[i], sig);
+				taken = true;
+			}
 	}
+	if (!taken)
+		log_warn("SIG%s: no device of this VM has a use for it", sigabbrev_np(sig));
 }
 
 bool devices_interrupt(struct vm *vm, int sig)
