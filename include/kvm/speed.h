@@ -17,7 +17,7 @@
 int speed_measure(double *ret_ns, unsigned *ret_exit, struct error *e);
 
 /* For who is about to boot Linux: -ENOTSUP, with the remedy, if KVM emulates the code of kernels, of which
- * it is sure after a fifth of a second; else 0, after some milliseconds. What else may be wrong with KVM is
+ * it is sure after a fifth of a second; else 0, at once where the processor has VT-x or SVM. What else may be wrong with KVM is
  * none of its business. */
 int speed_check(struct error *e);
 

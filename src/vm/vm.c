@@ -119,6 +119,19 @@ static void vm_destroy(struct vm *vm)
 	free(vm->cmdline);
 }
 
+/* Other guests than Linux may well run where it does not boot. */
+static int check_speed(const struct vm *vm, struct error *e)
+{
+	struct error why;
+	int r = vm->entry.is_linux || vm->config->command ? speed_check(&why) : 0;
+
+	if (r < 0 && vm->config->command)
+		return error_set(e, r, "%s", why.msg);
+	if (r < 0)
+		log_warn("%s", why.msg);
+	return 0;
+}
+
 int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struct vm_result *result,
 	   void (*leave)(void *arg), void *arg, struct error *e)
 {
@@ -148,8 +161,8 @@ int vm_run(struct vm **ret, const struct vm_config *config, int result_fd, struc
 	r = devices_list(vm, e);
 	if (!r)
 		r = vm_build(vm, e);
-	if (!r && config->command)
-		r = speed_check(e);
+	if (!r)
+		r = check_speed(vm, e);
 	if (!r)
 		r = vm_start(vm, e);
 	if (!r)
