@@ -21,6 +21,9 @@ enum disk_engine { DISK_ENGINES(CHOICE_VALUE) };
 	X(BLOCK_SIZE_AUTO, "auto") X(BLOCK_SIZE_512, "512") X(BLOCK_SIZE_4096, "4096")
 enum disk_block_size { DISK_BLOCK_SIZES(CHOICE_VALUE) };
 
+#define DISK_FORMATS(X) X(FORMAT_AUTO, "auto") X(FORMAT_RAW, "raw")
+enum disk_format { DISK_FORMATS(CHOICE_VALUE) };
+
 #define DISK_DISCARDS(X) X(DISCARD_UNMAP, "unmap") X(DISCARD_IGNORE, "ignore")
 enum disk_discard { DISK_DISCARDS(CHOICE_VALUE) };
 
@@ -42,6 +45,7 @@ struct disk_config {
 	bool ephemeral; /* what is written is thrown away */
 	enum disk_block_size
 		block_size; /* that the guest sees; auto: a device's own, 512 of a file */
+	enum disk_format format;
 	enum disk_discard discard;
 	enum disk_detect_zeroes detect_zeroes; /* a write of zeros becomes a hole */
 	enum disk_werror werror;	       /* what a write does without space */

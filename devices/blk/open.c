@@ -344,29 +344,46 @@ static void probe_file(struct blk_image *image, const struct disk_config *config
 			 image->path, strerror(errno));
 }
 
-/* The first bytes of most other formats give them away. That is only a warning: a guest may write
- * what it likes there. */
-static void warn_of_format(const struct blk_image *image)
+/* The first bytes of most other formats give them away. A guest may write what it likes there, but who
+ * has an image of another kind has mostly forgotten to convert it; what is compressed may be data. */
+static int check_format(const struct blk_image *image, const struct disk_config *config,
+			struct error *e)
 {
 	static const struct {
 		const char *name, *magic;
 		unsigned offset, len;
+		bool is_image;
 	} formats[] = {
-		{"qcow2", "QFI\xfb", 0, 4},	    {"VMDK", "KDMV", 0, 4},
-		{"VHDX", "vhdxfile", 0, 8},	    {"VHD", "conectix", 0, 8},
-		{"VDI", "\x7f\x10\xda\xbe", 64, 4}, {"gzip-compressed", MAGIC_GZIP, 0, 2},
-		{"xz-compressed", MAGIC_XZ, 0, 6},  {"zstd-compressed", MAGIC_ZSTD, 0, 4},
+		{"qcow2", "QFI\xfb", 0, 4, true},
+		{"VMDK", "KDMV", 0, 4, true},
+		{"VHDX", "vhdxfile", 0, 8, true},
+		{"VHD", "conectix", 0, 8, true},
+		{"VDI", "\x7f\x10\xda\xbe", 64, 4, true},
+		{"gzip", MAGIC_GZIP, 0, 2, false},
+		{"xz", MAGIC_XZ, 0, 6, false},
+		{"zstd", MAGIC_ZSTD, 0, 4, false},
 	};
 	uint8_t start[4096] __attribute__((aligned(4096))) = {0};
+	size_t i = 0;
 
-	if (image->device || pread(image->fd, start, sizeof(start), 0) < 0)
-		return;
-	for (size_t i = 0; i < ARRAY_SIZE(formats); i++)
-		if (!memcmp(start + formats[i].offset, formats[i].magic, formats[i].len))
-			log_warn("disk %s: looks like a %s image, and the guest sees it as it "
-				 "stands: convert it to a raw image (qemu-img convert -O raw, or "
-				 "decompress it)",
-				 image->path, formats[i].name);
+	if (image->device || config->format == FORMAT_RAW ||
+	    pread(image->fd, start, sizeof(start), 0) < 0)
+		return 0;
+	while (i < ARRAY_SIZE(formats) &&
+	       memcmp(start + formats[i].offset, formats[i].magic, formats[i].len) != 0)
+		i++;
+	if (i < ARRAY_SIZE(formats) && formats[i].is_image)
+		return error_set(
+			e, -ENOTSUP,
+			"is a %s image, and disks are raw: convert it with `qemu-img "
+			"convert -O raw`, or add `format=raw` if the guest is to see it as "
+			"it stands",
+			formats[i].name);
+	if (i < ARRAY_SIZE(formats))
+		log_warn("disk %s: is compressed (%s), and the guest sees it as it stands: "
+			 "decompress it, or add `format=raw` if that is meant",
+			 image->path, formats[i].name);
+	return 0;
 }
 
 /* A GPT holds its own position, which is the second block. */
@@ -416,6 +433,8 @@ static int look_at(struct blk_image *image, const struct disk_config *config, st
 		return r;
 	settle_geometry(image);
 	r = settle_size(image, e);
+	if (r == 0)
+		r = check_format(image, config, e);
 	if (r < 0)
 		return r;
 	if (!image->readonly) {
@@ -424,7 +443,6 @@ static int look_at(struct blk_image *image, const struct disk_config *config, st
 		else
 			probe_file(image, config);
 	}
-	warn_of_format(image);
 	warn_of_gpt(image);
 	return 0;
 }

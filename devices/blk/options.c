@@ -24,6 +24,8 @@ static const struct setting settings[] = {
 	{"block-size", CHOICE_FIELD(disk_config, block_size, DISK_BLOCK_SIZES),
 	 .help = "logical block size that the guest sees, in bytes (default: auto, which is 512 "
 		 "for a file and a block device's own size)"},
+	{"format", CHOICE_FIELD(disk_config, format, DISK_FORMATS),
+	 .help = "raw: what looks like an image of another kind is no mistake (default: auto)"},
 	{"discard", CHOICE_FIELD(disk_config, discard, DISK_DISCARDS),
 	 .help = "whether discards punch holes in the image (default: unmap)"},
 	{"detect-zeroes", CHOICE_FIELD(disk_config, detect_zeroes, DISK_DETECT_ZEROES),

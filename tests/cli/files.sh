@@ -175,6 +175,20 @@ else
 	skip "--result DEVICE" "no loop devices: $(tail -n 1 err)"
 fi
 loop=
+for kind in 'qcow2 QFI\373' 'VMDK KDMV' 'VHDX vhdxfile' 'VHD conectix'; do
+	printf '%b' "$(sed 's/.* //; s/\\/\\0/' <<<"$kind")" >img
+	truncate -s $mib img
+	for disk in img img,readonly img,ephemeral; do
+		ok "${kind% *} as $disk" complains 125 "disk img: is a ${kind% *} image, .*qemu-img convert -O raw" \
+			"${uses[@]}" -d $disk
+	done
+	ok "${kind% *} that is meant" complains 125 "none/socket" "${uses[@]}" -d img,format=raw
+done
+printf '\x1f\x8b' >img
+truncate -s $mib img
+run "${uses[@]}" -d img
+ok "what is compressed may be data" err_has "^skep: warning: disk img: is compressed .gzip.*decompress it"
+ok "what is compressed may be data: it goes on" err_has "none/socket"
 rm -f img new kernel config.json r.json locked device.img
 
 # What the host itself uses.
