@@ -42,7 +42,7 @@ struct vm_config {
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* power button to end by force; 0: at once */
 	uint64_t kill_after_ns;	  /* a command's time to end by itself; 0: stop_timeout_ns */
-	char *result_path;	  /* NULL: none */
+	char *result_path;	  /* or "-", or "fd=N"; NULL: none */
 	char *control_path;	  /* of the control socket; NULL: none */
 	char **sources;		  /* configuration files that were read, as `initrds`; no setting */
 	bool guest;		  /* the default guest stays, whatever disks there are */
@@ -104,6 +104,9 @@ char *config_to_json(const struct vm_config *config);
 
 /* The file number `i`; false where there is no further one. Sources do not count. */
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret);
+
+/* The descriptor that the result goes to, where that is "fd=N"; else 0. */
+unsigned config_result_fd(const struct vm_config *config);
 
 /* Looks for contradictions between settings; each one was checked when it was set. -EINVAL with a
  * message. */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/inherited.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "command.h"
@@ -115,6 +116,13 @@ static int dry_run(const struct vm_config *config, struct error *e)
 	return 0;
 }
 
+/* Else it is a stream, of which we may write the end but not empty what is before that. */
+static bool result_is_file(const struct vm_config *config)
+{
+	return config->result_path && strcmp(config->result_path, "-") != 0 &&
+	       !config_result_fd(config);
+}
+
 /* *ret: of --result; stays -1 without. The standard streams that skep was given are checked, too.
  * */
 static int open_outputs(const struct vm_config *config, int *ret, struct error *e)
@@ -128,8 +136,14 @@ static int open_outputs(const struct vm_config *config, int *ret, struct error *
 		return error_prefix(e, r, "standard error");
 	if (!config->result_path)
 		return 0;
-	*ret = output_open(config->result_path, 0, 0666, config, e);
-	return *ret < 0 ? error_prefix(e, *ret, "--result: '%s'", config->result_path) : 0;
+	if (strcmp(config->result_path, "-") == 0)
+		*ret = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	else if (config_result_fd(config))
+		*ret = inherited_take((int)config_result_fd(config), e);
+	else
+		*ret = output_open(config->result_path, 0, 0666, config, e);
+	r = *ret < 0 || result_is_file(config) ? *ret : output_check(*ret, NULL, config, e);
+	return r < 0 ? error_prefix(e, r, "--result: '%s'", config->result_path) : 0;
 }
 
 /* A VM's run, and what is reported of its end. */
@@ -199,7 +213,7 @@ static int run_vm(struct vm_config *config, struct error *e)
 	_cleanup_close_ int seed = -1;
 	int verdict = -1;
 	struct vm *vm;
-	int r;
+	int r, file;
 
 	r = cli_add_command(config, e);
 	if (r == 0)
@@ -211,9 +225,10 @@ static int run_vm(struct vm_config *config, struct error *e)
 	if (r < 0)
 		return r;
 	log_set_level(config->quiet ? LOG_ERROR : config->verbose ? LOG_DEBUG : LOG_NOTICE);
-	r = vm_run(&vm, config, run.result_fd, &run.result, leave, &run, e);
+	file = result_is_file(config) ? run.result_fd : -1;
+	r = vm_run(&vm, config, file, &run.result, leave, &run, e);
 	if (r < 0) {
-		empty_file(run.result_fd);
+		empty_file(file);
 		run.result.end = VM_FAILED;
 		run.result.error = *e;
 		if (!e->msg[0])

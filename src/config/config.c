@@ -211,10 +211,22 @@ static bool device_file(const struct vm_config *config, size_t i, struct config_
 	return false;
 }
 
+unsigned config_result_fd(const struct vm_config *config)
+{
+	unsigned fd = 0;
+	char rest;
+
+	return config->result_path && sscanf(config->result_path, "fd=%9u%c", &fd, &rest) == 1 ? fd
+											       : 0;
+}
+
 bool config_file(const struct vm_config *config, size_t i, struct config_file *ret)
 {
+	const char *result = config->result_path;
+	unsigned result_fd = config_result_fd(config);
 	const struct config_file own[] = {
-		{config->result_path, "the result", FILE_OUTPUT, 0},
+		{result && (result_fd || strcmp(result, "-") == 0) ? NULL : result, "the result",
+		 FILE_OUTPUT, result_fd},
 		{config->control_path, "the control socket", FILE_OUTPUT, 0},
 		{config->kernel, "the kernel", FILE_READ, 0},
 	};

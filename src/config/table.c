@@ -89,7 +89,8 @@ const struct setting vm_settings[] = {
 	 .help = "the same for a command; when --timeout runs out it gets SIGTERM then, and this "
 		 "time (default: that of --stop-timeout, and none)"},
 	{"result", .arg = "FILE", .group = ENDS, STRING_FIELD(vm_config, result_path),
-	 .help = "write how the VM ended, with counters, as JSON"},
+	 .help = "write how the VM ended, with counters, as JSON; - is standard output, fd=N a "
+		 "descriptor that skep inherits"},
 
 	{"name", .arg = "NAME", .group = SKEP, TEXT_FIELD(vm_config, name),
 	 .help = "call the VM so, for 'skep ps', 'skep stop' and the like; off: it has no name "

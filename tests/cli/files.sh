@@ -164,6 +164,22 @@ echo "how an earlier VM ended, in more words than how this one will have ended: 
 run "${uses[@]}" --result r.json --console file=new
 ok "a VM that cannot be started: the result says so" json r.json 'd["end"] == "failed" and "none/socket" in d["error"]'
 ok "a VM that cannot be started: what the console file holds stays" [ "$(cat new)" = "what an earlier VM said" ]
+run "${uses[@]}" --result - --console off
+ok "--result -: standard output" json out 'd["end"] == "failed"'
+echo "before" >out
+"$skep" "${uses[@]}" --result - >>out 2>err </dev/null || true
+ok "--result -: what is before it stays" [ "$(sed -n 's/.*"end": "\(.*\)",/\1/p; /before/p' out | xargs)" = "before failed" ]
+status=0
+"$skep" "${uses[@]}" --result fd=7 7>r.json >out 2>err </dev/null || status=$?
+ok "--result fd=N" json r.json 'd["end"] == "failed"'
+ok "--result fd=N, which is not there" complains 125 "^skep: --result: 'fd=9': skep did not get it" "${uses[@]}" --result fd=9
+ok "--result fd=N, which is a port's" complains 2 "'descriptor 9' is both the result and a port" \
+	"${uses[@]}" --result fd=9 --port name=a,fd=9
+exec 7>>img2
+"$skep" "${uses[@]}" -d img2 --result fd=7 >out 2>err </dev/null || true
+exec 7>&-
+ok "--result fd=N, which is a disk's image" err_has "^skep: --result: 'fd=7': is also a disk"
+rm -f img2
 run "${uses[@]}" --result /dev/stdout --console off
 ok "--result /dev/stdout" json out 'd["end"] == "failed"'
 truncate -s 8M device.img
