@@ -19,7 +19,8 @@ ok "meson install with DESTDIR" quietly env DESTDIR="$tmp/dest" meson install -C
 root=$tmp/dest$prefix
 find "$tmp/dest" -type f >"$tmp/out"
 for file in bin/skep bin/skep-mkguest libexec/skep/mkguest libexec/skep/lib/common.sh \
-	share/man/man1/skep.1 share/bash-completion/completions/skep share/doc/skep/LICENSE \
+	share/man/man1/skep.1 share/bash-completion/completions/skep share/zsh/site-functions/_skep \
+	share/fish/vendor_completions.d/skep.fish share/doc/skep/LICENSE \
 	share/doc/skep/README.md share/doc/skep/result.md lib/systemd/system/skep@.service; do
 	ok "$file" [ -s "$root/$file" ]
 done
@@ -55,16 +56,55 @@ printf '%s\n' "${COMPREPLY[@]}"
 EOS
 complete() { bash "$tmp/complete" "$root/share/bash-completion/completions/skep" "$root/bin/skep" "$@" >"$tmp/out"; }
 
-complete ru
-ok "completes a command" out_is run
-complete run --no-k
-ok "completes an option" out_is --no-kaslr
+# The same in other shells: what a user has typed, the last word up to the cursor.
+cat >"$tmp/complete.zsh" <<'EOS'
+compset() { :; }
+_files() { print -l -- $PREFIX*(N) }
+compadd() { print -r -- "${@[-1]}"; }
+file=$1
+shift
+words=("$@") CURRENT=$# PREFIX=${@[-1]}
+. "$file"
+EOS
+complete_zsh() { zsh -f "$tmp/complete.zsh" "$root/share/zsh/site-functions/_skep" "$root/bin/skep" "$@" >"$tmp/out" 2>"$tmp/err"; }
+complete_fish() {
+	# shellcheck disable=SC2016 # it is fish's
+	PATH=$root/bin:$PATH fish --no-config -c 'source $argv[1]; complete -C "$argv[2]"' \
+		"$root/share/fish/vendor_completions.d/skep.fish" "$(printf '%s ' skep "${@:1:$#-1}")${!#}" >"$tmp/out" 2>"$tmp/err"
+}
+
+completes() {
+	complete ru
+	ok "$1 completes a command" out_is run
+	complete run --no-k
+	ok "$1 completes an option" out_is --no-kaslr
+	complete stop ""
+	ok "$1 completes a VM's name" out_is web
+	touch "$tmp/a-kernel"
+	complete run -k "$tmp/a-k"
+	ok "$1 completes a file" out_has "a-kernel$"
+	complete run -d "$tmp/x,re"
+	ok "$1 completes an option of a disk" out_is "$tmp/x,readonly"
+	complete run -d "$tmp/x,cac"
+	ok "$1 completes an option of a disk that has a value" out_is "$tmp/x,cache="
+}
+mkdir -p "$XDG_RUNTIME_DIR/skep/web"
+touch "$XDG_RUNTIME_DIR/skep/web/control"
+completes bash
 complete run --sandbox = of
-ok "completes a value after =" out_is off
+ok "bash completes a value after =" out_is off
 touch "$tmp/a kernel"
-complete run -k "$tmp/a"
-ok "completes a file" out_is "$tmp/a kernel"
-complete run -d "$tmp/x,re"
-ok "completes an option of a disk" out_is "$tmp/x,readonly"
+complete run -k "$tmp/a "
+ok "bash completes a file with a blank" out_is "$tmp/a kernel"
+for shell in zsh fish; do
+	if command -v $shell >/dev/null; then
+		eval "complete() { complete_$shell \"\$@\"; }"
+		completes $shell
+		complete run --sandbox=of
+		ok "$shell completes a value after =" out_is --sandbox=off
+	else
+		skip "$shell completes" "$shell is not installed"
+	fi
+done
 
 done_testing
