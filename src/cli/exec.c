@@ -105,7 +105,8 @@ static void help_exec(FILE *out)
 	fputs("Usage: skep exec [OPTION...] VM -- COMMAND [ARG...]\n\n"
 	      "Runs COMMAND in a virtual machine that was started as 'skep run -- COMMAND', "
 	      "beside\n"
-	      "that command, with skep's own standard streams. VM is its control socket.\n\n"
+	      "that command, with skep's own standard streams. VM is its name or control "
+	      "socket.\n\n"
 	      "Options:\n",
 	      out);
 	help_options(out, exec_settings);
@@ -116,6 +117,8 @@ static void help_exec(FILE *out)
 
 static void complete_exec(FILE *out, int n, char *const *words)
 {
+	if (words[n - 1][0] != '-')
+		complete_vm(out, words[n - 1]);
 	complete_options(out, exec_settings, n, words);
 }
 
@@ -233,8 +236,9 @@ static void help_cp(FILE *out)
 	      "       skep cp [OPTION...] PATH VM:PATH\n\n"
 	      "Copies a file or directory out of a virtual machine that was started as 'skep run "
 	      "--\n"
-	      "COMMAND', or into it. VM is its control socket. Files that are there are replaced,\n"
-	      "directories are merged, and a file goes into a directory that is there.\n\n"
+	      "COMMAND', or into it. VM is its name or control socket. Files that are there are\n"
+	      "replaced, directories are merged, and a file goes into a directory that is "
+	      "there.\n\n"
 	      "Options:\n",
 	      out);
 	help_options(out, cp_settings);
