@@ -125,6 +125,11 @@ static void on_loop_failure(void *ctx, const char *why)
 	vm_end(ctx, VM_FAILED, 0, why);
 }
 
+static uint64_t stop_patience(const struct vm *vm)
+{
+	return vm->config->kill_after_ns ? vm->config->kill_after_ns : vm->config->stop_timeout_ns;
+}
+
 /* The first stop signal goes to the command, or presses the power button; a second one, or --stop-timeout,
  * ends the VM. */
 static void on_stop_signal(struct vm *vm, int sig)
@@ -141,8 +146,7 @@ static void on_stop_signal(struct vm *vm, int sig)
 		log_info("signal %d: pressing the guest's power button", sig);
 		acpi_pm_power_button(&vm->pm);
 	}
-	vm->stop_at = now_ns() + (vm->config->kill_after_ns ? vm->config->kill_after_ns
-							    : vm->config->stop_timeout_ns);
+	vm->stop_at = now_ns() + stop_patience(vm);
 }
 
 /* With --kill-after the command has some time to end by itself. */
@@ -198,7 +202,7 @@ static void on_control_shut_down(void *ctx, uint64_t timeout_ns)
 
 	vm->asked.pause(vm, false, NULL); /* a guest that is paused would not hear of it */
 	if (timeout_ns == UINT64_MAX)
-		timeout_ns = vm->config->stop_timeout_ns;
+		timeout_ns = stop_patience(vm);
 	atomic_store(&vm->shut_down_ns, MIN(timeout_ns, (uint64_t)INT64_MAX));
 	guard_wake(&vm->guard);
 }

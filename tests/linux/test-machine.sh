@@ -69,6 +69,11 @@ test_resize() {
 	step ready
 	check "a disk of a VM that runs is resized" control resize-disk grows 2G
 	go on
+	check "it is paused at work" control pause
+	check "it is paused: the status says so" control status
+	check "it is paused: it says nothing else" grep -q '^paused for' "$work/control"
+	sleep 2
+	check "it goes on" control resume
 	step written
 	is "before that it has its old size" "$(value before)" $((8 * 2048))
 	is "Linux sees the new one without a reboot" "$(value after)" $((2048 * 2048))
