@@ -351,7 +351,8 @@ wait_for(b"line typed\r\n")
 print("line", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 pid, fd = start("sh")
 seen = b""
-for keys, answer in (b"", b"# "), (b"cat\n", b"cat\r\n"), (b"\x1a", b"topped"), (b"\n", b"# "), (b"exit 5\n", b"# "), (b"exit 5\n", b"exit 5"):
+for keys, answer in ((b"", b"# "), (b"sh -c 'echo run; cat'\n", b"run\r\n"), (b"\x1a", b"topped"), (b"\n", b"# "),
+		(b"exit 5\n", b"# "), (b"exit 5\n", b"exit 5")):
 	os.write(fd, keys)
 	wait_for(answer)
 print("jobs", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
