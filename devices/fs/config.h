@@ -19,7 +19,7 @@ struct fs_config {
 	char *source; /* DIR or DIR:TAG */
 	bool readonly;
 	bool flat;
-	bool acl;
+	bool acl, locks;
 	char **hide;	/* ends with NULL; NULL: nothing */
 	unsigned cache; /* enum fs_cache */
 	unsigned queues;

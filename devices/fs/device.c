@@ -24,6 +24,10 @@ static int turn(struct virtio_dev *dev, unsigned q, const char **why)
 		if (r <= 0)
 			return r;
 		written = fs_serve_chain(fs, worker, &chain, why);
+		if (written == FS_WAITS) {
+			fs_wait(worker, &chain);
+			continue;
+		}
 		if (written < 0)
 			return (int)written;
 		virtq_push(vq, chain.head, (uint32_t)written);
@@ -40,8 +44,9 @@ static void fs_kick(struct virtio_dev *dev, unsigned q)
 /* Whoever comes next knows nothing of what this driver had; what a request holds goes with its queue. */
 static void fs_stop_queue(struct virtio_dev *dev, unsigned q)
 {
+	to_fs(dev)->worker[q].num_waiting = 0;
 	if (q >= FS_REQUESTS)
-		fs_forget_all(to_fs(dev));
+		fs_leave(to_fs(dev));
 }
 
 static int fs_save(struct virtio_dev *dev, void *state, struct error *e)
@@ -71,7 +76,11 @@ static void fs_free(struct virtio_dev *dev)
 {
 	struct fs *fs = to_fs(dev);
 
+	if (fs->nodes && fs->handles)
+		fs_leave(fs);
 	fs_inodes_free(fs);
+	for (unsigned i = 0; i < fs->num_timers; i++)
+		loop_timer_close(&fs->worker[i].retry);
 	close(fs->share.root);
 	pthread_mutex_destroy(&fs->lock);
 	free(fs);
@@ -85,6 +94,23 @@ static const struct virtio_ops fs_ops = {
 	.save = fs_save,
 	.destroy = fs_free,
 };
+
+/* Gives each queue its loop, and what waits there for locks. */
+static int place_queues(struct fs *fs, struct loop *const *loops, struct error *e)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < fs->dev.num_queues && r == 0; i++) {
+		fs->worker[i].fs = fs;
+		fs->worker[i].queue = i;
+		fs->dev.queue[i].loop = loops[i];
+		if (fs->share.locks) {
+			r = loop_timer_init(loops[i], &fs->worker[i].retry, fs_retry);
+			fs->num_timers += r == 0;
+		}
+	}
+	return r < 0 ? error_set(e, r, "virtio-fs: cannot make a timer: %s", strerror(-r)) : 0;
+}
 
 int fs_device_new(struct virtio_dev **ret, const struct gmem *mem, const struct fs_share *share,
 		  struct loop *const *loops, struct error *e)
@@ -107,8 +133,11 @@ int fs_device_new(struct virtio_dev **ret, const struct gmem *mem, const struct 
 		fs_free(&fs->dev);
 		return r;
 	}
-	for (unsigned i = 1; i < n; i++)
-		fs->dev.queue[i].loop = loops[i];
+	r = place_queues(fs, loops, e);
+	if (r < 0) {
+		virtio_dev_free(&fs->dev);
+		return r;
+	}
 	memcpy(config.tag, share->tag, strlen(share->tag));
 	fs->dev.config_len = sizeof(config);
 	virtio_dev_set_config(&fs->dev, 0, &config, sizeof(config));

@@ -29,11 +29,14 @@
 
 enum { FS_HIPRIO, FS_REQUESTS };
 
-#define FS_MAX_DATA   (1 * MIB)	 /* bytes of one READ or WRITE */
-#define FS_MAX_ARGS   (72 * KIB) /* an extended attribute, which has 64 KiB at most, with its name */
-#define FS_MAX_REPLY  (64 * KIB) /* but for READ */
-#define FS_MAX_HANDLE 65536u	 /* open files and directories */
-#define FS_NO_NODE    0u
+#define FS_MAX_DATA    (1 * MIB) /* bytes of one READ or WRITE */
+#define FS_MAX_ARGS    (72 * KIB) /* an extended attribute, which has 64 KiB at most, with its name */
+#define FS_MAX_REPLY   (64 * KIB) /* but for READ */
+#define FS_MAX_HANDLE  65536u	  /* open files and directories */
+#define FS_NO_NODE     0u
+#define FS_MAX_OWNERS  4096u
+#define FS_MAX_WAITING 64u
+#define FS_WAITS       (-EINPROGRESS) /* the request is not answered yet */
 
 struct fs_node {
 	uint64_t lookups; /* that the guest has not forgotten */
@@ -54,8 +57,31 @@ struct fs_handle {
 	uint32_t next;	  /* in the list of free places */
 };
 
+/* A process of the guest that has locks on an inode. */
+struct fs_owner {
+	struct fs_owner *next;
+	uint64_t owner, dev, ino, mount;
+	uint64_t fh;  /* whose descriptor has them */
+	uint64_t via; /* the open file by which they were set */
+};
+
+/* A request that waits for a lock. */
+struct fs_waiting {
+	uint16_t head;
+	struct fuse_in_header header;
+	struct fuse_lk_in args;
+	struct iovec in[sizeof(struct fuse_out_header)];
+	unsigned num_in;
+};
+
 /* What serves a queue. */
 struct fs_worker {
+	struct fs *fs;
+	unsigned queue;
+	struct loop_timer retry;
+	struct fs_waiting waiting[FS_MAX_WAITING];
+	unsigned num_waiting;
+	struct fuse_in_header header; /* of the request that is served */
 	struct iovec iov[VIRTQ_MAX_SIZE], data[VIRTQ_MAX_SIZE];
 	uint8_t args[FS_MAX_ARGS] __attribute__((aligned(8)));
 	uint8_t reply[FS_MAX_REPLY] __attribute__((aligned(8)));
@@ -79,6 +105,8 @@ struct fs {
 	uint32_t *buckets; /* first nodes, by hash */
 	uint32_t max_nodes, max_handles, bucket_mask;
 	uint32_t free_node, free_handle;
+	struct fs_owner *owners; /* of locks */
+	unsigned num_owners;
 	_Atomic uint32_t high_node, high_handle;
 	_Atomic int64_t num_nodes, num_handles;
 
@@ -88,6 +116,7 @@ struct fs {
 	uid_t uid;
 	gid_t gid;
 
+	unsigned num_timers;
 	_Atomic int64_t requests, failed, read_bytes, written_bytes;
 	struct fs_worker worker[]; /* by queue */
 };
@@ -118,9 +147,26 @@ typedef ssize_t (*fs_serve)(struct fs *fs, struct fs_request *rq);
 
 /* serve.c */
 
-/* Serves a chain: the bytes written, or -EBADMSG with a reason. */
+/* Serves a chain: the bytes written, FS_WAITS, or -EBADMSG with a reason. */
 int64_t fs_serve_chain(struct fs *fs, struct fs_worker *worker, const struct virtq_chain *chain,
 		       const char **why);
+
+/* Writes the answer to a request that returned `r`; its bytes. */
+int64_t fs_answer(struct fs *fs, const struct fs_request *rq, ssize_t r);
+
+/* locks.c */
+
+/* Of a process; by an open file, 0 for all. */
+void fs_unlock_owner(struct fs *fs, const struct fs_node *node, uint64_t owner);
+void fs_unlock_file(struct fs *fs, uint64_t fh);
+/* The guest has gone: its files and locks, too. */
+void fs_leave(struct fs *fs);
+
+/* wait.c */
+
+/* The request of this chain, which returned FS_WAITS, is tried again later. */
+void fs_wait(struct fs_worker *worker, const struct virtq_chain *chain);
+void fs_retry(struct loop_timer *timer);
 
 /* inodes.c: "-ENFILE" says in the log what to do. */
 
@@ -210,6 +256,10 @@ FS_REQUEST(copy_file_range);
 int fs_opened(struct fs *fs, struct fs_node *node, int fd, struct fuse_open_out *ret);
 /* What the guest's flags for open(2) are here. */
 int fs_open_flags(const struct fs *fs, uint32_t flags);
+/* locks.c */
+FS_REQUEST(getlk);
+FS_REQUEST(setlk);
+FS_REQUEST(setlkw);
 /* dir.c */
 FS_REQUEST(opendir);
 FS_REQUEST(readdir);

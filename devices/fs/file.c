@@ -137,6 +137,8 @@ FS_REQUEST(release)
 {
 	const struct fuse_release_in *in = rq->args;
 
+	if (fs->share.locks && in->fh)
+		fs_unlock_file(fs, in->fh);
 	fs_close_handle(fs, in->fh, false);
 	return 0;
 }
@@ -147,6 +149,8 @@ FS_REQUEST(flush)
 	const struct fuse_flush_in *in = rq->args;
 	int fd = fs_handle(fs, rq, in->fh, false);
 
+	if (fs->share.locks && rq->node)
+		fs_unlock_owner(fs, rq->node, in->lock_owner);
 	if (fd < 0)
 		return fd;
 	fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -17,6 +17,7 @@ struct fs_share {
 	int root; /* the directory, O_PATH */
 	char tag[FS_TAG_MAX + 1];
 	bool readonly, flat; /* flat: submounts are not announced */
+	bool locks;	     /* are the host's, too */
 	bool acl;	     /* access control lists are the guest's to see and set */
 	struct fs_hidden {
 		uint64_t dev, ino;

@@ -59,8 +59,6 @@ int fs_inodes_init(struct fs *fs, struct error *e)
 
 void fs_inodes_free(struct fs *fs)
 {
-	if (fs->nodes && fs->handles)
-		fs_forget_all(fs);
 	free(fs->nodes);
 	free(fs->handles);
 	free(fs->buckets);

@@ -16,6 +16,8 @@ static const struct setting settings[] = {
 		 "auto)"},
 	{"acl", BOOL_FIELD(fs_config, acl),
 	 .help = "the guest sees and sets POSIX access control lists, and asks for each file's"},
+	{"locks", BOOL_FIELD(fs_config, locks),
+	 .help = "the guest's locks (fcntl, flock) are the host's, and other VMs', too"},
 	{"queues", .arg = "N", COUNT_FIELD(fs_config, queues), .min = 1, .max = FS_MAX_QUEUES,
 	 .help = "request queues, each with a thread, 1 to 16; guests use more than one from Linux "
 		 "6.11 on (default: 1)"},

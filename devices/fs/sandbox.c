@@ -14,6 +14,10 @@ static const struct sandbox_row rows[] = {
 	CALL(FS, close),
 	/* A copy, whose close tells of errors. */
 	CALL_IF(FS, fcntl, INT_IS(1, F_DUPFD_CLOEXEC)),
+	/* Locks. */
+	CALL_IF(FS, fcntl, INT_IS(1, F_OFD_SETLK)),
+	CALL_IF(FS, fcntl, INT_IS(1, F_OFD_GETLK)),
+	CALL(FS, flock),
 	CALL(FS, preadv),
 	CALL(FS, pwritev),
 	CALL(FS, fsync),

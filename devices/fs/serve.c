@@ -7,6 +7,7 @@
 
 #define MINOR	  36u /* of FUSE 7 */
 #define MIN_MINOR 31u /* Linux 5.4, the first with virtio-fs */
+#define ANSWER	  sizeof(struct fuse_out_header)
 #define INIT_MIN  offsetof(struct fuse_init_in, flags2)
 
 static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
@@ -18,7 +19,7 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 			 FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_SUBMOUNTS |
 			 FUSE_HANDLE_KILLPRIV_V2;
 
-	fs_forget_all(fs);
+	fs_leave(fs);
 	out->major = FUSE_KERNEL_VERSION;
 	out->minor = MIN(MINOR, in->minor);
 	if (in->major > FUSE_KERNEL_VERSION)
@@ -29,6 +30,8 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 		flags |= FUSE_AUTO_INVAL_DATA;
 	if (fs->share.cache == FS_CACHE_ALWAYS)
 		flags |= FUSE_CACHE_SYMLINKS | (fs->share.readonly ? 0 : FUSE_WRITEBACK_CACHE);
+	if (fs->share.locks)
+		flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
 	if (fs->share.acl)
 		flags |= FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 	if (fs->share.flat)
@@ -52,7 +55,7 @@ static ssize_t fs_init(struct fs *fs, struct fs_request *rq)
 static ssize_t fs_destroy(struct fs *fs, struct fs_request *rq)
 {
 	(void)rq;
-	fs_forget_all(fs);
+	fs_leave(fs);
 	return 0;
 }
 
@@ -123,6 +126,9 @@ static const struct request requests[] = {
 	[FUSE_GETXATTR] = {fs_getxattr, ARGS(getxattr_in), 0, NODE},
 	[FUSE_LISTXATTR] = {fs_listxattr, ARGS(getxattr_in), 0, NODE},
 	[FUSE_REMOVEXATTR] = {fs_removexattr, 0, 0, NODE | WRITES},
+	[FUSE_GETLK] = {fs_getlk, ARGS(lk_in), ARGS(lk_out), NODE},
+	[FUSE_SETLK] = {fs_setlk, ARGS(lk_in), 0, NODE},
+	[FUSE_SETLKW] = {fs_setlkw, ARGS(lk_in), 0, NODE},
 	[FUSE_FLUSH] = {fs_flush, ARGS(flush_in), 0, 0},
 	[FUSE_INIT] = {fs_init, INIT_MIN, ARGS(init_out), 0},
 	[FUSE_OPENDIR] = {fs_opendir, ARGS(open_in), ARGS(open_out), NODE},
@@ -191,37 +197,42 @@ static ssize_t serve(struct fs *fs, struct fs_request *rq)
 	return type->serve(fs, rq);
 }
 
+int64_t fs_answer(struct fs *fs, const struct fs_request *rq, ssize_t r)
+{
+	const struct iovec *in = rq->chain->iov + rq->chain->num_out;
+	struct fuse_out_header answer = {.len = ANSWER, .unique = rq->header->unique};
+
+	if (r > 0 && rq->out && (size_t)r > rq->room)
+		r = -ERANGE;
+	fs->failed += r < 0 && r != -ENOENT;
+	answer.error = (int32_t)MIN(r, 0);
+	answer.len += (uint32_t)MAX(r, 0);
+	iov_write(in, rq->chain->num_in, 0, &answer, sizeof(answer));
+	if (r > 0 && rq->out)
+		iov_write(in, rq->chain->num_in, sizeof(answer), rq->out, (size_t)r);
+	return answer.len;
+}
+
 int64_t fs_serve_chain(struct fs *fs, struct fs_worker *worker, const struct virtq_chain *chain,
 		       const char **why)
 {
-	const struct iovec *in = chain->iov + chain->num_out;
-	struct fuse_in_header header;
-	struct fuse_out_header answer = {.len = sizeof(answer)};
+	struct fuse_in_header *header = &worker->header;
 	struct fs_request rq = {
-		.worker = worker, .header = &header, .chain = chain, .out = worker->reply};
+		.worker = worker, .header = header, .chain = chain, .out = worker->reply};
 	const struct request *type;
 	ssize_t r;
 
 	*why = "a request is shorter than its header, or has no room for a reply";
-	if (iov_read(chain->iov, chain->num_out, 0, &header, sizeof(header)) < sizeof(header))
+	if (iov_read(chain->iov, chain->num_out, 0, header, sizeof(*header)) < sizeof(*header))
 		return -EBADMSG;
-	type = find(header.opcode);
-	if (chain->in_bytes < sizeof(answer) && !(type && type->flags & SILENT))
+	type = find(header->opcode);
+	if (chain->in_bytes < ANSWER && !(type && type->flags & SILENT))
 		return -EBADMSG;
-	rq.room = chain->in_bytes < sizeof(answer) ? 0 : chain->in_bytes - sizeof(answer);
+	rq.room = chain->in_bytes < ANSWER ? 0 : chain->in_bytes - ANSWER;
 	fs->requests++;
 	r = serve(fs, &rq);
 	fs_let_go(fs, &rq);
 	if (type && type->flags & SILENT)
 		return 0;
-	if (r > 0 && rq.out && (size_t)r > rq.room)
-		r = -ERANGE;
-	fs->failed += r < 0 && r != -ENOENT;
-	answer.unique = header.unique;
-	answer.error = (int32_t)MIN(r, 0);
-	answer.len += (uint32_t)MAX(r, 0);
-	iov_write(in, chain->num_in, 0, &answer, sizeof(answer));
-	if (r > 0 && rq.out)
-		iov_write(in, chain->num_in, sizeof(answer), rq.out, (size_t)r);
-	return answer.len;
+	return r == FS_WAITS ? FS_WAITS : fs_answer(fs, &rq, r);
 }

@@ -80,6 +80,7 @@ static int open_place(struct vm_device *d, const struct device_host *host, struc
 					 .readonly = config->readonly,
 					 .flat = config->flat,
 					 .acl = config->acl,
+					 .locks = config->locks,
 					 .cache = config->cache,
 					 .queues = config->queues,
 					 .max_files = max_files(host)};

@@ -20,6 +20,7 @@
 
 enum { QUEUES = 3 }; /* one for what is forgotten, two for requests */
 
+static bool waits; /* perhaps, for a lock */
 static char top[64], in[80], outside[80];
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -120,6 +121,8 @@ static const struct {
 	{FUSE_BATCH_FORGET, 40, 0}, {FUSE_FALLOCATE, 32, 0},
 	{FUSE_LSEEK, 24, 0},	    {FUSE_COPY_FILE_RANGE, 56, 0},
 	{FUSE_SYNCFS, 8, 0},	    {FUSE_SETXATTR, 16, 2},
+	{FUSE_SETLK, 48, 0},	    {FUSE_SETLKW, 48, 0},
+	{FUSE_GETLK, 48, 0},
 };
 
 /* What a request's struct mostly begins with: small numbers, of nodes, handles, flags and sizes. */
@@ -154,6 +157,7 @@ static void request(void)
 		memcpy(args + len, name, strlen(name) + 1);
 		len += strlen(name) + 1;
 	}
+	waits = waits || header.opcode == FUSE_SETLKW;
 	if (header.opcode == FUSE_WRITE)
 		((struct fuse_write_in *)args)->size = (uint32_t)len - 40;
 	len += how > 250 ? take(1) : 0;
@@ -185,7 +189,7 @@ static void command(void)
 	}
 	fs_counters(guest.dev, &c);
 	check(c.inodes >= 1 && c.handles >= 0 && c.inodes + c.handles <= MAX_FILES);
-	check(guest.changing || drv_is_broken(&guest.drv) || guest.lawless ||
+	check(guest.changing || drv_is_broken(&guest.drv) || guest.lawless || waits ||
 	      guest.answered == guest.sent);
 }
 
@@ -197,10 +201,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t how;
 
 	guest.in = (struct input){data, size};
+	waits = false;
 	make_directory();
 	guest_init(take(1) & 1);
 	how = take(1);
 	share.acl = how & 8;
+	share.locks = how & 16;
 	share.readonly = how % 8 == 7;
 	share.cache = (enum fs_cache)(take(1) % 3);
 	share.root = open(in, O_PATH | O_CLOEXEC);

@@ -100,7 +100,7 @@ test_share_conformance() {
 	for mode in auto always never; do
 		mkdir "$dir/$mode"
 		# shellcheck disable=SC2016
-		command_vm --share "$dir/$mode,cache=$mode,acl,queues=3" -- sh -c 'mount -t virtiofs $1 /mnt && ./files /mnt &&
+		command_vm --share "$dir/$mode,cache=$mode,acl,locks,queues=3" -- sh -c 'mount -t virtiofs $1 /mnt && ./files /mnt &&
 			for seed in 1 2; do ./fsx /mnt/fsx 2000 $seed || exit; sha256sum </mnt/fsx; done' sh "$mode"
 		# Linux's own: truncate() to the size that there is.
 		known=
@@ -110,6 +110,38 @@ test_share_conformance() {
 		is "cache=$mode: and files hold what they should" "$status $(out | tail -n 1)" "0 $(sha256sum <"$dir/$mode/fsx")"
 	done
 	rm -r "$dir"
+}
+
+# With `locks` the guest and the host have one lock between them.
+test_share_locks() {
+	cd "$work" || return
+	mkdir locks
+	: >locks/file
+	mkfifo let-go
+	flock locks/file sh -c ': <let-go' &
+	{
+		eventually test -s locks/busy
+		: >let-go
+		eventually test -s locks/has
+		flock -n locks/file true || echo busy >locks/for-host
+		python3 -c 'import fcntl; fcntl.lockf(open("locks/file", "r+"), fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null ||
+			echo busy >>locks/for-host
+		echo >locks/end
+	} &
+	# shellcheck disable=SC2016
+	command_vm --share "$work/locks,locks,cache=never" -- sh -c 'mount -t virtiofs locks /mnt && cd /mnt &&
+		flock -n file true || echo busy >busy
+		flock file python3 -c "
+import fcntl, os, time
+f = open(\"file\", \"r+\")
+fcntl.lockf(f, fcntl.LOCK_EX)
+print(\"mine\")
+open(\"has\", \"w\").write(\"x\")
+while not os.path.exists(\"end\"): time.sleep(0.1)"'
+	wait
+	is "the guest waits for the host's lock" "$status $(cat locks/busy) $(out)" "0 busy mine"
+	is "and the host does not get the guest's, of both kinds" "$(cat locks/for-host)" "$(printf 'busy\nbusy')"
+	check "until it has ended" flock -n locks/file true
 }
 
 # Thousands of files, unpacked in the guest, are on the host as they were, with their owners, modes and times.

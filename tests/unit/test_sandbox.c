@@ -208,7 +208,7 @@ static const struct {
 	{ONLY(AGENT), SYS(sendto, -1, 0, 0, MSG_DONTWAIT | MSG_NOSIGNAL), EBADF},
 	{MAIN | NET_STREAMS | ONLY(VSOCK) | ONLY(PORT) | ONLY(FS) | ONLY(AGENT), SYS(close, -1),
 	 EBADF},
-	{MAIN, SYS(fcntl, -1, F_OFD_SETLK), EBADF},
+	{MAIN | ONLY(FS), SYS(fcntl, -1, F_OFD_SETLK), EBADF},
 	{ONLY(VSOCK) | ONLY(NET_CONNECT), SYS(connect, -1), EBADF},
 	{ONLY(VSOCK), SYS(shutdown, -1), EBADF},
 	{ONLY(VSOCK) | ONLY(NET_CONNECT),
@@ -238,6 +238,8 @@ static const struct {
 	/* A shared directory's. */
 	{ONLY(FS), SYS(openat, -1), EFAULT},
 	{ONLY(FS), SYS(fcntl, -1, F_DUPFD_CLOEXEC), EBADF},
+	{ONLY(FS), SYS(fcntl, -1, F_OFD_GETLK), EBADF},
+	{ONLY(FS), SYS(flock, -1, LOCK_UN), EBADF},
 	{ONLY(FS), SYS(preadv, -1), EBADF},
 	{ONLY(FS), SYS(pwritev, -1), EBADF},
 	{ONLY(FS), SYS(fsync, -1), EBADF},
