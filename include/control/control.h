@@ -54,8 +54,10 @@ int control_open(struct control **ret, struct loop *loop, const char *path, stru
 		 struct error *e);
 int control_listener(const struct control *control); /* the socket */
 /* Answers those who wait for this: on the loop's thread, or after it ended. NULL-safe. */
-enum control_wait { CONTROL_PAUSED = 1, CONTROL_END };
+enum control_wait { CONTROL_PAUSED = 1, CONTROL_END, CONTROL_EVENTS };
 void control_tell(struct control *control, enum control_wait what, const json_t *answer);
+/* Tells those who asked for events of one; who does not read is dropped. As control_tell(). */
+void control_event(struct control *control, const json_t *event);
 /* After the loop ended; NULL-safe. `remove`: also removes the socket's name, which the sandbox does
  * not allow; otherwise the next VM replaces it. */
 void control_close(struct control *control, bool remove);

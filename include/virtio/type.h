@@ -211,6 +211,7 @@ struct device_command {
 	const void *defaults;		/* of the options' struct ... */
 	size_t options_size;		/* ... which has at most DEVICE_MAX_OPTIONS bytes */
 	bool waits;			/* the answer comes when the VM ends */
+	bool streams; /* more lines follow the answer until then; each is printed */
 	/* Adds members to the request; NULL: it has none. -EINVAL or -ERANGE with a message. */
 	int (*ask)(const struct device_words *words, json_t *request, struct error *e);
 	/* Prints a successful answer; NULL: there is nothing to print. The exit status, or -ENOMEM. */

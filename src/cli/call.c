@@ -243,6 +243,39 @@ static int ask_all(const struct control_call *call, int file, FILE *out, struct 
 	return r;
 }
 
+/* Asks, and prints what comes behind the answer until the VM closes the connection. */
+static int follow(const struct control_call *call, FILE *out, struct error *e)
+{
+	struct silence silence = {call->vm, now_ns(), CONTROL_UNTIL_END, false};
+	_cleanup_free_ char *path = runtime_socket(call->vm), *line = NULL;
+	int fd = path ? open_socket(path, e) : error_set(e, -ENOMEM, "out of memory");
+	int r = fd < 0 ? fd : send_request(fd, call->request, NULL, 0, &silence, e);
+	FILE *in = r < 0 ? NULL : fdopen(fd, "r");
+	size_t size = 0;
+	bool answered = false;
+
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		return error_prefix(e, r, "%s", call->vm);
+	}
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){0}, sizeof(struct timeval));
+	while (in && r == 0 && getline(&line, &size, in) > 0) {
+		json_t *event = json_loads(line, 0, NULL);
+		const char *error = json_string_value(json_object_get(event, "error"));
+
+		if (answered)
+			r = call->command->print(&call->words, event, out);
+		else if (!event || error)
+			r = error_set(e, -EIO, "%s", error ? error : "the answer makes no sense");
+		answered = true;
+		json_decref(event);
+	}
+	if (in)
+		fclose(in);
+	return answered ? r : error_set(e, -EIO, "%s: the VM ended without an answer", call->vm);
+}
+
 int control_call_run(const struct control_call *call, FILE *out, struct error *e)
 {
 	const char *path = call->words.operand[0];
@@ -257,7 +290,7 @@ int control_call_run(const struct control_call *call, FILE *out, struct error *e
 		if (file < 0)
 			return error_prefix(e, -EIO, "%s", path);
 	}
-	r = ask_all(call, file, out, e);
+	r = call->command->streams ? follow(call, out, e) : ask_all(call, file, out, e);
 	if (r < 0 && is_new)
 		unlink(path);
 	return r < 0 ? -EIO : r;

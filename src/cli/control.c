@@ -141,6 +141,15 @@ static int print_end(const struct device_words *words, const json_t *answer, FIL
 	return (int)answer_number(answer, "status") & 255;
 }
 
+static int print_event(const struct device_words *words, const json_t *event, FILE *out)
+{
+	(void)words;
+	json_dumpf(event, out, JSON_COMPACT | JSON_ENSURE_ASCII);
+	fputc('\n', out);
+	fflush(out);
+	return 0;
+}
+
 static const struct device_command vm_commands[] = {
 	{
 		.name = "status",
@@ -156,6 +165,13 @@ static const struct device_command vm_commands[] = {
 		.summary = "stop its CPUs and devices; what these have begun they finish",
 	},
 	{.name = "resume", .operands = "", .summary = "let it go on"},
+	{
+		.name = "events",
+		.operands = "",
+		.summary = "print what happens to it, a JSON object a line, until it has ended",
+		.streams = true,
+		.print = print_event,
+	},
 	{.name = "power-button", .operands = "", .summary = "press the guest's power button"},
 	{
 		.name = "shutdown",

@@ -57,6 +57,14 @@ static json_t *wait_for_end(const struct control_vm *vm, const json_t *request, 
 	return json_integer(CONTROL_END);
 }
 
+static json_t *events(const struct control_vm *vm, const json_t *request, struct error *e)
+{
+	(void)vm;
+	(void)request;
+	(void)e;
+	return json_integer(CONTROL_EVENTS);
+}
+
 static json_t *pause_vm(const struct control_vm *vm, const json_t *request, struct error *e)
 {
 	(void)request;
@@ -139,6 +147,7 @@ static const struct command {
 } commands[] = {
 	{"status", none, status},
 	{"power-button", none, power_button},
+	{"events", none, events},
 	{"pause", none, pause_vm},
 	{"resume", none, resume_vm},
 	{"shutdown", (const char *const[]){"timeout_ns", NULL}, shut_down},

@@ -137,7 +137,7 @@ static char *respond(struct client *c, const char *line, size_t len)
 	if (json_is_integer(answer)) {
 		c->waits = (enum control_wait)json_integer_value(answer);
 		json_decref(answer);
-		return NULL;
+		return c->waits == CONTROL_EVENTS ? line_of(json_object(), c->id) : NULL;
 	}
 	return line_of(answer ? answer : error_answer(&e), c->id);
 }
@@ -227,7 +227,7 @@ static bool give_answer(struct client *c)
 static void client_ready(struct loop_fd *w, uint32_t events)
 {
 	struct client *c = container_of(w, struct client, watch);
-	bool alive = !c->waits; /* else it hung up */
+	bool alive = !c->waits || c->answer; /* else it hung up */
 
 	(void)events;
 	if (alive && !c->answer && !end_of_line(c))
@@ -239,7 +239,10 @@ static void client_ready(struct loop_fd *w, uint32_t events)
 	if (!alive || (c->ending && !c->answer))
 		drop(c);
 	else
-		loop_watch_for(w, c->waits ? 0 : c->answer || end_of_line(c) ? EPOLLOUT : EPOLLIN);
+		loop_watch_for(w, c->answer	   ? EPOLLOUT
+				  : c->waits	   ? 0
+				  : end_of_line(c) ? EPOLLOUT
+						   : EPOLLIN);
 }
 
 static int add_client(struct control *control, int fd)
@@ -362,6 +365,36 @@ void control_tell(struct control *control, enum control_wait what, const json_t 
 		c->waits = 0;
 		set_answer(c, line_of(json_copy((json_t *)(uintptr_t)answer), c->id));
 		client_ready(&c->watch, EPOLLOUT);
+	}
+}
+
+/* Behind what it has not read yet. */
+static bool add_line(struct client *c, const char *line)
+{
+	_cleanup_free_ char *before = c->answer;
+	char *both = NULL;
+
+	if (before && c->answer_len - c->written > CONTROL_MAX_LINE)
+		both = NULL;
+	else if (asprintf(&both, "%s%s", before ? before + c->written : "", line) < 0)
+		both = NULL;
+	set_answer(c, both);
+	return both;
+}
+
+void control_event(struct control *control, const json_t *event)
+{
+	for (unsigned i = 0; control && i < CONTROL_MAX_CLIENTS; i++) {
+		struct client *c = control->client[i];
+		_cleanup_free_ char *line = NULL;
+
+		if (!c || c->waits != CONTROL_EVENTS)
+			continue;
+		line = line_of(json_copy((json_t *)(uintptr_t)event), c->id);
+		if (line && add_line(c, line))
+			client_ready(&c->watch, EPOLLOUT);
+		else
+			drop(c);
 	}
 }
 

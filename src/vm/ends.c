@@ -278,7 +278,12 @@ int ends_open(struct vm *vm, struct error *e)
 
 static void on_halt_check(struct loop_timer *t)
 {
-	machine_check_halted(&container_of(t, struct vm, halt_check)->machine);
+	struct vm *vm = container_of(t, struct vm, halt_check);
+
+	if (vm->asked.stopping && !vm->stopping_told)
+		vm_event(vm, "stopping", json_object());
+	vm->stopping_told = vm->asked.stopping;
+	machine_check_halted(&vm->machine);
 	loop_timer_set(t, HALT_CHECK_NS);
 }
 

@@ -74,7 +74,7 @@ struct vm {
 	_Atomic bool emptied; /* result_fd */
 	struct loop_work ending, pausing;
 	_Atomic bool pausing_posted;
-	bool pause_asked; /* the control loop's */
+	bool pause_asked, stopping_told; /* the control loop's */
 };
 
 /* process.c: the process, for a VM's sake. */
@@ -99,6 +99,9 @@ int place_open(struct vm *vm, struct error *e);
 int place_confine(struct vm *vm, struct error *e);
 void place_remove(struct vm *vm);
 void place_close(struct vm *vm); /* when the guard has left */
+
+/* Tells clients of what happened; on the control loop. Takes over the event. */
+void vm_event(struct vm *vm, const char *name, json_t *event);
 
 /* pause.c: where control_vm and the machine ask for pauses. */
 void pause_open(struct vm *vm);

@@ -10,6 +10,14 @@
 #include "base/util.h"
 #include "inside.h"
 
+void vm_event(struct vm *vm, const char *name, json_t *event)
+{
+	json_object_set_new(event, "event", json_string(name));
+	control_event(vm->named, event);
+	control_event(vm->socket, event);
+	json_decref(event);
+}
+
 static void all_wait(struct loop_work *work)
 {
 	struct vm *vm = container_of(work, struct vm, pausing);
@@ -20,6 +28,7 @@ static void all_wait(struct loop_work *work)
 		return;
 	devices_pause(vm, true);
 	vm->asked.paused = true;
+	vm_event(vm, "paused", json_object());
 	done = json_object();
 	control_tell(vm->named, CONTROL_PAUSED, done);
 	control_tell(vm->socket, CONTROL_PAUSED, done);
@@ -47,6 +56,7 @@ static int on_control_pause(void *ctx, bool paused, struct error *e)
 	if (!paused) {
 		devices_pause(vm, false);
 		vm->asked.paused = false;
+		vm_event(vm, "resumed", json_object());
 	}
 	machine_pause(&vm->machine, paused);
 	return 0;

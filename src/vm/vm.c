@@ -96,7 +96,8 @@ static void tell_end(struct vm *vm)
 
 	control_tell(vm->named, CONTROL_END, end);
 	control_tell(vm->socket, CONTROL_END, end);
-	json_decref(end);
+	if (end)
+		vm_event(vm, "ended", end);
 }
 
 static void vm_destroy(struct vm *vm)

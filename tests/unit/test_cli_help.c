@@ -103,11 +103,10 @@ static void test_completion(void **state)
 	(void)state;
 	setenv("XDG_RUNTIME_DIR", "/nonexistent", 1); /* what runs here is not ours */
 	expect_completion(
-		"run\nps\nexec\ncp\nstat\npause\nresume\npower-"
-		"button\nstop\nkill\nwait\ndmesg\nconsole-"
-		"file\n"
-		"resize-disk\nlimit-disk\nlink\nlimit-net\nballoon\nmemory\ncontrol\ndisk\n"
-		"check\nhelp\n--help\n--version\n",
+		"run\nps\nexec\ncp\nstat\npause\nresume\nevents\npower-"
+		"button\nstop\nkill\nwait\ndmesg\n"
+		"console-file\nresize-disk\nlimit-disk\nlink\nlimit-net\nballoon\nmemory\n"
+		"control\ndisk\ncheck\nhelp\n--help\n--version\n",
 		ARGS(""));
 	expect_completion("--json\n--help\n", ARGS("stat", "--"));
 	expect_completion("--timeout\n", ARGS("stop", "vm", "--t"));

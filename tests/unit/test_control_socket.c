@@ -119,6 +119,43 @@ static void tell_paused(void *arg)
 	json_decref(answer);
 }
 
+static void tell_event(void *arg)
+{
+	struct fixture *f = arg;
+	json_t *event = json_pack("{s:s, s:s}", "event", "paused", "pad", f->dir);
+
+	for (unsigned i = 0; i < 1000; i++)
+		control_event(f->control, event);
+	json_decref(event);
+}
+
+/* Who reads gets all of them, in order; who does not is dropped, and nobody waits for him. */
+static void test_events(void **state)
+{
+	struct fixture *f = *state;
+	int fd = dial(f), deaf = dial(f);
+	json_t *answer = ask(fd, "{\"command\": \"events\", \"id\": 5}");
+
+	assert_null(json_object_get(answer, "error"));
+	json_decref(answer);
+	json_decref(ask(deaf, "{\"command\": \"events\"}"));
+	for (unsigned round = 0; round < 10; round++) {
+		loop_call(f->loop, tell_event, f);
+		for (unsigned i = 0; i < 1000; i++) {
+			answer = hear(fd);
+			assert_string_equal(json_string_value(json_object_get(answer, "event")),
+					    "paused");
+			assert_int_equal(json_integer_value(json_object_get(answer, "id")), 5);
+			json_decref(answer);
+		}
+	}
+	expect_alive(f);
+	while ((answer = hear(deaf)))
+		json_decref(answer);
+	close(fd);
+	close(deaf);
+}
+
 /* Two who pause at once are both answered, and go on with what they say next. */
 static void test_a_pause_is_answered_when_it_is_there(void **state)
 {
@@ -461,6 +498,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(others_are_refused),
 		T(who_waits_is_told_of_the_end),
+		T(events),
 		T(a_pause_is_answered_when_it_is_there),
 		T(lines_in_pieces),
 		T(many_clients),
