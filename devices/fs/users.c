@@ -107,7 +107,7 @@ static void enter_here(void *arg)
 	if (entry->r < 0)
 		error_set(entry->e, entry->r, "cannot act for the guest's users: %m");
 	if (entry->r == 0 && entry->confined)
-		entry->r = sandbox_confine(entry->fs->share.root, !entry->fs->share.readonly,
+		entry->r = sandbox_confine(&entry->fs->share.root, 1, !entry->fs->share.readonly,
 					   entry->e);
 }
 

@@ -8,6 +8,7 @@
 #define SKEP_SANDBOX_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -35,10 +36,10 @@ void sandbox_drop_files(void);
  */
 int sandbox_thread(const char *role, struct error *e);
 
-/* From now on the calling thread can only open, make, rename and remove what is in this directory, or
+/* From now on the calling thread can only open, make, rename and remove what is in these directories, or
  * only read it. Where the kernel cannot do that (before Linux 5.19, without Landlock), it says so in
  * the log, and returns 0. The thread's filter, if it has one, allows Landlock's calls. */
-int sandbox_confine(int dir, bool writable, struct error *e);
+int sandbox_confine(const int *dirs, size_t num, bool writable, struct error *e);
 
 /* From now on the calling thread can open nothing, and remove only what is in `dir`, and directories in
  * `in` that are empty. 1; 0 where the kernel cannot do that (before Linux 5.13, without Landlock), and

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "run.h"
+#include "sandbox/sandbox.h"
 
 static void complain(const char *text)
 {
@@ -27,14 +29,46 @@ static void complain(const char *text)
 	log_say(&e, -EIO);
 }
 
+/* The directory in which unpack() makes it, or goes on making. -1: there is none, as unpack() will say. */
+static int open_place(const char *path)
+{
+	int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_free_ char *copy = fd < 0 ? strdup(path) : NULL;
+
+	return copy ? open(dirname(copy), O_PATH | O_DIRECTORY | O_CLOEXEC) : fd;
+}
+
+int cli_confine_unpack(char *const *paths, char before, struct error *e)
+{
+	size_t num = 0, all = 0;
+	int *dirs, r;
+
+	while (paths[all])
+		all++;
+	dirs = calloc(all + 1, sizeof(*dirs));
+	for (size_t i = 0; dirs && i < all; i++) {
+		dirs[num] = open_place(before ? strchr(paths[i], before) + 1 : paths[i]);
+		num += dirs[num] >= 0;
+	}
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	r = dirs ? sandbox_confine(dirs, num, true, e) : error_set(e, -ENOMEM, "out of memory");
+	while (dirs && num)
+		close(dirs[--num]);
+	free(dirs);
+	return r;
+}
+
 /* In its own process: the pipe is descriptor 3, and 4 is who waits for the end. */
 __attribute__((noreturn)) static void receive(char **artifacts)
 {
 	FILE *in = fdopen(3, "r");
-	bool ok = in;
+	struct error e;
+	bool confined = in && cli_confine_unpack(artifacts, ':', &e) == 0, ok = confined;
 	char text[600];
 
-	for (; in && *artifacts; artifacts++) {
+	if (in && !confined)
+		complain(e.msg);
+	for (; confined && *artifacts; artifacts++) {
 		int r = unpack(in, strchr(*artifacts, ':') + 1, complain);
 
 		ok = ok && r == 0;

@@ -166,8 +166,15 @@ static void complain(const char *text)
 __attribute__((noreturn)) static void move_files(const char *path, bool to_vm, int fd)
 {
 	FILE *f = fdopen(fd, to_vm ? "w" : "r");
-	int r = !f ? -errno : to_vm ? pack(f, path) : unpack(f, path, complain);
+	struct error e;
+	int r = f ? 0 : -errno;
 
+	if (r == 0 && !to_vm && cli_confine_unpack((char *[]){(char *)path, NULL}, 0, &e) < 0) {
+		complain(e.msg);
+		_exit(1);
+	}
+	if (r == 0)
+		r = to_vm ? pack(f, path) : unpack(f, path, complain);
 	if (r == -EPROTO)
 		complain("what the guest sends makes no sense");
 	else if (r < 0 && r != -ENODATA && r != -EIO) /* of these the other end tells */

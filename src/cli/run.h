@@ -55,6 +55,9 @@ int cli_write_setup(FILE *out, struct vm_config *config, struct error *e);
  */
 int cli_start_artifacts(struct vm_config *config, int *ret, struct error *e);
 bool cli_end_artifacts(struct vm_config *config, int verdict);
+/* From now on this process can make files only where unpack() is to make these, the texts after `before`
+ * in each, or the whole where that is 0. Errors have a message. */
+int cli_confine_unpack(char *const *paths, char before, struct error *e);
 /* Adds what it has of the host's files: devices to the config, records to `out`. */
 int cli_add_root(struct vm_config *config, FILE *out, struct error *e);
 

@@ -21,15 +21,15 @@
 #define WRITING (~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_BLOCK))
 
 /* From now on this thread has no access of these kinds but what the rules allow. */
-static int restrict_to(uint64_t handled, const struct landlock_path_beneath_attr *rule,
-		       unsigned num, struct error *e)
+static int restrict_to(uint64_t handled, const struct landlock_path_beneath_attr *rule, size_t num,
+		       struct error *e)
 {
 	struct landlock_ruleset_attr attr = {.handled_access_fs = handled};
 	int ruleset =
 		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
 	long r = ruleset;
 
-	for (unsigned i = 0; r >= 0 && i < num; i++)
+	for (size_t i = 0; r >= 0 && i < num; i++)
 		r = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule[i],
 			    0);
 	if (r >= 0)
@@ -45,22 +45,28 @@ static long version(void)
 	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
-int sandbox_confine(int dir, bool writable, struct error *e)
+int sandbox_confine(const int *dirs, size_t num, bool writable, struct error *e)
 {
-	struct landlock_path_beneath_attr in_dir = {.parent_fd = dir};
+	_cleanup_free_ struct landlock_path_beneath_attr *rule = NULL;
 	uint64_t handled = ALL_V1 | LANDLOCK_ACCESS_FS_REFER;
 
 	if (SANITIZED)
 		return 0;
 	/* The first version forbids all renames between directories. */
 	if (version() < 2) {
-		log_info("no Landlock, which would confine the shared directory's thread to it");
+		log_info("no Landlock, which would confine access to the directories that are the "
+			 "guest's");
 		return 0;
 	}
 	if (version() >= 3)
 		handled |= LANDLOCK_ACCESS_FS_TRUNCATE;
-	in_dir.allowed_access = handled & (writable ? WRITING : (uint64_t)READING);
-	return restrict_to(handled, &in_dir, 1, e);
+	rule = calloc(num + 1, sizeof(*rule));
+	for (size_t i = 0; rule && i < num; i++)
+		rule[i] = (struct landlock_path_beneath_attr){
+			.parent_fd = dirs[i],
+			.allowed_access = handled & (writable ? WRITING : (uint64_t)READING),
+		};
+	return rule ? restrict_to(handled, rule, num, e) : error_set(e, -ENOMEM, "out of memory");
 }
 
 int sandbox_allow_removal(int dir, int in, struct error *e)

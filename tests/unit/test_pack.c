@@ -12,12 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "agent/pack.h"
 #include "base/util.h"
+#include "cli/run.h"
 
 static char said[65536];
 
@@ -247,6 +250,42 @@ static void test_a_flood_of_complaints_is_cut(void **state)
 	assert_int_equal(lines, 20);
 }
 
+static int is_made(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+	return fd >= 0 ? 1 : errno == EACCES ? 0 : -1;
+}
+
+/* Whoever takes over the process that reads what the guest sends. */
+static void test_files_are_made_only_where_they_belong(void **state)
+{
+	char *paths[] = {"of/guest:new/name", "of/guest:there", "of/guest:none/name", NULL};
+	struct error e = {""};
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (SANITIZED || syscall(SYS_landlock_create_ruleset, NULL, 0, 1u) < 2) {
+		print_message("# a sanitized build, or no Landlock\n");
+		skip();
+	}
+	assert_string_equal(shell("mkdir new there other"), "");
+	pid = fork();
+	if (pid == 0)
+		_exit(cli_confine_unpack(paths, ':', &e)	   ? 1
+		      : is_made("new/name") != 1		   ? 2
+		      : is_made("there/file") != 1		   ? 3
+		      : is_made("other/file") != 0		   ? 4
+		      : is_made("file") != 0			   ? 5
+		      : open("/etc/passwd", O_RDONLY) >= 0	   ? 6
+		      : rename("new/name", "other/name") == 0	   ? 7
+		      : unlink("there/file") || unlink("new/name") ? 8
+								   : 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -257,6 +296,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_what_is_not_there_is_told, enter, leave),
 		cmocka_unit_test_setup_teardown(test_a_hostile_stream_stays_inside, enter, leave),
 		cmocka_unit_test_setup_teardown(test_no_privileges_come_with_a_file, enter, leave),
+		cmocka_unit_test_setup_teardown(test_files_are_made_only_where_they_belong, enter,
+						leave),
 		cmocka_unit_test_setup_teardown(test_a_flood_of_complaints_is_cut, enter, leave),
 	};
 

@@ -444,7 +444,7 @@ static int try_to_leave(void *arg)
 	struct error e = {""};
 
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (sandbox_confine(dir, c->writable, &e))
+	if (sandbox_confine(&dir, 1, c->writable, &e))
 		return 1;
 	fd = openat(dir, "file", O_RDWR | O_CREAT, 0600);
 	if (c->writable ? fd < 0 : fd >= 0 || errno != EACCES)
