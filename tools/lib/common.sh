@@ -150,7 +150,7 @@ anew() { make_dir anew "$@"; }
 # Locks hold on the host and in each lab alone, and all have one cache: so what is being made has a name of its own, and
 # the first to be ready is it.
 make_dir() {
-	local how=$1 dir=$2 make=$3 new
+	local how=$1 dir=$2 make=$3 new tries
 	shift 3
 	mkdir -p "${dir%/*}"
 	(
@@ -164,7 +164,13 @@ make_dir() {
 		trap "rm -rf '$new'" EXIT
 		chmod +rx "$new"
 		"$make" "$new" "$@"
-		[ "$how" = once ] || [ ! -d "$dir" ] || { rm -rf "$dir.old" && mv -T "$dir" "$dir.old"; }
+		# Another may do the same at this moment.
+		tries=0
+		until [ "$how" = once ] || [ ! -d "$dir" ] || mv -T "$dir" "$dir.old" 2>/dev/null; do
+			rm -rf "$dir.old"
+			tries=$((tries + 1))
+			[ $tries -lt 100 ] || die "cannot move $dir away"
+		done
 		mv -T "$new" "$dir" 2>/dev/null || [ -d "$dir" ] || die "cannot make $dir"
 		rm -rf "$dir.old"
 	) 9>"$dir.lock"
