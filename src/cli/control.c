@@ -380,8 +380,8 @@ static int run_steer(int argc, char *const *argv, struct error *e)
 static void help_steer(FILE *out)
 {
 	fputs("Usage: skep COMMAND [OPTION...] VM [ARGUMENT...]\n\n"
-	      "Controls a running virtual machine: by its name, which 'skep ps' shows, or by the\n"
-	      "path of its control socket. A SIZE is like 512M or 4G; a bare number is MiB.\n",
+	      "Controls a running virtual machine: by its name, which 'skep ps' shows, or by\n"
+	      "the path of its control socket. A SIZE is like 512M or 4G; a bare number is MiB.\n",
 	      out);
 	help_verbs(out, cli_steer_verbs());
 }

@@ -103,10 +103,9 @@ static int run_exec(int argc, char *const *argv, struct error *e)
 static void help_exec(FILE *out)
 {
 	fputs("Usage: skep exec [OPTION...] VM -- COMMAND [ARG...]\n\n"
-	      "Runs COMMAND in a virtual machine that was started as 'skep run -- COMMAND', "
-	      "beside\n"
-	      "that command, with skep's own standard streams. VM is its name or control "
-	      "socket.\n\n"
+	      "Runs COMMAND in a virtual machine that was started as 'skep run -- COMMAND',\n"
+	      "beside that command, with skep's own standard streams. VM is its name or its\n"
+	      "control socket.\n\n"
 	      "Options:\n",
 	      out);
 	help_options(out, exec_settings);
@@ -241,11 +240,10 @@ static void help_cp(FILE *out)
 {
 	fputs("Usage: skep cp [OPTION...] VM:PATH PATH\n"
 	      "       skep cp [OPTION...] PATH VM:PATH\n\n"
-	      "Copies a file or directory out of a virtual machine that was started as 'skep run "
-	      "--\n"
-	      "COMMAND', or into it. VM is its name or control socket. Files that are there are\n"
-	      "replaced, directories are merged, and a file goes into a directory that is "
-	      "there.\n\n"
+	      "Copies a file or directory out of a virtual machine that was started as 'skep\n"
+	      "run -- COMMAND', or into it. VM is its name or its control socket. Files that\n"
+	      "are there are replaced, directories are merged, and a file goes into a\n"
+	      "directory that is there.\n\n"
 	      "Options:\n",
 	      out);
 	help_options(out, cp_settings);
