@@ -211,10 +211,11 @@ int control_ask(const char *vm, const json_t *request, const int *files, unsigne
 		r = read_answer(fd, &silence, &answer, e);
 	if (r < 0)
 		return error_prefix(e, r, "%s", vm);
-	*ret = answer;
 	error = json_string_value(json_object_get(answer, "error"));
-	if (!error || json_object_get(answer, "end"))
+	if (!error || json_object_get(answer, "end")) {
+		*ret = answer;
 		return 0;
+	}
 	r = error_set(e, -EIO, "%s", error);
 	json_decref(answer);
 	return r;

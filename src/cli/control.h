@@ -27,7 +27,7 @@ const struct cli_verb *cli_control_verbs(void);
 /* call.c */
 /* One request and its answer, on a connection of its own; `num` descriptors go along. `patience_ns`: for how
  * long no answer is taken. -ECONNREFUSED: a socket was left behind; -ENOENT: there is none; or another
- * negative errno; with a message that names the VM, or is the VM's own. */
+ * negative errno; with a message that names the VM, or is the VM's own. *ret is changed at 0 alone. */
 #define CONTROL_PATIENCE_NS (60 * NSEC_PER_SEC)
 #define CONTROL_UNTIL_END   UINT64_MAX /* of the VM */
 int control_ask(const char *vm, const json_t *request, const int *files, unsigned num,
